@@ -23,7 +23,7 @@ class ExporterError(Exception):
 class SourceError(ExporterError):
     """A source of the kernel could not be read.
 
-    ``source`` is the name that ``tcp_exporter_source_up`` knows it by or the file's path, ``reason`` the rest of the sentence.
+    ``source`` names what was read, a file by its path; ``reason`` is the rest of the sentence.
     """
 
     def __init__(self, source: str, reason: str) -> None:

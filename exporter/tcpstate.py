@@ -39,8 +39,8 @@ class TcpState(IntEnum):
     )  # fmt: skip
     SYN_SENT = (
         2, "syn_sent", "SYN-SENT", "connect() has sent a SYN and waits for the answer",
-        "tcp_syn_retries", "tcp_syn_linear_timeouts", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports",
-        "tcp_fastopen",
+        "tcp_syn_retries", "tcp_syn_linear_timeouts", "net.ipv4.ip_local_port_range",
+        "net.ipv4.ip_local_reserved_ports", "tcp_fastopen",
     )  # fmt: skip
     SYN_RECV = (
         3, "syn_recv", "SYN-RECEIVED", "half open: a SYN came, the SYN-ACK is out, the final ACK is awaited",
@@ -62,7 +62,7 @@ class TcpState(IntEnum):
     )  # fmt: skip
     CLOSE = 7, "close", "CLOSED", "not connected; the kernel lists such a socket only in passing"
     CLOSE_WAIT = (
-        8, "close_wait", "CLOSE-WAIT", "the peer closed; the application here has not yet called close(): no sysctl ends it",
+        8, "close_wait", "CLOSE-WAIT", "the peer closed, the application here has not yet called close(); no sysctl ends it",
         "tcp_keepalive_time",
     )  # fmt: skip
     LAST_ACK = (
@@ -78,9 +78,13 @@ class TcpState(IntEnum):
         "tcp_orphan_retries", "tcp_max_orphans",
     )  # fmt: skip
 
-    @classmethod
-    def _missing_(cls, value: object) -> TcpState:
-        return cls.UNKNOWN
+
+_BY_NUMBER = {int(state): state for state in TcpState}
+
+
+def of_number(number: int) -> TcpState:
+    """The state of the kernel's *number*, ``UNKNOWN`` for one that has no name here."""
+    return _BY_NUMBER.get(number, TcpState.UNKNOWN)
 
 
 KNOWN_STATES = tuple(state for state in TcpState if state is not TcpState.UNKNOWN)

@@ -45,7 +45,7 @@ class Range(NamedTuple):
             raise RangeError(f"{text!r} is not a range: expected [@][start:][end], such as 10, 10:, ~:10 or @5:8{hint}")
         start = 0.0 if match["start"] is None else -math.inf if match["start"] == "~" else float(match["start"])
         end = math.inf if match["end"] is None else float(match["end"])
-        if math.isinf(start) and match["start"] != "~" or math.isinf(end) and match["end"] is not None:
+        if (math.isinf(start) and match["start"] != "~") or (math.isinf(end) and match["end"] is not None):
             raise RangeError(f"{text!r} is not a range: its number is too large")
         if start > end:
             better = f"; write ~:{spec} or {spec}:" if match["colon"] is None and not match["inside"] else ""

@@ -1,0 +1,82 @@
+"""The counting pass without counting: ESTABLISHED and TIME_WAIT from the kernel's own counters.
+
+The kernel keeps three sums that must agree with any listing of its sockets (net/ipv4/tcp.c, net/ipv4/proc.c)::
+
+    CurrEstab       = ESTABLISHED + CLOSE_WAIT
+    inuse + inuse6  = every full socket: all states but TIME_WAIT, request sockets and FIN_WAIT2 mini-sockets
+    tw              = TIME_WAIT + FIN_WAIT2 mini-sockets
+
+So a dump of the other nine states tells these two; and since two of the sums tell ESTABLISHED, each checks the other.
+``derive`` does so on every sample, ``agrees`` compares a full dump with the sums.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from exporter.kernel.inetdiag import Tally, full_syn_recv, mini_fin_wait2, state_counts
+from exporter.snapshot import StateCounts
+from exporter.tcpstate import TcpState
+
+FULL_STATES = (
+    TcpState.LISTEN,
+    TcpState.SYN_SENT,
+    TcpState.FIN_WAIT1,
+    TcpState.FIN_WAIT2,
+    TcpState.CLOSE_WAIT,
+    TcpState.LAST_ACK,
+    TcpState.CLOSING,
+)
+"""The states, beside ESTABLISHED and some of SYN_RECV, whose sockets are full ones and count in ``inuse``."""
+
+
+class Sums(NamedTuple):
+    """The kernel's sums at one moment, and how much has happened so far."""
+
+    established: int  # Tcp.CurrEstab
+    inuse: int  # sockstat TCP inuse + sockstat6 TCP6 inuse
+    tw: int  # sockstat TCP tw
+    events: int  # connections opened so far, by either side, and attempts that failed
+
+    def churn_since(self, before: Sums) -> int:
+        """At most how many sockets changed a sum between two moments: opened, closed, or gone to TIME_WAIT."""
+        opened = self.events - before.events
+        closed = abs(opened - (self.established - before.established))
+        return opened + closed + abs(self.inuse - before.inuse) + abs(self.tw - before.tw)
+
+
+def sums(counters: dict[str, int], inuse: int, tw: int) -> Sums:
+    """The sums from /proc/net/snmp and sockstat; CurrEstab is unsigned there and may be caught just below zero."""
+    established = counters["Tcp.CurrEstab"]
+    events = counters["Tcp.ActiveOpens"] + counters["Tcp.PassiveOpens"] + counters["Tcp.AttemptFails"]
+    return Sums(established - (1 << 64) if established >> 63 == 1 else established, inuse, tw, events)
+
+
+def derive(sockets: Tally, before: Sums, after: Sums) -> StateCounts | None:
+    """Counts by state from a dump of ``COPIED_STATES`` taken between two readings of the sums.
+
+    None where the sums contradict each other by more than what happened meanwhile explains: the kernel's counters
+    cannot be trusted, and sockets must be counted.
+    """
+    counts = list(state_counts(sockets)[0])
+    by_currestab = after.established - counts[TcpState.CLOSE_WAIT]
+    by_inuse = (
+        after.inuse - sum(counts[state] for state in FULL_STATES) - full_syn_recv(sockets) + mini_fin_wait2(sockets)
+    )
+    time_wait = after.tw - mini_fin_wait2(sockets)
+    slack = after.churn_since(before)
+    if abs(by_currestab - by_inuse) > slack or min(by_currestab, time_wait) < -slack:
+        return None
+    # Sockets that moved into one of the two states while the dump ran are in the sums already.
+    counts[TcpState.ESTABLISHED] = max(by_currestab, 0)
+    counts[TcpState.TIME_WAIT] = max(time_wait, 0)
+    return tuple(counts)
+
+
+def agrees(sockets: Tally, before: Sums, after: Sums) -> bool:
+    """Whether a dump of all states, taken between two readings of the sums, is what the sums say."""
+    counts = state_counts(sockets)[0]
+    slack = after.churn_since(before)
+    established = counts[TcpState.ESTABLISHED] + counts[TcpState.CLOSE_WAIT]
+    tw = counts[TcpState.TIME_WAIT] + mini_fin_wait2(sockets)
+    return abs(after.established - established) <= slack and abs(after.tw - tw) <= slack

@@ -1,0 +1,162 @@
+"""The bytes of ``inet_diag``: requests to write and dump replies to tally, as in include/uapi/linux/inet_diag.h.
+
+``reader`` owns the netlink socket and hands the received bytes over; ``derivation`` takes the tally. Nothing here does
+IO, and nothing is built per socket: a reply whose messages have one length is counted in slices, at C speed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from errno import errorcode
+
+from exporter.errors import SourceError, SourceMalformed, SourceMissing, SourceUnreadable
+from exporter.snapshot import StateCounts
+from exporter.tcpstate import TcpState, of_number
+
+NETLINK_SOCK_DIAG = 4
+TCPDIAG_GETSOCK = 18  # the legacy request: one dump walks IPv4 and IPv6
+SOCK_DIAG_BY_FAMILY = 20  # one dump a family
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+NLM_F_MULTI = 0x2
+NLM_F_DUMP_INTR = 0x10
+NLM_F_DUMP = 0x301  # REQUEST | ROOT | MATCH
+IPPROTO_TCP = 6
+AF_INET, AF_INET6 = 2, 10  # include/linux/socket.h
+
+ALL_STATES = 0xFFE
+"""The mask of the eleven states. Bit 13 (bound, inactive) is never set: it would walk the bind hash of the whole host."""
+
+COPIED_STATES = ALL_STATES & ~(1 << TcpState.ESTABLISHED | 1 << TcpState.TIME_WAIT)
+"""The mask of the counting pass: all but the two states that grow large, which the kernel counts itself."""
+
+TIMER_TIMEWAIT = 3  # idiag_timer of a mini-socket
+ATTRIBUTE_SHUTDOWN = 8  # INET_DIAG_SHUTDOWN: the first attribute of every full socket, of no request socket
+
+_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
+_BARE = 16 + 72  # nlmsghdr and inet_diag_msg, without attributes
+_ANY_COOKIE = 0xFFFFFFFF
+_ERRNO = struct.Struct("=i")
+
+Tally = Counter[tuple[int, int, int, int]]
+"""Sockets by (family, state, timer, type of the first attribute or 0), as the messages say."""
+
+
+def request_both(states: int, sequence: int) -> bytes:
+    """A dump of both families: ``inet_diag_req``, 60 bytes, no extensions."""
+    body = struct.pack("=4x36x3I2I", 0, _ANY_COOKIE, _ANY_COOKIE, states, 0)
+    return _HEADER.pack(16 + len(body), TCPDIAG_GETSOCK, NLM_F_DUMP, sequence, 0) + body
+
+
+def request_family(family: int, states: int, sequence: int) -> bytes:
+    """A dump of one family: ``inet_diag_req_v2``, 56 bytes, no extensions."""
+    body = struct.pack("=4BI36x3I", family, IPPROTO_TCP, 0, 0, states, 0, _ANY_COOKIE, _ANY_COOKIE)
+    return _HEADER.pack(16 + len(body), SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, sequence, 0) + body
+
+
+class DumpInterrupted(SourceError):
+    """The kernel says that the dump is inconsistent (NLM_F_DUMP_INTR): take it again."""
+
+
+def tally(reply: bytes, into: Tally) -> bool:
+    """Add the messages of one received *reply* to *into*; True when the dump is complete.
+
+    Raises ``SourceMalformed`` for a reply that is cut or no dump, ``SourceMissing`` where the kernel has no such dump,
+    ``SourceUnreadable`` for any other error message of the kernel, ``DumpInterrupted`` to have it taken again.
+    """
+    end = len(reply)
+    length = int.from_bytes(reply[:4], "little" if _LITTLE else "big")
+    if length >= _BARE and length % 4 == 0 and _uniform(reply, length):
+        first_attributes = reply[_BARE + 2 :: length] if length > _BARE else bytes(end // length)
+        into.update(zip(reply[16::length], reply[17::length], reply[18::length], first_attributes, strict=True))
+        return False
+    offset = 0
+    while offset < end:
+        if end - offset < 16:
+            raise _malformed(reply, offset, "a netlink header of 16 bytes")
+        length, kind, flags, _, _ = _HEADER.unpack_from(reply, offset)
+        if length < 16 or offset + length > end:
+            raise _malformed(reply, offset, f"a message of its stated length {length}")
+        if flags & NLM_F_DUMP_INTR:
+            raise DumpInterrupted("netlink", "the dump was interrupted")
+        if kind in {NLMSG_ERROR, NLMSG_DONE}:
+            if length >= 20:
+                _raise_for(-_ERRNO.unpack_from(reply, offset + 16)[0], refused=kind == NLMSG_ERROR)
+            return True
+        if kind not in {TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY} or length < _BARE:
+            raise _malformed(reply, offset, "an inet_diag message")
+        first = reply[offset + _BARE + 2] if length >= _BARE + 4 else 0
+        into[reply[offset + 16], reply[offset + 17], reply[offset + 18], first] += 1
+        offset += (length + 3) & ~3
+    return False
+
+
+_LITTLE = struct.pack("=H", 1) == b"\x01\x00"
+_LOW = 0 if _LITTLE else 1  # where the low byte of a 16-bit number is
+
+
+def _uniform(reply: bytes, length: int) -> bool:
+    """Whether *reply* is nothing but whole socket messages of *length* bytes: each header is looked at.
+
+    The first message starts at 0 and each states the length, so by induction each slice below meets a header.
+    """
+    number, rest = divmod(len(reply), length)
+    if rest or length > 0xFFFF:
+        return False
+    high = 1 - _LOW
+    word = length.to_bytes(4, "little" if _LITTLE else "big")
+    flags, kinds = reply[6 + _LOW :: length], reply[4 + _LOW :: length]
+    return (
+        all(reply[i::length].count(word[i]) == number for i in range(4))
+        and kinds.count(kinds[0]) == number
+        and kinds[0] in {TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY}
+        and reply[4 + high :: length].count(0) == number
+        and flags.count(NLM_F_MULTI) == number
+        and reply[6 + high :: length].count(0) == number
+    )
+
+
+def _malformed(reply: bytes, offset: int, expected: str) -> SourceMalformed:
+    return SourceMalformed("netlink", offset, reply[offset : offset + 24].hex(" "), f"{expected} at byte {offset}")
+
+
+def _raise_for(errno: int, *, refused: bool) -> None:
+    """Turn the kernel's answer to a dump into one sentence; 0 is success, and no answer to a dump of ours."""
+    name = errorcode.get(errno, f"error {errno}")
+    if errno > 0 and name in {"ENOENT", "EOPNOTSUPP", "EPROTONOSUPPORT", "EINVAL"}:
+        raise SourceMissing("netlink", f"this kernel offers no tcp_diag dump ({name})")
+    if errno > 0 and name in {"EPERM", "EACCES"}:
+        raise SourceUnreadable("netlink", f"the kernel refuses tcp_diag dumps to this process ({name})")
+    if errno or refused:
+        raise SourceUnreadable("netlink", f"the kernel ended the dump with {name}")
+
+
+def state_counts(sockets: Tally) -> tuple[StateCounts, tuple[str, ...]]:
+    """Counts by state, and the state numbers that are unknown here. States outside the mask count too."""
+    counts = [0] * len(TcpState)
+    unknown = set()
+    for (_, number, _, _), amount in sockets.items():
+        state = of_number(number)
+        counts[state] += amount
+        if state is TcpState.UNKNOWN:
+            unknown.add(number)
+    return tuple(counts), tuple(map(str, sorted(unknown)))
+
+
+def mini_fin_wait2(sockets: Tally) -> int:
+    """The FIN_WAIT2 mini-sockets: those that sockstat's ``tw`` counts beside TIME_WAIT."""
+    return sum(
+        amount
+        for (_, state, timer, _), amount in sockets.items()
+        if state == TcpState.FIN_WAIT2 and timer == TIMER_TIMEWAIT
+    )
+
+
+def full_syn_recv(sockets: Tally) -> int:
+    """SYN_RECV as full sockets (Fast Open, simultaneous open): those that sockstat's ``inuse`` counts."""
+    return sum(
+        amount
+        for (_, state, _, attribute), amount in sockets.items()
+        if state == TcpState.SYN_RECV and attribute == ATTRIBUTE_SHUTDOWN
+    )

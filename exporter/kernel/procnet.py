@@ -1,0 +1,126 @@
+"""The text files of /proc/net: one parser a file, named after it.
+
+``reader`` opens the files and hands lines or text over. A line that cannot be read is an error with file, line number
+and text, never a count that is merely smaller.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+from exporter.errors import SourceMalformed
+from exporter.snapshot import Sockstat, StateCounts
+from exporter.tcpstate import TcpState, of_number
+
+_TITLE = "sl"
+_INODE_FIELDS = 10  # mini-sockets and requests have 12 fields, full sockets 17; the tenth, the inode, is in all
+
+
+def parse_tcp(lines: Iterable[str], source: str) -> Counter[str]:
+    """Count sockets by the state column of /proc/net/tcp or tcp6, streaming.
+
+    Returns the hexadecimal states as written. https://docs.kernel.org/networking/proc_net_tcp.html
+
+    >>> parse_tcp([
+    ...     "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
+    ...     "   0: 0100007F:0CEA 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 8311 1 ...",
+    ... ], "net/tcp")
+    Counter({'0A': 1})
+    """
+    states: Counter[str] = Counter()
+    lineno = 0
+    for lineno, line in enumerate(lines, start=1):
+        if lineno == 1:
+            if line.split(maxsplit=1)[:1] != [_TITLE]:
+                raise SourceMalformed(source, lineno, line.rstrip("\n"), "the column titles of /proc/net/tcp")
+            continue
+        fields = line.split(None, _INODE_FIELDS)
+        if len(fields) < _INODE_FIELDS or len(fields[3]) != 2 or not fields[9].isascii() or not fields[9].isdigit():
+            raise SourceMalformed(source, lineno, line.rstrip("\n"), "a socket with state and inode")
+        states[fields[3]] += 1
+    if lineno == 0:
+        raise SourceMalformed(source, 1, "", "the column titles of /proc/net/tcp")
+    return states
+
+
+def state_counts(states: Mapping[str, int], source: str) -> tuple[StateCounts, tuple[str, ...]]:
+    """Counts by state from what ``parse_tcp`` found, and the states that are unknown here."""
+    counts = [0] * len(TcpState)
+    unknown = []
+    for text, amount in states.items():
+        try:
+            state = of_number(int(text, 16))
+        except ValueError:
+            raise SourceMalformed(source, 0, text, "a state of two hexadecimal digits") from None
+        counts[state] += amount
+        if state is TcpState.UNKNOWN:
+            unknown.append(text)
+    return tuple(counts), tuple(sorted(unknown))
+
+
+def parse_snmp(text: str, source: str, table: str) -> dict[str, int]:
+    r"""The counters of one table of /proc/net/snmp (``Tcp``) or netstat (``TcpExt``), as ``Tcp.CurrEstab``.
+
+    A table is a line of names and a line of values; columns are matched by name, since they come and go with kernels.
+
+    >>> parse_snmp("Tcp: MaxConn CurrEstab\nTcp: -1 5\n", "net/snmp", "Tcp")
+    {'Tcp.MaxConn': -1, 'Tcp.CurrEstab': 5}
+    """
+    prefix = table + ":"
+    rows = [(lineno, line) for lineno, line in enumerate(text.splitlines(), start=1) if line.startswith(prefix)]
+    if len(rows) != 2:
+        lineno, line = rows[-1] if rows else (1, "")
+        raise SourceMalformed(source, lineno, line, f"one line of names and one of values that start with {prefix}")
+    (_, names), (lineno, numbers) = rows
+    keys, values = names.split()[1:], numbers.split()[1:]
+    if len(keys) != len(values):
+        raise SourceMalformed(source, lineno, numbers, f"{len(keys)} values, found {len(values)}")
+    try:
+        return {f"{table}.{key}": _integer(value) for key, value in zip(keys, values, strict=True)}
+    except ValueError:
+        raise SourceMalformed(source, lineno, numbers, "integers") from None
+
+
+def parse_sockstat(text: str, source: str) -> Sockstat:
+    r"""The line ``TCP:`` of /proc/net/sockstat.
+
+    >>> parse_sockstat("sockets: used 9\nTCP: inuse 1 orphan 0 tw 2 alloc 3 mem 177\n", "net/sockstat")
+    Sockstat(inuse=1, orphan=0, tw=2, alloc=3, mem=177, inuse6=None)
+    """
+    lineno, line, pairs = _sockstat_line(text, source, "TCP:")
+    try:
+        return Sockstat(**{key: pairs[key] for key in ("inuse", "orphan", "tw", "alloc", "mem")})
+    except KeyError as missing:
+        raise SourceMalformed(source, lineno, line, f"the field {missing}") from None
+
+
+def parse_sockstat6(text: str, source: str) -> int:
+    """The ``inuse`` of line ``TCP6:`` of /proc/net/sockstat6: hashed full IPv6 sockets."""
+    lineno, line, pairs = _sockstat_line(text, source, "TCP6:")
+    if "inuse" not in pairs:
+        raise SourceMalformed(source, lineno, line, "the field 'inuse'")
+    return pairs["inuse"]
+
+
+def _sockstat_line(text: str, source: str, title: str) -> tuple[int, str, dict[str, int]]:
+    for lineno, line in enumerate(text.splitlines(), start=1):
+        if line.startswith(title):
+            words = line.split()[1:]
+            try:
+                return lineno, line, dict(_pairs(words))
+            except ValueError:
+                raise SourceMalformed(source, lineno, line, "pairs of a name and an integer") from None
+    raise SourceMalformed(source, 1, text[:80], f"a line that starts with {title}")
+
+
+def _pairs(words: list[str]) -> Iterator[tuple[str, int]]:
+    for name, number in zip(words[::2], words[1::2], strict=True):
+        yield name, _integer(number)
+
+
+def _integer(text: str) -> int:
+    """An integer as the kernel prints it: ``int()`` alone would also take underscores and other scripts' digits."""
+    if not text.isascii() or "_" in text:
+        raise ValueError(text)
+    return int(text)

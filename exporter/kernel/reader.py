@@ -1,0 +1,193 @@
+"""The only IO of the kernel side: opens what procfs, netlink and psutil offer, and hands it to the pure parsers.
+
+``sampling.sampler`` decides what to ask and what to do when it fails. Every failure leaves here as a ``SourceError``
+that names its source; every read of netlink has a deadline.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Iterator
+from typing import NoReturn
+
+from exporter.errors import SourceError, SourceMissing, SourceTimeout, SourceUnreadable
+from exporter.kernel import inetdiag, procnet
+from exporter.snapshot import StateCounts
+from exporter.tcpstate import TcpState
+
+_REPLY = 65536  # bytes; the kernel fills at most half of it, and cuts what does not fit
+_RECEIVE_SECONDS = 5.0  # a kernel that works answers within milliseconds, however many sockets it walks
+_DUMP_SECONDS = 60.0
+_INTERRUPTED_TRIES = 3
+_SYSCTL_BYTES = 1 << 20
+
+
+class Procfs:
+    """The files below a mount point of procfs."""
+
+    def __init__(self, root: str = "/proc") -> None:
+        self.root = root
+
+    def text(self, path: str) -> str:
+        """The whole of one small file."""
+        try:
+            with open(f"{self.root}/{path}", encoding="utf-8", errors="backslashreplace") as file:
+                return file.read()
+        except OSError as error:
+            _raise(f"{self.root}/{path}", error)
+
+    def lines(self, path: str) -> Iterator[str]:
+        """The lines of one file of any size, streamed."""
+        try:
+            with open(f"{self.root}/{path}", encoding="utf-8", errors="backslashreplace") as file:
+                yield from file
+        except OSError as error:
+            _raise(f"{self.root}/{path}", error)
+
+    def sysctl_names(self) -> list[str]:
+        """The ``tcp_*`` files of sys/net/ipv4 that exist here, sorted."""
+        path = f"{self.root}/sys/net/ipv4"
+        try:
+            return sorted(name for name in os.listdir(path) if name.startswith("tcp_"))
+        except OSError as error:
+            _raise(path, error)
+
+    def sysctl(self, path: str) -> str:
+        """The content of one sysctl below sys/, such as ``net/ipv4/tcp_rmem``."""
+        whole = f"{self.root}/sys/{path}"
+        try:
+            descriptor = os.open(whole, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            _raise(whole, error)
+        try:
+            return os.read(descriptor, _SYSCTL_BYTES).decode("utf-8", "backslashreplace")
+        except OSError as error:
+            _raise(whole, error)
+        finally:
+            os.close(descriptor)
+
+
+class NetlinkReader:
+    """Dumps by ``NETLINK_SOCK_DIAG``: exact, unprivileged, this process's network namespace."""
+
+    name = "netlink"
+
+    def __init__(self, receive_seconds: float = _RECEIVE_SECONDS, dump_seconds: float = _DUMP_SECONDS) -> None:
+        self._receive_seconds = receive_seconds
+        self._dump_seconds = dump_seconds
+        self._legacy = True  # whether TCPDIAG_GETSOCK is offered; once refused, two dumps by family are asked for
+
+    def dump(self, states: int) -> inetdiag.Tally:
+        """Tally the sockets whose state is in the mask, both families; an interrupted dump is taken again."""
+        for attempt in range(1, _INTERRUPTED_TRIES + 1):
+            try:
+                return self._dump_both(states)
+            except inetdiag.DumpInterrupted:
+                if attempt == _INTERRUPTED_TRIES:
+                    raise SourceUnreadable(self.name, f"the dump was interrupted {attempt} times in a row") from None
+        raise AssertionError("unreachable")
+
+    def full(self) -> tuple[StateCounts, tuple[str, ...]]:
+        """Count every socket."""
+        return inetdiag.state_counts(self.dump(inetdiag.ALL_STATES))
+
+    def _dump_both(self, states: int) -> inetdiag.Tally:
+        sockets = inetdiag.Tally()
+        if self._legacy:
+            try:
+                self._dump_into(sockets, inetdiag.request_both(states, sequence=1))
+            except SourceMissing:
+                self._legacy = False
+                sockets.clear()
+            else:
+                return sockets
+        for family in (inetdiag.AF_INET, inetdiag.AF_INET6):
+            try:
+                self._dump_into(sockets, inetdiag.request_family(family, states, sequence=1))
+            except SourceMissing:
+                self._legacy = True
+                raise
+        return sockets
+
+    def _dump_into(self, sockets: inetdiag.Tally, request: bytes) -> None:
+        """One dump on a socket of its own: what a dump that was given up left behind can never be read as another's."""
+        deadline = time.monotonic() + self._dump_seconds
+        buffer = bytearray(_REPLY)
+        try:
+            with socket.socket(
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, inetdiag.NETLINK_SOCK_DIAG
+            ) as netlink:
+                netlink.settimeout(self._receive_seconds)
+                netlink.sendto(request, (0, 0))
+                while True:
+                    size, _, flags, (port, _) = netlink.recvmsg_into([buffer])
+                    if port != 0:
+                        continue  # not from the kernel
+                    if flags & socket.MSG_TRUNC:
+                        raise SourceUnreadable(self.name, f"a reply larger than {_REPLY} bytes was cut")
+                    if inetdiag.tally(bytes(memoryview(buffer)[:size]), sockets):
+                        return
+                    if time.monotonic() > deadline:
+                        raise SourceTimeout(self.name, f"the dump did not end within {self._dump_seconds:g} s")
+        except TimeoutError:
+            raise SourceTimeout(self.name, f"no reply within {self._receive_seconds:g} s") from None
+        except OSError as error:
+            _raise(self.name, error)
+
+
+class ProcfsReader:
+    """Counts the lines of /proc/net/tcp and tcp6: where netlink is missing or refused."""
+
+    name = "procfs"
+
+    def __init__(self, procfs: Procfs) -> None:
+        self._procfs = procfs
+
+    def full(self) -> tuple[StateCounts, tuple[str, ...]]:
+        """Count every socket. A missing tcp6 is a kernel without IPv6; a missing tcp is an error."""
+        counts, unknown = self._file("net/tcp")
+        try:
+            counts6, unknown6 = self._file("net/tcp6")
+        except SourceMissing:
+            return counts, unknown
+        return tuple(map(sum, zip(counts, counts6, strict=True))), tuple(sorted({*unknown, *unknown6}))
+
+    def _file(self, path: str) -> tuple[StateCounts, tuple[str, ...]]:
+        source = f"{self._procfs.root}/{path}"
+        return procnet.state_counts(procnet.parse_tcp(self._procfs.lines(path), source), source)
+
+
+class PsutilReader:
+    """Counts what psutil lists: where there is no Linux."""
+
+    name = "psutil"
+
+    def full(self) -> tuple[StateCounts, tuple[str, ...]]:
+        """Count every socket that psutil shows to this user."""
+        import psutil  # noqa: PLC0415 - the plugin must not pay for it where netlink works
+
+        counts = [0] * len(TcpState)
+        unknown = set()
+        try:
+            connections = psutil.net_connections(kind="tcp")
+        except (psutil.Error, OSError, KeyError, RuntimeError) as error:  # KeyError: a state psutil has no name for
+            raise SourceUnreadable(self.name, f"{type(error).__name__}: {error}") from None
+        for connection in connections:
+            state = _PSUTIL_STATES.get(connection.status, TcpState.UNKNOWN)
+            counts[state] += 1
+            if state is TcpState.UNKNOWN:
+                unknown.add(str(connection.status))
+        return tuple(counts), tuple(sorted(unknown))
+
+
+_PSUTIL_STATES = {state.name: state for state in TcpState}
+
+
+def _raise(source: str, error: OSError) -> NoReturn:
+    kind: type[SourceError] = SourceUnreadable
+    if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT}:
+        kind = SourceMissing
+    raise kind(source, f"{error.strerror or error} ({errno.errorcode.get(error.errno or 0, 'no errno')})") from None

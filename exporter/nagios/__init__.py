@@ -1,0 +1,1 @@
+"""The plugin: from a snapshot to a Monitoring Plugins answer."""

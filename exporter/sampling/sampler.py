@@ -1,0 +1,226 @@
+"""Takes one sample: asks the kernel's sources in order, keeps what answers and says what does not.
+
+It is given a procfs and the readers, and returns values of ``snapshot``; the loop calls it again and again, the plugin
+and ``show`` once. A source that fails never takes another one with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from exporter.errors import SourceError, SourceMissing, UsageError
+from exporter.kernel import derivation, procnet
+from exporter.kernel.inetdiag import ALL_STATES, COPIED_STATES, Tally, state_counts
+from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, PsutilReader
+from exporter.snapshot import Connections, Sockstat
+
+if TYPE_CHECKING:
+    from exporter.kernel.sysctl import Value
+
+Reader = NetlinkReader | ProcfsReader | PsutilReader
+Answer = TypeVar("Answer")
+
+READERS = ("auto", "netlink", "procfs", "psutil")
+_RETRY_BETTER_SECONDS = 60.0
+_DERIVE_TRIES = 2  # a socket that opens between two files of one reading looks like a contradiction: look again
+_SYSCTLS_BESIDE_TCP = {
+    "net.core.somaxconn": "net/core/somaxconn",
+    "net.core.netdev_max_backlog": "net/core/netdev_max_backlog",
+    "net.ipv4.ip_local_port_range": "net/ipv4/ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports": "net/ipv4/ip_local_reserved_ports",
+}
+
+
+def readers(name: str, procfs: Procfs) -> list[Reader]:
+    """The readers to try for ``--reader`` *name*, the best first.
+
+    Netlink speaks of this process's network namespace and of nothing else, so with another procfs than /proc ``auto``
+    leaves it out: numbers of two namespaces must not meet in one sample.
+    """
+    every: dict[str, Reader] = {
+        "netlink": NetlinkReader(),
+        "procfs": ProcfsReader(procfs),
+        "psutil": PsutilReader(),
+    }
+    if name == "auto":
+        return [*every.values()] if procfs.root == "/proc" else [every["procfs"]]
+    if name not in every:
+        raise UsageError(f"unknown reader {name!r}: expected one of {', '.join(READERS)}")
+    return [every[name]]
+
+
+class Counted(NamedTuple):
+    """What one counting pass saw; the fields are those of ``Snapshot``."""
+
+    connections: Connections | None
+    counters: dict[str, int]
+    sockstat: Sockstat | None
+    sources: dict[str, str | None]
+
+
+class Sampler:
+    """The sources of one host and what is remembered of them between samples: which reader works, whether sums hold."""
+
+    def __init__(self, procfs: Procfs, chain: Sequence[Reader], kernel_release: str, now: Callable[[], float]) -> None:
+        self._procfs = procfs
+        self._chain = chain
+        self._now = now
+        self._first = 0  # the first reader of the chain to ask
+        self._retry_at = 0.0
+        self._passed_over: dict[str, str] = {}
+        self._sums_hold = _has_netns_tw(kernel_release)
+        self._derivable = self._sums_hold
+        self.asking = ""  # the source that is being read right now: what a hung sample hangs on
+
+    def count(self, *, netstat: bool = True) -> Counted:
+        """The counting pass: every state's sockets and, if *netstat*, the counters beside what it needs itself."""
+        sources: dict[str, str | None] = {}
+        before = self._sums(sources)
+        connections, after = self._connections(before, sources)
+        counters = dict(after.counters)
+        if netstat:
+            counters |= self._ask("netstat", sources, lambda: self._table("net/netstat", "TcpExt")) or {}
+        self.asking = ""
+        return Counted(connections, counters, after.sockstat, sources)
+
+    def sysctls(self) -> tuple[dict[str, Value], str | None]:
+        """Every readable sysctl that bears on TCP, by name, and what went wrong: unreadable ones are named there.
+
+        One that does not exist here is not there: child network namespaces have fewer. A secret one is never opened.
+        """
+        from exporter.kernel import sysctl  # noqa: PLC0415 - the plugin does without the catalogue unless asked
+
+        self.asking = "sysctl"
+        values: dict[str, Value] = {}
+        problems = []
+        try:
+            paths = {name: f"net/ipv4/{name}" for name in self._procfs.sysctl_names() if not sysctl.is_secret(name)}
+        except SourceError as error:
+            paths, problems = {}, [str(error)]
+        for name, path in (paths | _SYSCTLS_BESIDE_TCP).items():
+            try:
+                values[name] = sysctl.parse(name, self._procfs.sysctl(path))
+            except SourceMissing:
+                continue
+            except SourceError as error:
+                problems.append(str(error))
+        self.asking = ""
+        return values, "; ".join(problems) or None
+
+    def verify(self) -> bool | None:
+        """Compare the kernel's sums with a dump of every socket, and trust or distrust them from now on.
+
+        None where there is nothing to compare: no netlink, no sums, or a kernel whose ``tw`` is host-wide.
+        """
+        reader = self._chain[min(self._first, len(self._chain) - 1)]
+        if not self._derivable or not isinstance(reader, NetlinkReader):
+            return None
+        sources: dict[str, str | None] = {}
+        for _ in range(_DERIVE_TRIES):
+            before = self._sums(sources)
+            self.asking = reader.name
+            try:
+                sockets = reader.dump(ALL_STATES)
+            except SourceError:
+                return None  # the counting pass meets the same trouble and says so
+            finally:
+                self.asking = ""
+            after = self._sums(sources)
+            if before.sums is None or after.sums is None:
+                return None
+            self._sums_hold = derivation.agrees(sockets, before.sums, after.sums)
+            if self._sums_hold:
+                break
+        return self._sums_hold
+
+    def _connections(self, before: _Sums, sources: dict[str, str | None]) -> tuple[Connections | None, _Sums]:
+        """Count with the first reader that answers; those before it keep their reason and are asked again later."""
+        if self._now() >= self._retry_at:
+            self._first = 0
+            self._retry_at = self._now() + _RETRY_BETTER_SECONDS
+            self._passed_over.clear()
+        for reader in self._chain[self._first :]:
+            self.asking = reader.name
+            try:
+                connections, after = self._count_with(reader, before, sources)
+            except SourceError as error:
+                self._passed_over[reader.name] = str(error)
+                self._first += 1
+                continue
+            sources |= self._passed_over
+            sources[reader.name] = None
+            return connections, after
+        self._retry_at = 0.0
+        sources |= self._passed_over
+        return None, self._sums(sources)
+
+    def _count_with(self, reader: Reader, before: _Sums, sources: dict[str, str | None]) -> tuple[Connections, _Sums]:
+        if isinstance(reader, NetlinkReader) and self._sums_hold and before.sums is not None:
+            for _ in range(_DERIVE_TRIES):
+                sockets = reader.dump(COPIED_STATES)
+                after = self._sums(sources)
+                if before.sums is None or after.sums is None:
+                    break
+                counts = derivation.derive(sockets, before.sums, after.sums)
+                if counts is not None:
+                    return Connections(counts, reader.name, derived=True, unknown_states=_unknown(sockets)), after
+                before = after
+        counts, unknown = reader.full()
+        return Connections(counts, reader.name, derived=False, unknown_states=unknown), self._sums(sources)
+
+    def _sums(self, sources: dict[str, str | None]) -> _Sums:
+        """Read the files that carry the kernel's own sums; what they lack, they lack for this sample."""
+        counters = self._ask("snmp", sources, lambda: self._table("net/snmp", "Tcp")) or {}
+        sockstat = self._ask("sockstat", sources, self._sockstat)
+        if sockstat is not None:
+            inuse6 = self._ask("sockstat6", sources, self._sockstat6, optional=True)
+            sockstat = sockstat._replace(inuse6=inuse6)
+            failed = sources.get("sockstat6") is not None
+            if not failed and "Tcp.CurrEstab" in counters:
+                total = sockstat.inuse + (inuse6 or 0)
+                return _Sums(derivation.sums(counters, total, sockstat.tw), counters, sockstat)
+        return _Sums(None, counters, sockstat)
+
+    def _ask(
+        self, source: str, sources: dict[str, str | None], read: Callable[[], Answer], *, optional: bool = False
+    ) -> Answer | None:
+        """Read one source, or None and the reason under its name; an *optional* one may be missing without a word."""
+        self.asking = source
+        try:
+            answer = read()
+        except SourceMissing as error:
+            if not optional:
+                sources[source] = str(error)
+            return None
+        except SourceError as error:
+            sources[source] = str(error)
+            return None
+        sources.setdefault(source, None)
+        return answer
+
+    def _table(self, path: str, table: str) -> dict[str, int]:
+        return procnet.parse_snmp(self._procfs.text(path), f"{self._procfs.root}/{path}", table)
+
+    def _sockstat(self) -> Sockstat:
+        return procnet.parse_sockstat(self._procfs.text("net/sockstat"), f"{self._procfs.root}/net/sockstat")
+
+    def _sockstat6(self) -> int:
+        return procnet.parse_sockstat6(self._procfs.text("net/sockstat6"), f"{self._procfs.root}/net/sockstat6")
+
+
+class _Sums(NamedTuple):
+    sums: derivation.Sums | None  # None where a file that they come from is missing or broken
+    counters: dict[str, int]
+    sockstat: Sockstat | None
+
+
+def _unknown(sockets: Tally) -> tuple[str, ...]:
+    return state_counts(sockets)[1]
+
+
+def _has_netns_tw(release: str) -> bool:
+    """Whether sockstat's ``tw`` is that of the namespace: since Linux 4.11; before, it is the host's."""
+    numbers = re.match(r"(\d+)\.(\d+)", release, re.ASCII)
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= (4, 11)

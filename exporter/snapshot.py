@@ -1,0 +1,66 @@
+"""The immutable sample: what ``sampling`` publishes and what ``prometheus``, ``nagios`` and ``web`` render.
+
+A field that is None was not readable or does not exist here; it is never 0 for want of a better answer. The field's
+comment says where the number comes from and when it is absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.tcpstate import KNOWN_STATES, TcpState
+
+if TYPE_CHECKING:
+    from exporter.kernel.sysctl import Value
+
+StateCounts = tuple[int, ...]
+"""Sockets by ``TcpState``: twelve numbers, indexed by the state, ``UNKNOWN`` first."""
+
+NO_SOCKETS: StateCounts = (0,) * len(TcpState)
+
+
+class Connections(NamedTuple):
+    """The sockets of this network namespace, IPv4 and IPv6 together."""
+
+    counts: StateCounts
+    reader: str  # "netlink", "procfs" or "psutil": who counted
+    derived: bool  # ESTABLISHED and TIME_WAIT come from the kernel's own counters, not from counting sockets
+    unknown_states: tuple[str, ...] = ()  # the numbers or names behind counts[UNKNOWN], as the kernel wrote them
+
+
+class Sockstat(NamedTuple):
+    """The lines ``TCP:`` and ``TCP6:`` of /proc/net/sockstat and sockstat6 (net/ipv4/proc.c)."""
+
+    inuse: int  # hashed full IPv4 sockets of this namespace: neither request sockets nor mini-sockets
+    orphan: int  # host-wide: sockets that no process holds any more
+    tw: int  # TIME_WAIT and FIN_WAIT2 mini-sockets of this namespace, IPv4 and IPv6
+    alloc: int  # host-wide
+    mem: int  # host-wide, pages
+    inuse6: int | None = None  # as inuse, IPv6; None where the kernel has no IPv6
+
+
+class Snapshot(NamedTuple):
+    """One sample of the host's TCP."""
+
+    taken_at: float  # Unix time in seconds
+    connections: Connections | None  # None: no reader could count
+    counters: Mapping[str, int]  # "Tcp.CurrEstab", "TcpExt.ListenDrops": those that could be read
+    sockstat: Sockstat | None  # None: /proc/net/sockstat not readable
+    sysctls: Mapping[str, Value]  # by name; those that exist and could be read
+    page_size: int  # bytes
+    sources: Mapping[str, str | None]  # every source that was asked: None when read, else what went wrong
+
+    @property
+    def memory_limits(self) -> Mapping[str, int] | None:
+        """``tcp_mem`` in bytes by level; None in a child network namespace, which has no such file."""
+        value = self.sysctls.get("tcp_mem")
+        return None if value is None else {field: pages * self.page_size for field, pages in value.fields}
+
+
+def by_label(counts: StateCounts) -> dict[str, int]:
+    """Counts under their labels: the eleven states always, ``unknown`` only where there is one."""
+    labelled = {state.label: counts[state] for state in KNOWN_STATES}
+    if counts[TcpState.UNKNOWN]:
+        labelled[TcpState.UNKNOWN.label] = counts[TcpState.UNKNOWN]
+    return labelled
