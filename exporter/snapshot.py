@@ -58,6 +58,31 @@ class Snapshot(NamedTuple):
         return None if value is None else {field: pages * self.page_size for field, pages in value.fields}
 
 
+class Pass(NamedTuple):
+    """What one kind of pass, ``counting`` or ``detail``, has cost."""
+
+    duration: float  # seconds of wall time, the last one
+    cpu: float  # seconds of CPU time, the last one
+    interval: float  # seconds to the next: the configured interval, or longer where the CPU share asks for it
+    total: int  # how many there have been
+
+
+class Sample(NamedTuple):
+    """What the polling loop publishes: a snapshot, and the loop's observations of itself."""
+
+    snapshot: Snapshot
+    peaks: StateCounts | None  # the highest of the peak window, by state; None while no reader can count
+    counted_at: float  # monotonic seconds
+    stale_after: float  # seconds after which the counting pass's numbers are too old to be shown
+    passes: Mapping[str, Pass]
+    source_errors: Mapping[str, int]  # by source: samples that had to do without it
+    overruns: int  # samples that ended after the next one was due
+
+    def is_stale(self, now: float) -> bool:
+        """Whether the numbers are too old at monotonic time *now* to be passed for current."""
+        return now - self.counted_at > self.stale_after
+
+
 def by_label(counts: StateCounts) -> dict[str, int]:
     """Counts under their labels: the eleven states always, ``unknown`` only where there is one."""
     labelled = {state.label: counts[state] for state in KNOWN_STATES}

@@ -26,7 +26,7 @@ IPPROTO_TCP = 6
 AF_INET, AF_INET6 = 2, 10  # include/linux/socket.h
 
 ALL_STATES = 0xFFE
-"""The mask of the eleven states. Bit 13 (bound, inactive) is never set: it would walk the bind hash of the whole host."""
+"""The mask of the eleven states. Bit 13 (bound, inactive) is never set: it would walk the host's whole bind hash."""
 
 COPIED_STATES = ALL_STATES & ~(1 << TcpState.ESTABLISHED | 1 << TcpState.TIME_WAIT)
 """The mask of the counting pass: all but the two states that grow large, which the kernel counts itself."""

@@ -157,11 +157,13 @@ class Sampler:
         return None, self._sums(sources)
 
     def _count_with(self, reader: Reader, before: _Sums, sources: dict[str, str | None]) -> tuple[Connections, _Sums]:
-        if isinstance(reader, NetlinkReader) and self._sums_hold and before.sums is not None:
+        if isinstance(reader, NetlinkReader) and self._sums_hold:
             for _ in range(_DERIVE_TRIES):
+                if before.sums is None:
+                    break
                 sockets = reader.dump(COPIED_STATES)
                 after = self._sums(sources)
-                if before.sums is None or after.sums is None:
+                if after.sums is None:
                     break
                 counts = derivation.derive(sockets, before.sums, after.sums)
                 if counts is not None:

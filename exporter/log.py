@@ -1,0 +1,70 @@
+"""The daemon's log: one structlog logger to standard error, in the form that its reader wants.
+
+A terminal gets colours, journald a priority and no time of its own, everything else logfmt or JSON lines.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TextIO
+
+import structlog
+from structlog import processors
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
+FORMATS = ("auto", "logfmt", "json", "console")
+_PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}  # of syslog, sd-daemon(3)
+
+
+def logger(level: str, form: str, stream: TextIO, environ: Mapping[str, str]) -> FilteringBoundLogger:
+    """A logger of events of at least *level* to *stream*; *form* is one of ``FORMATS``."""
+    terminal, journal = stream.isatty(), _is_journal(stream, environ)
+    if form == "auto":
+        form = "console" if terminal else "logfmt"
+    chain: list[Processor] = [_level]
+    if not journal:
+        chain.append(processors.TimeStamper(fmt="iso", utc=True, key="ts"))
+    if form == "console":
+        colors = terminal and "NO_COLOR" not in environ
+        render: Processor = structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="ts")
+    else:
+        chain += [processors.format_exc_info, processors.EventRenamer("msg")]
+        render = processors.JSONRenderer() if form == "json" else _LOGFMT
+    chain.append(_journalled(render) if journal else render)
+    bound: FilteringBoundLogger = structlog.wrap_logger(
+        structlog.PrintLogger(stream),
+        processors=chain,
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+    )
+    return bound
+
+
+_LOGFMT = processors.LogfmtRenderer(key_order=["ts", "level", "msg"], drop_missing=True, bool_as_flag=False)
+
+
+def _level(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Prometheus's names: warn, not warning; an exception is an error."""
+    event["level"] = {"warning": "warn", "exception": "error"}.get(method, method)
+    return event
+
+
+def _journalled(render: Processor) -> Processor:
+    """Write the priority before the line, as sd-daemon(3) has it; journald takes it off again."""
+
+    def prioritised(wrapped: WrappedLogger, method: str, event: EventDict) -> str:
+        return f"<{_PRIORITIES[event['level']]}>{render(wrapped, method, event)!s}"
+
+    return prioritised
+
+
+def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether *stream* is journald's socket: $JOURNAL_STREAM alone is inherited and no proof, systemd.exec(5)."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"

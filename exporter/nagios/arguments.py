@@ -1,0 +1,181 @@
+"""The plugin's command line, by getopt as the C plugins have it: so ``-w -5:10`` and ``-w~:10`` mean what they say.
+
+Pure: from arguments to ``Options``, or ``UsageError`` with the option, what was found and what was expected.
+"""
+
+from __future__ import annotations
+
+import getopt
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from exporter.errors import RangeError, UsageError
+from exporter.measures import MEASURES
+from exporter.thresholds import DEFAULTS, NO_THRESHOLD, Range, Status, Threshold
+
+DEFAULT_TIMEOUT = 8.0  # seconds: less than check_nrpe's 10, so that our answer comes first
+
+USAGE = """\
+Usage: check_tcp_states [-w SPEC] [-c SPEC] [-s MEASURE]... [--config FILE]
+                        [--reader READER] [-t SECONDS[:STATE]] [-v...] [-V] [-h]
+"""
+
+HELP = f"""\
+{USAGE}
+Checks how many TCP sockets of this host are in which state.
+With no option: warning above 600 established connections, critical above 800.
+
+ -w, --warning=SPEC     warning if outside SPEC
+ -c, --critical=SPEC    critical if outside SPEC
+ -s, --state=MEASURE    judge this measure (repeat for more; default: established)
+     --config=FILE      take the thresholds from the daemon's configuration file
+     --reader=READER    auto, netlink, procfs or psutil (default: auto)
+     --path.procfs=DIR  where procfs is mounted (default: /proc)
+ -t, --timeout=SECONDS[:STATE]
+                        give up after SECONDS (default: {DEFAULT_TIMEOUT:g}) with STATE: ok, warning,
+                        critical or unknown (default: unknown)
+ -v, --verbose          say what a finding means and which sysctls bear on it;
+                        -vv also how it was read; -vvv also where a bug is
+ -V, --version          print the version
+ -h, --help             print this text
+
+SPEC is a range [@][start:]end as the Monitoring Plugins have it, for every
+measure of -s, or a list: established=600,close_wait=50,syn_recv=~:100
+  10     alert above 10 or below 0        10:20   alert outside 10 to 20
+  10:    alert below 10                   @10:20  alert inside 10 to 20
+  ~:10   alert above 10 (quote the ~)     ''      no threshold
+
+MEASURE is a state: established syn_sent syn_recv fin_wait1 fin_wait2 time_wait
+close close_wait last_ack listen closing; or total; or how full a limit is, from
+0 to 1: time_wait_ratio orphans_ratio memory_ratio.
+"""
+
+
+class Options(NamedTuple):
+    """What the command line asks for. ``thresholds`` is None where the file or the defaults decide."""
+
+    thresholds: Mapping[str, Threshold] | None = None
+    measures: tuple[str, ...] = ()  # of -s, in their order
+    config: str | None = None
+    reader: str = "auto"
+    procfs: str = "/proc"
+    timeout: float = DEFAULT_TIMEOUT
+    timeout_status: Status = Status.UNKNOWN
+    verbose: int = 0
+    show: str | None = None  # "help" or "version": print that and nothing else
+
+
+_SHORT = "w:c:s:t:vVh?"
+_LONG = [
+    "warning=", "critical=", "state=", "config=", "reader=", "path.procfs=", "timeout=", "verbose", "version", "help",
+]  # fmt: skip
+_READERS = ("auto", "netlink", "procfs", "psutil")
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Read the command line, without the program's name."""
+    try:
+        given, rest = getopt.gnu_getopt(list(arguments), _SHORT, _LONG)
+    except getopt.GetoptError as error:
+        raise UsageError(f"{error.msg}; see --help") from None
+    if rest:
+        raise UsageError(f"unexpected argument {rest[0]!r}: everything is an option; see --help")
+    options = Options()
+    specs: dict[str, list[tuple[str, str]]] = {"warning": [], "critical": []}
+    for option, text in given:
+        match option:
+            case "-w" | "--warning":
+                specs["warning"].append((option, text))
+            case "-c" | "--critical":
+                specs["critical"].append((option, text))
+            case "-s" | "--state":
+                options = options._replace(measures=(*options.measures, *_measures(option, text)))
+            case "--config":
+                options = options._replace(config=text)
+            case "--reader":
+                if text not in _READERS:
+                    raise UsageError(f"{option}: expected one of {', '.join(_READERS)}, got {text!r}")
+                options = options._replace(reader=text)
+            case "--path.procfs":
+                options = options._replace(procfs=text)
+            case "-t" | "--timeout":
+                seconds, status = _timeout(option, text)
+                options = options._replace(timeout=seconds, timeout_status=status)
+            case "-v" | "--verbose":
+                options = options._replace(verbose=options.verbose + 1)
+            case "-V" | "--version":
+                return Options(show="version")
+            case _:
+                return Options(show="help")
+    return _with_thresholds(options, specs)
+
+
+def judged(options: Options, thresholds: Mapping[str, Threshold]) -> dict[str, Threshold]:
+    """The measures to judge and their thresholds, in the order in which they are named.
+
+    *thresholds* are the file's or the defaults; options beat them, and ``-s`` alone narrows them.
+    """
+    in_force = thresholds if options.thresholds is None else options.thresholds
+    names = dict.fromkeys((*options.measures, *(options.thresholds or ()))) or dict.fromkeys(in_force)
+    return {name: in_force.get(name, NO_THRESHOLD) for name in names}
+
+
+def _with_thresholds(options: Options, specs: Mapping[str, list[tuple[str, str]]]) -> Options:
+    """Turn what -w and -c say into a threshold for each measure that they name, or for all of -s."""
+    chosen = tuple(dict.fromkeys(options.measures)) or tuple(DEFAULTS)
+    ranges: dict[str, dict[str, Range]] = {}
+    for severity, texts in specs.items():
+        for option, text in texts:
+            for measure, limit in _spec(option, text, chosen):
+                ranges.setdefault(measure, {})[severity] = limit
+    if not ranges:
+        return options
+    ordered = sorted(ranges, key=lambda measure: chosen.index(measure) if measure in chosen else len(chosen))
+    thresholds = {m: Threshold(ranges[m].get("warning"), ranges[m].get("critical")) for m in ordered}
+    return options._replace(thresholds=thresholds)
+
+
+def _spec(option: str, text: str, chosen: tuple[str, ...]) -> list[tuple[str, Range]]:
+    """A range for all of *chosen*, or a list ``measure=range,...``; an empty text, as an unset macro gives it, is none."""
+    if not text.strip():
+        return []
+    try:
+        if "=" not in text:
+            limit = Range.parse(text)
+            return [(measure, limit) for measure in chosen]
+        pairs = []
+        for item in text.split(","):
+            measure, equals, limit_text = item.partition("=")
+            if not equals:
+                raise UsageError(f"{option}: expected measure=range, got {item!r}")
+            (name,) = _measures(option, measure)
+            if limit_text.strip():
+                pairs.append((name, Range.parse(limit_text)))
+    except RangeError as error:
+        raise UsageError(f"{option}: {error}") from None
+    return pairs
+
+
+def _measures(option: str, text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",")) if option in {"-s", "--state"} else (text.strip(),)
+    for name in names:
+        if name not in MEASURES:
+            raise UsageError(f"{option}: unknown measure {name!r}: expected one of {', '.join(MEASURES)}")
+    return names
+
+
+def _timeout(option: str, text: str) -> tuple[float, Status]:
+    seconds, colon, state = text.partition(":")
+    status = Status.UNKNOWN
+    if colon:
+        names = {status.name: status for status in Status} | {str(status.value): status for status in Status}
+        if state.upper() not in names:
+            raise UsageError(f"{option}: expected ok, warning, critical or unknown after the colon, got {state!r}")
+        status = names[state.upper()]
+    try:
+        limit = Range.parse(seconds)
+    except RangeError:
+        limit = None
+    if limit is None or limit.text != seconds or ":" in seconds or "@" in seconds or not 0 < limit.end <= 86400:
+        raise UsageError(f"{option}: expected seconds above 0, as 8 or 8:critical, got {text!r}")
+    return limit.end, status

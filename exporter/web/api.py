@@ -1,0 +1,71 @@
+"""A sample as JSON: ``/api/v1/snapshot``, ``dump --format json`` and ``show --json`` are this document.
+
+Within one ``api_version`` fields are added and never change their meaning; what is not known is null or absent, never 0.
+``docs/api.md`` describes each field.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from exporter import __version__, measures
+from exporter.snapshot import Sample, Snapshot, by_label
+from exporter.thresholds import Threshold, evaluate
+
+API_VERSION = 1
+
+
+def document(snapshot: Snapshot, thresholds: Mapping[str, Threshold]) -> dict[str, object]:
+    """One snapshot, judged."""
+    connections, sockstat = snapshot.connections, snapshot.sockstat
+    return {
+        "api_version": API_VERSION,
+        "version": __version__,
+        "taken_at": round(snapshot.taken_at, 3),
+        "connections": None if connections is None else by_label(connections.counts),
+        "reader": None if connections is None else connections.reader,
+        "derived": None if connections is None else connections.derived,
+        "measures": [
+            {
+                "measure": result.measure,
+                "value": result.value,
+                "warning": result.threshold.warning and result.threshold.warning.text,
+                "critical": result.threshold.critical and result.threshold.critical.text,
+                "status": result.status.name,
+            }
+            for result in evaluate(measures.read(snapshot, measures.MEASURES), thresholds)
+        ],
+        "sockstat": None
+        if sockstat is None
+        else {
+            "orphans": sockstat.orphan,
+            "timewait_sockets": sockstat.tw,
+            "memory_bytes": sockstat.mem * snapshot.page_size,
+        },
+        "memory_limit_bytes": snapshot.memory_limits,
+        "counters": dict(snapshot.counters),
+        "sysctls": {
+            value.name: {"unit": value.unit, "fields": dict(value.fields), "text": value.text}
+            for value in snapshot.sysctls.values()
+        },
+        "sources": [
+            {"source": source, "up": problem is None, "problem": problem}
+            for source, problem in snapshot.sources.items()
+        ],
+    }
+
+
+def sampled(sample: Sample, thresholds: Mapping[str, Threshold], now: float) -> dict[str, object]:
+    """What the daemon adds to ``document``: how old the sample is at monotonic time *now*, and the peaks."""
+    return document(sample.snapshot, thresholds) | {
+        "age_seconds": round(now - sample.counted_at, 3),
+        "stale": sample.is_stale(now),
+        "stale_after_seconds": sample.stale_after,
+        "peaks": None if sample.peaks is None else by_label(sample.peaks),
+    }
+
+
+def encode(answer: Mapping[str, object]) -> bytes:
+    """JSON for people and programs: indented, one line at the end."""
+    return json.dumps(answer, indent=2).encode() + b"\n"

@@ -1,0 +1,56 @@
+"""A request and its response as plain values: the language between the server and whoever answers.
+
+Handlers take the one and return the other, so pages, metrics and authentication are tested without a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import NamedTuple
+
+PLAIN_TEXT = "text/plain; charset=utf-8"
+
+
+class Request(NamedTuple):
+    """A complete request; it never has a body, the server refuses those."""
+
+    method: str
+    path: str  # percent-decoded, without the query
+    query: str  # as it was sent
+    headers: Mapping[str, str]  # lower-case names; repeated ones joined by ", "
+
+
+class Response(NamedTuple):
+    """An answer. ``body`` may be shared between requests: the server does not copy it.
+
+    For HEAD, answer as for GET: the server leaves the body out.
+    """
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+Handler = Callable[[Request], Response]
+
+
+def plain_text(status: int, text: str | None = None, *headers: tuple[str, str]) -> Response:
+    r"""A line of plain text, by default the status in words.
+
+    >>> plain_text(400).body, plain_text(503, "no sample yet").body
+    (b'Bad Request\n', b'no sample yet\n')
+    """
+    line = HTTPStatus(status).phrase if text is None else text
+    return Response(status, PLAIN_TEXT, f"{line}\n".encode(), headers)
+
+
+def not_found() -> Response:
+    """The answer to a path that is not there."""
+    return plain_text(404)
+
+
+def method_not_allowed() -> Response:
+    """The answer to anything but a read."""
+    return plain_text(405, None, ("Allow", "GET, HEAD"))

@@ -1,0 +1,258 @@
+"""The part of YAML that a configuration needs: bytes in, nodes out, every scalar still the text that was written.
+
+YAML's own guesses would turn the range ``10:20`` into 620 and ``on`` into a boolean, so nothing is resolved here:
+``config`` knows what each value should be. Built on the parser's events, because on deep nesting PyYAML's own composers
+raise RecursionError (the Python one) or end the process (the C one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, TypeAlias
+
+import yaml
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 16
+
+_BOM = b"\xef\xbb\xbf"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one where PyYAML was built with it
+_NULLS = ("", "~", "null")
+
+
+class Mistake(NamedTuple):
+    """What is wrong, and where: the line and column count from 1, the line 0 is the file as a whole."""
+
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def show(self, source: str) -> str:
+        """The mistake as one line: ``FILE:LINE:COLUMN: path: message``, without the parts that it lacks."""
+        where = f"{source}:{self.line}:{self.column}" if self.line else source
+        return ": ".join(part for part in (where, self.path, self.message) if part)
+
+
+class MistakesError(Exception):
+    """Carries mistakes from where they are found to where they are collected; it leaves ``config`` as a ConfigError."""
+
+    def __init__(self, *mistakes: Mistake) -> None:
+        super().__init__(*mistakes)
+        self.mistakes = mistakes
+
+
+class Collector:
+    """``with collector:`` keeps the mistakes of its block and goes on; ``done()`` raises them all together."""
+
+    def __init__(self) -> None:
+        self.mistakes: list[Mistake] = []
+
+    def __enter__(self) -> Collector:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if isinstance(error, MistakesError):
+            self.mistakes += error.mistakes
+        return isinstance(error, MistakesError)
+
+    def done(self) -> None:
+        """Raise what was collected, if anything was."""
+        if self.mistakes:
+            raise MistakesError(*self.mistakes)
+
+
+class Scalar(NamedTuple):
+    """A single value or a key, as the text that was written; ``plain`` when without quotes."""
+
+    line: int
+    column: int
+    path: str
+    text: str
+    plain: bool
+
+    @property
+    def is_null(self) -> bool:
+        """Whether it says nothing: ``~``, ``null`` or no text at all."""
+        return self.plain and self.text in _NULLS
+
+    @property
+    def found(self) -> str:
+        """Its text for a message."""
+        shown = repr(self.text if len(self.text) <= 60 else self.text[:60] + "…")
+        return "nothing" if self.is_null else shown if self.plain else f"{shown} in quotes"
+
+
+class Items(NamedTuple):
+    """A list."""
+
+    line: int
+    column: int
+    path: str
+    items: list[Node]
+    found: str = "a list"
+    is_null: bool = False
+
+
+class Mapping(NamedTuple):
+    """A mapping: its keys, whose path is their value's, each with its value."""
+
+    line: int
+    column: int
+    path: str
+    items: list[tuple[Scalar, Node]]
+    found: str = "a mapping"
+    is_null: bool = False
+
+
+Node: TypeAlias = Scalar | Items | Mapping
+
+
+def wrong(node: Node, message: str) -> MistakesError:
+    """The error that says *message* about *node*."""
+    return MistakesError(Mistake(node.line, node.column, node.path, message))
+
+
+def expected(node: Node, what: str) -> MistakesError:
+    """The error that says what was expected, and what *node* is instead."""
+    return wrong(node, f"expected {what}, got {node.found}")
+
+
+def compose(data: bytes) -> tuple[Node, list[Mistake]]:
+    """The one document in *data*, and what it uses that is not supported; MistakesError when it cannot be read at all.
+
+    A document without content is a null.
+
+    >>> compose(b"sample: {interval: 1s}")[0].items[0][1].items[0][1]
+    Scalar(line=1, column=20, path='sample.interval', text='1s', plain=True)
+    """
+    text = _decode(data)
+    composer = _Composer(text)
+    try:
+        root = composer.document()
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # an absurd escape reaches chr() in the Python loader
+        raise MistakesError(*composer.mistakes, _syntax_mistake(text, error)) from None
+    return root, composer.mistakes
+
+
+def _decode(data: bytes) -> str:
+    if len(data) > MAX_BYTES:
+        raise MistakesError(Mistake(0, 0, "", f"is larger than {MAX_BYTES >> 20} MiB"))
+    bom = len(_BOM) if data.startswith(_BOM) else 0
+    try:
+        text = data[bom:].decode()
+    except UnicodeDecodeError as error:
+        at = bom + error.start
+        message = f"not UTF-8: byte 0x{data[at]:02x} at offset {at}"
+        raise MistakesError(_mistake_at(data[bom:at].decode(), message)) from None
+    if control := yaml.reader.Reader.NON_PRINTABLE.search(text):
+        raise MistakesError(_mistake_at(text[: control.start()], f"control character {control[0]!r}"))
+    return text
+
+
+def _mistake_at(before: str, message: str) -> Mistake:
+    """The mistake at the end of *before*."""
+    return Mistake(before.count("\n") + 1, len(before) - before.rfind("\n"), "", message)
+
+
+def _syntax_mistake(text: str, error: Exception) -> Mistake:
+    """PyYAML's complaint at its mark, with a hint where a range, an address or a tab is the likely cause."""
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
+        return Mistake(0, 0, "", f"not YAML: {' '.join(str(error).split())}")
+    message = f"not YAML: {error.problem}"
+    if error.context and error.context_mark and error.context_mark.line != mark.line:
+        message += f", {error.context} that begins in line {error.context_mark.line + 1}"
+    match text[mark.index : mark.index + 1]:
+        case "\t":
+            message += "; indent with spaces, not with a tab"
+        case "@" | "`" | "%" as first:
+            message += f"; put a value that begins with {first} in quotes"
+        case ":":
+            message += "; check the indentation, and put a value such as '10:' or '*:80' in quotes"
+    return Mistake(mark.line + 1, mark.column + 1, "", message)
+
+
+class _Composer:
+    """Builds nodes from the parser's events, and collects what it refuses on the way."""
+
+    def __init__(self, text: str) -> None:
+        self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=_LOADER)
+        self.mistakes: list[Mistake] = []
+
+    def refuse(self, event: yaml.Event, path: str, message: str) -> None:
+        self.mistakes.append(Mistake(*_position(event), path, message))
+
+    def document(self) -> Node:
+        root: Node | None = None
+        documents = 0
+        for event in self.events:
+            if isinstance(event, yaml.NodeEvent):
+                root = self.node(event, "", 0)
+            elif isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    self.refuse(event, "", "a second document begins here; a configuration is one")
+                    break
+        return root or Scalar(1, 1, "", "", plain=True)
+
+    def node(self, event: yaml.Event, path: str, depth: int) -> Node | None:
+        """The node that begins with *event*; None for an alias, which stands for nothing here."""
+        at = _position(event)
+        if depth > MAX_DEPTH:
+            raise MistakesError(*self.mistakes, Mistake(*at, "", f"nested more than {MAX_DEPTH} levels deep"))
+        if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):  # an AliasEvent
+            self.refuse(
+                event,
+                path,
+                f"aliases are not supported: put *{getattr(event, 'anchor', '')} in quotes, or write it out",
+            )
+            return None
+        if event.anchor is not None:
+            self.refuse(event, path, f"anchors are not supported: put &{event.anchor} in quotes, or leave it out")
+        if event.tag is not None:
+            self.refuse(event, path, f"tags are not supported: leave {event.tag} out")
+        if isinstance(event, yaml.ScalarEvent):
+            return Scalar(*at, path, event.value, plain=not event.style)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return Items(*at, path, list(self.items(path, depth + 1)))
+        return Mapping(*at, path, list(self.entries(path, depth + 1)))
+
+    def items(self, path: str, depth: int) -> Iterator[Node]:
+        for index, event in enumerate(self.events):
+            if isinstance(event, yaml.SequenceEndEvent):
+                return
+            if node := self.node(event, f"{path}[{index}]", depth):
+                yield node
+
+    def entries(self, path: str, depth: int) -> Iterator[tuple[Scalar, Node]]:
+        seen: dict[str, Scalar] = {}
+        for event in self.events:
+            if isinstance(event, yaml.MappingEndEvent):
+                return
+            key = self.node(event, path, depth)
+            if isinstance(key, Scalar):
+                key = key._replace(path=_join(path, key.text))
+            elif key:
+                self.refuse(event, path, f"expected a key, got {key.found}")
+            value = self.node(next(self.events), key.path if key else path, depth)
+            if not isinstance(key, Scalar):
+                continue
+            first = seen.setdefault(key.text, key)
+            if key.plain and key.text == "<<":
+                self.refuse(event, path, "merge keys are not supported: write the values out")
+                continue
+            if first is not key:
+                self.refuse(event, key.path, f"duplicate key, first in line {first.line}")
+            if value:
+                yield key, value
+
+
+def _position(event: yaml.Event) -> tuple[int, int]:
+    mark = event.start_mark
+    return (mark.line + 1, mark.column + 1) if mark else (1, 1)
+
+
+def _join(path: str, key: str) -> str:
+    shown = key if 0 < len(key) <= 60 and key.isprintable() and " " not in key else repr(key[:60])
+    return f"{path}.{shown}" if path else shown
