@@ -31,9 +31,10 @@ _ADDRESS = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[A-Za-z0-9._-]*)):(?P<p
 _V6 = re.compile(r"(?:[0-9A-Fa-f]*:){2,}[0-9A-Fa-f:.]*")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+")
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
-_DECIMAL = re.compile(r"[-+]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})(?:[eE][-+]?[0-9]{1,3})?")
+_DECIMAL = re.compile(r"[-+]?(?:[0-9]{1,18}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][-+]?[0-9]{1,3})?")
 _MAX_LENGTH = 4096  # of a text: a path can be that long, and a message that repeats it stays bearable
 _SYSCTL = re.compile(r"tcp_[a-z0-9_]+|net(?:\.[A-Za-z0-9_/-]+){2,}")
+MIN_INTERVAL, MAX_INTERVAL = 0.1, 3600.0  # seconds between samples
 _RANGE = re.compile(r"@.*|[-+~.0-9eE]*:[-+.0-9eE]*")
 
 

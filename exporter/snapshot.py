@@ -78,6 +78,11 @@ class Sample(NamedTuple):
     source_errors: Mapping[str, int]  # by source: samples that had to do without it
     overruns: int  # samples that ended after the next one was due
 
+    @classmethod
+    def single(cls, snapshot: Snapshot) -> Sample:
+        """A snapshot that no loop took: without peaks, and nothing to say of passes."""
+        return cls(snapshot, None, 0.0, float("inf"), {}, {}, 0)
+
     def is_stale(self, now: float) -> bool:
         """Whether the numbers are too old at monotonic time *now* to be passed for current."""
         return now - self.counted_at > self.stale_after

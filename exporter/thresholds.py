@@ -93,9 +93,7 @@ class Threshold(NamedTuple):
     critical: Range | None = None
 
     def judge(self, value: float | None) -> tuple[Status, Range | None]:
-        """The status of *value* and the range that alerts. An unknown value is UNKNOWN wherever a range is set."""
-        if self.warning is None and self.critical is None:
-            return Status.OK, None
+        """The status of *value* and the range that alerts. A value that is not known is UNKNOWN, threshold or not."""
         if value is None or math.isnan(value):
             return Status.UNKNOWN, None
         if self.critical is not None and self.critical.alerts(value):

@@ -6,7 +6,8 @@ Pure: from arguments to ``Options``, or ``UsageError`` with the option, what was
 from __future__ import annotations
 
 import getopt
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from exporter.errors import RangeError, UsageError
@@ -69,6 +70,12 @@ _SHORT = "w:c:s:t:vVh?"
 _LONG = [
     "warning=", "critical=", "state=", "config=", "reader=", "path.procfs=", "timeout=", "verbose", "version", "help",
 ]  # fmt: skip
+_NAMES = {
+    "-w": "warning", "-c": "critical", "-s": "state", "-t": "timeout", "-v": "verbose", "-V": "version", "-h": "help",
+    "-?": "help",
+}  # fmt: skip
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", re.ASCII)
+_MAX_TIMEOUT = 86400.0
 _READERS = ("auto", "netlink", "procfs", "psutil")
 
 
@@ -80,34 +87,24 @@ def parse(arguments: Sequence[str]) -> Options:
         raise UsageError(f"{error.msg}; see --help") from None
     if rest:
         raise UsageError(f"unexpected argument {rest[0]!r}: everything is an option; see --help")
-    options = Options()
     specs: dict[str, list[tuple[str, str]]] = {"warning": [], "critical": []}
+    measures: list[str] = []
+    options = Options()
     for option, text in given:
-        match option:
-            case "-w" | "--warning":
-                specs["warning"].append((option, text))
-            case "-c" | "--critical":
-                specs["critical"].append((option, text))
-            case "-s" | "--state":
-                options = options._replace(measures=(*options.measures, *_measures(option, text)))
-            case "--config":
-                options = options._replace(config=text)
-            case "--reader":
-                if text not in _READERS:
-                    raise UsageError(f"{option}: expected one of {', '.join(_READERS)}, got {text!r}")
-                options = options._replace(reader=text)
-            case "--path.procfs":
-                options = options._replace(procfs=text)
-            case "-t" | "--timeout":
-                seconds, status = _timeout(option, text)
-                options = options._replace(timeout=seconds, timeout_status=status)
-            case "-v" | "--verbose":
-                options = options._replace(verbose=options.verbose + 1)
-            case "-V" | "--version":
-                return Options(show="version")
-            case _:
-                return Options(show="help")
-    return _with_thresholds(options, specs)
+        name = _NAMES.get(option, option.lstrip("-"))
+        if name in specs:
+            specs[name].append((option, text))
+        elif name == "state":
+            measures += _measures(option, text)
+        elif name == "verbose":
+            options = options._replace(verbose=options.verbose + 1)
+        elif name in {"help", "version"}:
+            return Options(show=name)
+        else:
+            options = _VALUES[name](options, option, text)
+    chosen = tuple(dict.fromkeys(measures))
+    thresholds = _thresholds(specs, chosen or tuple(DEFAULTS))
+    return options._replace(thresholds=thresholds, measures=chosen)
 
 
 def judged(options: Options, thresholds: Mapping[str, Threshold]) -> dict[str, Threshold]:
@@ -120,23 +117,18 @@ def judged(options: Options, thresholds: Mapping[str, Threshold]) -> dict[str, T
     return {name: in_force.get(name, NO_THRESHOLD) for name in names}
 
 
-def _with_thresholds(options: Options, specs: Mapping[str, list[tuple[str, str]]]) -> Options:
-    """Turn what -w and -c say into a threshold for each measure that they name, or for all of -s."""
-    chosen = tuple(dict.fromkeys(options.measures)) or tuple(DEFAULTS)
+def _thresholds(specs: Mapping[str, list[tuple[str, str]]], chosen: tuple[str, ...]) -> Mapping[str, Threshold] | None:
+    """What -w and -c say for each measure that they name, or for all *chosen*; None where they say nothing."""
     ranges: dict[str, dict[str, Range]] = {}
     for severity, texts in specs.items():
         for option, text in texts:
             for measure, limit in _spec(option, text, chosen):
                 ranges.setdefault(measure, {})[severity] = limit
-    if not ranges:
-        return options
-    ordered = sorted(ranges, key=lambda measure: chosen.index(measure) if measure in chosen else len(chosen))
-    thresholds = {m: Threshold(ranges[m].get("warning"), ranges[m].get("critical")) for m in ordered}
-    return options._replace(thresholds=thresholds)
+    return {name: Threshold(found.get("warning"), found.get("critical")) for name, found in ranges.items()} or None
 
 
 def _spec(option: str, text: str, chosen: tuple[str, ...]) -> list[tuple[str, Range]]:
-    """A range for all of *chosen*, or a list ``measure=range,...``; an empty text, as an unset macro gives it, is none."""
+    """A range for all of *chosen*, or a list ``measure=range,...``; an empty text, of an unset macro, is none."""
     if not text.strip():
         return []
     try:
@@ -164,7 +156,13 @@ def _measures(option: str, text: str) -> tuple[str, ...]:
     return names
 
 
-def _timeout(option: str, text: str) -> tuple[float, Status]:
+def _reader(options: Options, option: str, text: str) -> Options:
+    if text not in _READERS:
+        raise UsageError(f"{option}: expected one of {', '.join(_READERS)}, got {text!r}")
+    return options._replace(reader=text)
+
+
+def _timeout(options: Options, option: str, text: str) -> Options:
     seconds, colon, state = text.partition(":")
     status = Status.UNKNOWN
     if colon:
@@ -172,10 +170,14 @@ def _timeout(option: str, text: str) -> tuple[float, Status]:
         if state.upper() not in names:
             raise UsageError(f"{option}: expected ok, warning, critical or unknown after the colon, got {state!r}")
         status = names[state.upper()]
-    try:
-        limit = Range.parse(seconds)
-    except RangeError:
-        limit = None
-    if limit is None or limit.text != seconds or ":" in seconds or "@" in seconds or not 0 < limit.end <= 86400:
+    if not _SECONDS.fullmatch(seconds) or not 0 < float(seconds) <= _MAX_TIMEOUT:
         raise UsageError(f"{option}: expected seconds above 0, as 8 or 8:critical, got {text!r}")
-    return limit.end, status
+    return options._replace(timeout=float(seconds), timeout_status=status)
+
+
+_VALUES: Mapping[str, Callable[[Options, str, str], Options]] = {
+    "config": lambda options, _, text: options._replace(config=text),
+    "path.procfs": lambda options, _, text: options._replace(procfs=text),
+    "reader": _reader,
+    "timeout": _timeout,
+}

@@ -15,12 +15,17 @@ MAX_OUTPUT = 4096
 SERVICE = "TCP STATES"
 
 
-def report(results: Sequence[Result], shown: Iterable[Result], details: Iterable[str] = ()) -> tuple[Status, str]:
-    """The status and the text for *results*, with the performance data of *shown* and *details* as long text."""
+def report(
+    results: Sequence[Result], shown: Iterable[Result], details: Iterable[str] = (), reason: str = ""
+) -> tuple[Status, str]:
+    """The status and the text for *results*, with the performance data of *shown* and *details* as long text.
+
+    *reason* says why a measure is not known, on the first line.
+    """
     status = worst(result.status for result in results)
-    first = f"{SERVICE} {status.name}: {summary(results)}"
-    data = performance_data(shown, MAX_LINE - len(clean(first).encode()) - len(" | "))
-    lines = [clean(first) + (f" | {data}" if data else ""), *map(clean, details)]
+    first = clean(f"{SERVICE} {status.name}: {summary(results)}" + (f": {reason}" if reason else ""))
+    data = performance_data(shown, MAX_LINE - len(first.encode("utf-8", "backslashreplace")) - len(" | "))
+    lines = [first + (f" | {data}" if data else ""), *map(clean, details)]
     return status, _fit(lines)
 
 
@@ -37,7 +42,7 @@ def summary(results: Sequence[Result]) -> str:
 
 
 def performance_data(results: Iterable[Result], limit: int) -> str:
-    """``label=value;warn;crit;min;max`` for each known value, as many items as fit *limit* bytes; an unknown one is left out."""
+    """``label=value;warn;crit;min;max`` for each known value, as many as fit *limit* bytes."""
     items: list[str] = []
     length = -1
     for result in results:

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterable, Mapping
-from enum import Enum
+from collections.abc import Iterable
 
 from prometheus_client import exposition as text
 from prometheus_client.core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from exporter.prometheus.families import View, families, sysctls
+from exporter.prometheus.formats import Format
 from exporter.snapshot import Sample
 
 _END = b"# EOF\n"
 _GZIP_LEVEL = 1  # a tenth of the time of level 9 for a few kilobytes more
-
-
-class Format(Enum):
-    """The formats, by their content type."""
-
-    TEXT = "text/plain; version=0.0.4; charset=utf-8"
-    OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 class _Families:
@@ -37,9 +30,21 @@ class _Families:
 def render(collected: Iterable[Metric], form: Format) -> bytes:
     """The families in *form*; OpenMetrics without its end mark, so that parts can be joined."""
     if form is Format.TEXT:
-        return text.generate_latest(_Families(collected), "underscores")  # type: ignore[arg-type]  # see _Families
+        return text.generate_latest(_Families(collected), "underscores")
     page = openmetrics.generate_latest(_Families(collected), "underscores")  # type: ignore[no-untyped-call]  # untyped
     return bytes(page.removesuffix(_END))
+
+
+def page(sample: Sample | None, view: View, form: Format) -> bytes:
+    """The whole page of *sample* as seen by *view*."""
+    parts = [render(families(sample, view), form)]
+    if sample is not None and not view.stale:
+        parts.append(render(sysctls(sample.snapshot), form))
+    return _join(parts, form)
+
+
+def _join(parts: list[bytes], form: Format) -> bytes:
+    return b"".join(parts if form is Format.TEXT else [*parts, _END])
 
 
 class Pages:
@@ -73,6 +78,4 @@ class Pages:
                 kept, part = sample.snapshot.sysctls, render(sysctls(sample.snapshot), form)
                 self._sysctls[form] = (kept, part)
             parts.append(part)
-        if form is Format.OPENMETRICS:
-            parts.append(_END)
-        return b"".join(parts)
+        return _join(parts, form)

@@ -22,10 +22,10 @@ class View(NamedTuple):
     """What the page says beside the sample: the thresholds in force and the daemon's own state."""
 
     thresholds: Mapping[str, Threshold]
-    stale: bool  # the sample is too old to be shown
-    hanging_on: str | None  # the source that a stale loop waits for
-    reload_successful: bool
     python: str  # the interpreter's version
+    stale: bool = False  # the sample is too old to be shown
+    hanging_on: str | None = None  # the source that a stale loop waits for
+    reload_successful: bool = True
 
 
 def families(sample: Sample | None, view: View) -> Iterator[Metric]:
@@ -43,7 +43,7 @@ def _connections(sample: Sample) -> Iterator[Metric]:
     if sample.snapshot.connections is not None:
         yield _by_state(
             "tcp_connections",
-            "TCP sockets in the state, IPv4 and IPv6, sampled by the polling loop (inet_diag, /proc/net/snmp, sockstat).",
+            "TCP sockets in the state, both families, as of the last sample (inet_diag, /proc/net/snmp, /proc/net/sockstat).",
             by_label(sample.snapshot.connections.counts),
         )
     if sample.peaks is not None:
@@ -94,7 +94,7 @@ def _counters(snapshot: Snapshot) -> Iterator[Metric]:
 def _statuses(snapshot: Snapshot, thresholds: Mapping[str, Threshold]) -> Iterator[Metric]:
     status = GaugeMetricFamily(
         "tcp_status",
-        "What check_tcp_states would exit with for the measure: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (tcp_threshold).",
+        "What check_tcp_states would exit with: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (tcp_threshold).",
         labels=["measure"],
     )
     for result in evaluate(measures.read(snapshot, thresholds), thresholds):
@@ -158,7 +158,7 @@ def _reading(sample: Sample, view: View) -> Iterator[Metric]:
     if snapshot.connections is not None:
         reader = GaugeMetricFamily(
             "tcp_exporter_reader_info",
-            "1, with the reader that counted the sockets of the last sample.",
+            "1, with the reader that counted the last sample's sockets.",
             labels=["reader"],
         )
         reader.add_metric([snapshot.connections.reader], 1)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from exporter.sampling.cadence import plan
 from exporter.sampling.peaks import Peaks
+from exporter.sampling.sampler import assemble
 from exporter.snapshot import Pass, Sample, Snapshot, StateCounts
 
 if TYPE_CHECKING:
@@ -150,15 +151,7 @@ class Loop:
                 self._sysctls = sysctls
         counted = self._sampler.count()
         taken_at, now = time.time(), time.monotonic()
-        snapshot = Snapshot(
-            taken_at=taken_at,
-            connections=counted.connections,
-            counters=counted.counters,
-            sockstat=counted.sockstat,
-            sysctls=self._sysctls,
-            page_size=mmap.PAGESIZE,
-            sources=counted.sources | {"sysctl": self._sysctl_problem},
-        )
+        snapshot = assemble(counted, self._sysctls, self._sysctl_problem, taken_at=taken_at, page_size=mmap.PAGESIZE)
         peaks: StateCounts | None = None
         if snapshot.connections is not None:
             peaks = self._peaks.add(now, snapshot.connections.counts)

@@ -7,14 +7,14 @@ and ``show`` once. A source that fails never takes another one with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from exporter.errors import SourceError, SourceMissing, UsageError
 from exporter.kernel import derivation, procnet
 from exporter.kernel.inetdiag import ALL_STATES, COPIED_STATES, Tally, state_counts
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, PsutilReader
-from exporter.snapshot import Connections, Sockstat
+from exporter.snapshot import Connections, Snapshot, Sockstat
 
 if TYPE_CHECKING:
     from exporter.kernel.sysctl import Value
@@ -58,6 +58,26 @@ class Counted(NamedTuple):
     counters: dict[str, int]
     sockstat: Sockstat | None
     sources: dict[str, str | None]
+
+
+def assemble(
+    counted: Counted,
+    sysctls: Mapping[str, Value],
+    sysctl_problem: str | None,
+    *,
+    taken_at: float,
+    page_size: int,
+) -> Snapshot:
+    """The snapshot of a counting pass and of the sysctls that were read with it or before."""
+    return Snapshot(
+        taken_at=taken_at,
+        connections=counted.connections,
+        counters=counted.counters,
+        sockstat=counted.sockstat,
+        sysctls=sysctls,
+        page_size=page_size,
+        sources={**counted.sources, "sysctl": sysctl_problem},
+    )
 
 
 class Sampler:

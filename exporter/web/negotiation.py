@@ -7,19 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from enum import Enum
 from typing import NamedTuple
+
+from exporter.prometheus.formats import Format
 
 _MAX_ENTRIES = 64  # Prometheus sends at most six; what a hostile header has beyond is not looked at
 _MAX_PARAMETERS = 16
 _QUALITY = re.compile(r"0(?:\.[0-9]{0,9})?|1(?:\.0{0,9})?", re.ASCII)
-
-
-class Format(Enum):
-    """An exposition format that we can produce. Its value is the Content-Type."""
-
-    TEXT = "text/plain; version=0.0.4; charset=utf-8"
-    OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 _NAMED = {

@@ -64,8 +64,9 @@ def _table(sample: Sample, thresholds: Mapping[str, Threshold]) -> str:
             f"{name} {escape(limit.text)}" for name, limit in (("warning", warning), ("critical", critical)) if limit
         )
         rows.append(
-            f"<tr class={result.status.name}><th scope=row>{escape(state.rfc9293)}</th><td class=n>{result.value:.0f}</td>"
-            f"<td class=n>{peak}</td><td>{limits}</td><td>{escape(state.meaning)}</td></tr>"
+            f"<tr class={result.status.name}><th scope=row>{escape(state.rfc9293)}</th>"
+            f"<td class=n>{result.value:.0f}</td><td class=n>{peak}</td>"
+            f"<td>{limits}</td><td>{escape(state.meaning)}</td></tr>"
         )
     return (
         "<table><thead><tr><th scope=col>State</th><th scope=col>Sockets</th><th scope=col>Peak</th>"

@@ -1,0 +1,5 @@
+"""``python -m exporter`` is ``tcp-exporter``."""
+
+from exporter.cli import main
+
+main()

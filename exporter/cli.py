@@ -1,0 +1,325 @@
+"""``tcp-exporter``: the composition root. Reads the command line, wires the parts in the order of the flow, and runs.
+
+Only this module and the plugin's ``check`` know all the others; a command is one function from options to an exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import platform
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from exporter import __version__, config, configfile, log
+from exporter.errors import ConfigError, ExporterError, UsageError
+from exporter.kernel.reader import Procfs
+from exporter.sampling.sampler import READERS, Sampler, assemble, readers
+from exporter.snapshot import Snapshot
+
+T = TypeVar("T")
+_Execute = Callable[[argparse.Namespace], int]
+
+DEFAULT_URL = "http://127.0.0.1:19293"
+
+_EPILOG = """\
+commands:
+  serve          the daemon (what runs when no command is given); its options are above
+  show           one sample as a table
+  dump           one sample as metrics or JSON, to standard output or atomically to a file
+  check-config   every mistake of a configuration file, each with its line
+  healthcheck    0 when a running daemon is ready, for container health checks
+
+tcp-exporter COMMAND --help describes a command.
+"""
+
+
+def main() -> None:
+    """Run as a program."""
+    try:
+        code = run(sys.argv[1:])
+    except BrokenPipeError:  # the reader of our output has gone; so is the point of saying so
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit code of *arguments*: 0, 1 when it failed or found something, 2 for a wrong command line."""
+    command, rest = "serve", list(arguments)
+    if rest and rest[0] in COMMANDS:
+        command, rest = rest[0], rest[1:]
+    elif rest and not rest[0].startswith("-"):
+        print(f"tcp-exporter: unknown command {rest[0]!r}: expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    parser, execute = _PARSERS[command]()
+    options = parser.parse_args(rest)
+    try:
+        return execute(options)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+    except ExporterError as error:
+        print(f"tcp-exporter: {error}", file=sys.stderr)
+    return 1
+
+
+# -- serve -------------------------------------------------------------------------------------------------------------
+
+
+def _serve_parser() -> tuple[argparse.ArgumentParser, _Execute]:
+    parser = argparse.ArgumentParser(
+        prog="tcp-exporter",
+        description="Samples TCP sockets by state and the sysctls behind them, and serves them to Prometheus.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--config.file", dest="file", metavar="FILE", help="configuration file; a flag beats it")
+    add(
+        "--web.listen-address", dest="listen", action="append", type=_listen_address, metavar="ADDRESS",
+        help="[HOST]:PORT to listen on; repeatable; port 0 takes a free one (default: :19293)",
+    )  # fmt: skip
+    add("--web.telemetry-path", dest="path", type=_argument(config.parse_telemetry_path), metavar="PATH",
+        help="path of the metrics (default: /metrics)")  # fmt: skip
+    add("--web.max-requests", dest="max_requests", type=_count, metavar="N",
+        help="requests at a time, 0 for no limit (default: 40)")  # fmt: skip
+    add("--sample.interval", dest="interval", type=_interval, metavar="DURATION",
+        help="time between samples (default: 1s)")  # fmt: skip
+    _add_reading(parser, default=None)
+    add("--log.level", choices=tuple(log.LEVELS), dest="level", help="least level to log (default: info)")
+    add("--log.format", choices=log.FORMATS, dest="format", help="format of the log (default: auto)")
+    add("--version", action="version", version=_version())
+    return parser, _serve
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from exporter import daemon  # noqa: PLC0415 - asyncio and the web are the daemon's alone
+
+    def load() -> config.Config:
+        return _with_flags(configfile.load(options.file) if options.file else config.Config(), options)
+
+    return daemon.serve(load, options.procfs)
+
+
+def _with_flags(settings: config.Config, options: argparse.Namespace) -> config.Config:
+    """The configuration with the flags that were given on top."""
+    sample, web, logging = settings.sample, settings.web, settings.log
+    return dataclasses.replace(
+        settings,
+        sample=dataclasses.replace(
+            sample, interval=_given(options.interval, sample.interval), reader=_given(options.reader, sample.reader)
+        ),
+        web=dataclasses.replace(
+            web,
+            listen_address=tuple(_given(options.listen, web.listen_address)),
+            telemetry_path=_given(options.path, web.telemetry_path),
+            max_requests=_given(options.max_requests, web.max_requests),
+        ),
+        log=dataclasses.replace(
+            logging, level=_given(options.level, logging.level), format=_given(options.format, logging.format)
+        ),
+    )
+
+
+def _given(flag: T | None, setting: T) -> T:
+    return setting if flag is None else flag
+
+
+# -- show and dump -----------------------------------------------------------------------------------------------------
+
+
+def _show_parser() -> tuple[argparse.ArgumentParser, _Execute]:
+    parser = _parser("show", "Takes one sample and prints it as a table.")
+    parser.add_argument("--json", action="store_true", help="print it as JSON, as /api/v1/snapshot does")
+    parser.add_argument("--config.file", dest="file", metavar="FILE", help="configuration file, for its thresholds")
+    _add_reading(parser, default="auto")
+    return parser, _show
+
+
+def _show(options: argparse.Namespace) -> int:
+    settings = configfile.load(options.file) if options.file else config.Config()
+    snapshot = _snapshot(options)
+    if options.json:
+        from exporter.web import api  # noqa: PLC0415 - json only where it is asked for
+
+        sys.stdout.buffer.write(api.encode(api.document(snapshot, settings.thresholds)))
+    else:
+        from exporter import table  # noqa: PLC0415 - as above
+
+        color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(snapshot.taken_at))
+        print(table.render(snapshot, settings.thresholds, socket.gethostname(), when, color=color), end="")
+    return 0 if snapshot.connections is not None else 1
+
+
+def _dump_parser() -> tuple[argparse.ArgumentParser, _Execute]:
+    parser = _parser("dump", "Takes one sample and writes it, for node_exporter's textfile directory or for a script.")
+    parser.add_argument("--format", choices=("prometheus", "openmetrics", "json"), default="prometheus",
+                        help="(default: prometheus, text format 0.0.4)")  # fmt: skip
+    parser.add_argument("--output", metavar="PATH", help="replace this file atomically instead of printing")
+    parser.add_argument("--config.file", dest="file", metavar="FILE", help="configuration file, for its thresholds")
+    _add_reading(parser, default="auto")
+    return parser, _dump
+
+
+def _dump(options: argparse.Namespace) -> int:
+    from exporter.prometheus.exposition import page  # noqa: PLC0415 - prometheus_client only where it is used
+    from exporter.prometheus.families import View  # noqa: PLC0415
+    from exporter.prometheus.formats import Format  # noqa: PLC0415
+    from exporter.snapshot import Sample  # noqa: PLC0415
+    from exporter.web import api  # noqa: PLC0415
+
+    settings = configfile.load(options.file) if options.file else config.Config()
+    snapshot = _snapshot(options)
+    if snapshot.connections is None:
+        raise UsageError("no reader could count the sockets: " + "; ".join(filter(None, snapshot.sources.values())))
+    if options.format == "json":
+        content = api.encode(api.document(snapshot, settings.thresholds))
+    else:
+        form = Format.TEXT if options.format == "prometheus" else Format.OPENMETRICS
+        view = View(settings.thresholds, python=platform.python_version())
+        content = page(Sample.single(snapshot), view, form)
+    if options.output:
+        _replace(options.output, content)
+    else:
+        sys.stdout.buffer.write(content)
+    return 0
+
+
+def _replace(path: str, content: bytes) -> None:
+    """Write *content* to a file beside *path* and put it in its place: a reader sees the old file or the new one."""
+    directory = os.path.dirname(path) or "."
+    temporary = None
+    try:
+        # The name must not end in .prom: node_exporter reads every such file of the directory.
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=directory)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _snapshot(options: argparse.Namespace) -> Snapshot:
+    procfs = Procfs(options.procfs)
+    sampler = Sampler(procfs, readers(options.reader, procfs), os.uname().release, time.monotonic)
+    counted = sampler.count()
+    sysctls, problem = sampler.sysctls()
+    return assemble(counted, sysctls, problem, taken_at=time.time(), page_size=os.sysconf("SC_PAGE_SIZE"))
+
+
+# -- check-config and healthcheck --------------------------------------------------------------------------------------
+
+
+def _check_config_parser() -> tuple[argparse.ArgumentParser, _Execute]:
+    parser = _parser("check-config", "Reads a configuration file: 0 when valid, 1 with every mistake when not.")
+    parser.add_argument("file", metavar="FILE")
+    return parser, _check_config
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    configfile.load(options.file)
+    print(f"{options.file}: valid")
+    return 0
+
+
+def _healthcheck_parser() -> tuple[argparse.ArgumentParser, _Execute]:
+    parser = _parser("healthcheck", "Asks a running daemon whether it is ready: 0 when it is, 1 when not.")
+    parser.add_argument("--url", default=DEFAULT_URL, help="where the daemon is (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="(default: %(default)s)")
+    return parser, _healthcheck
+
+
+def _healthcheck(options: argparse.Namespace) -> int:
+    from http.client import HTTPException  # noqa: PLC0415 - only this command is a client
+    from urllib.error import HTTPError  # noqa: PLC0415
+    from urllib.request import ProxyHandler, build_opener  # noqa: PLC0415
+
+    if not options.url.startswith(("http://", "https://")):
+        raise UsageError(f"--url: expected an http or https URL, got {options.url!r}")
+    url = options.url.rstrip("/")
+    url += "" if url.endswith("/-/ready") else "/-/ready"
+    opener = build_opener(ProxyHandler({}))  # a daemon of this host is not behind the proxy of the environment
+    try:
+        with opener.open(url, timeout=options.timeout) as answer:
+            print(answer.read(1000).decode("utf-8", "replace").strip())
+            return 0 if answer.status == 200 else 1
+    except HTTPError as error:
+        raise UsageError(f"{url}: {error.code} {error.read(1000).decode('utf-8', 'replace').strip()}") from None
+    except (OSError, HTTPException, ValueError) as error:
+        raise UsageError(f"{url}: {getattr(error, 'reason', None) or error}") from None
+
+
+# -- what the commands share -------------------------------------------------------------------------------------------
+
+
+def _parser(command: str, description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog=f"tcp-exporter {command}", description=description, allow_abbrev=False)
+
+
+def _add_reading(parser: argparse.ArgumentParser, default: str | None) -> None:
+    parser.add_argument("--reader", choices=READERS, default=default, help="who counts the sockets (default: auto)")
+    parser.add_argument("--path.procfs", dest="procfs", default="/proc", metavar="DIR",
+                        help="where procfs is mounted (default: %(default)s)")  # fmt: skip
+
+
+def _version() -> str:
+    return f"tcp-exporter {__version__} (Python {platform.python_version()})"
+
+
+def _argument(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """*parse* as argparse wants it: its complaint becomes the usage error."""
+
+    def read(text: str) -> T:
+        try:
+            return parse(text)
+        except ExporterError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
+
+
+@_argument
+def _listen_address(text: str) -> str:
+    config.parse_listen_address(text)
+    return text
+
+
+@_argument
+def _interval(text: str) -> float:
+    seconds = config.parse_duration(text)
+    if not config.MIN_INTERVAL <= seconds <= config.MAX_INTERVAL:
+        raise UsageError(f"expected a duration from 100ms to 1h, got {text!r}")
+    return seconds
+
+
+@_argument
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise UsageError(f"expected an integer >= 0, got {text!r}")
+    return int(text)
+
+
+_PARSERS: dict[str, Callable[[], tuple[argparse.ArgumentParser, _Execute]]] = {
+    "serve": _serve_parser,
+    "show": _show_parser,
+    "dump": _dump_parser,
+    "check-config": _check_config_parser,
+    "healthcheck": _healthcheck_parser,
+}
+COMMANDS = tuple(_PARSERS)

@@ -1,0 +1,131 @@
+"""The daemon: loop, server and signals in one process. A rim module, wired by ``cli``.
+
+The sampling thread publishes samples, the asyncio loop serves them; nothing in a request waits for the kernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from exporter import __version__, log
+from exporter.config import Config, parse_listen_address
+from exporter.errors import ConfigError, UsageError
+from exporter.kernel.reader import Procfs
+from exporter.prometheus.families import View
+from exporter.sampling.loop import Beat, Loop, Schedule
+from exporter.sampling.sampler import Sampler, readers
+from exporter.web.app import Current, application
+from exporter.web.server import Limits, Server
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+_STOP_SECONDS = 2.0  # for the sample in progress, when the process is told to end
+
+
+def serve(load: Callable[[], Config], procfs: str) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. *load* reads the configuration, at the start and on SIGHUP."""
+    settings = load()
+    if settings.web.config_file is not None:
+        raise UsageError(
+            "web.config_file: this version has no TLS and no authentication yet; refusing to serve without"
+        )
+    logger = log.logger(settings.log.level, settings.log.format, sys.stderr, os.environ)
+    return asyncio.run(_Daemon(load, settings, Procfs(procfs), logger).run())
+
+
+class _Daemon:
+    def __init__(
+        self, load: Callable[[], Config], settings: Config, procfs: Procfs, logger: FilteringBoundLogger
+    ) -> None:
+        self._load = load
+        self._settings = settings
+        self._log = logger
+        self._reload_successful = True
+        chain = readers(settings.sample.reader, procfs)
+        sampler = Sampler(procfs, chain, os.uname().release, time.monotonic)
+        self._loop = Loop(sampler, _schedule(settings), logger)
+
+    async def run(self) -> int:
+        stop = asyncio.Event()
+        events = asyncio.get_running_loop()
+        events.set_exception_handler(self._unexpected)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            events.add_signal_handler(number, stop.set)
+        events.add_signal_handler(signal.SIGHUP, self._reload)
+        server = Server(
+            application(self._current),
+            limits=Limits(max_requests=self._settings.web.max_requests),
+            on_error=lambda error: self._log.error("request failed", exc_info=error),
+        )
+        addresses = [parse_listen_address(text) for text in self._settings.web.listen_address]
+        urls = await server.start(addresses)
+        try:
+            self._log.info("starting", version=__version__, python=platform.python_version(), pid=os.getpid())
+            self._loop.start()
+            for url in urls:
+                self._log.info("listening", address=url)
+            await stop.wait()
+            self._log.info("stopping")
+        finally:
+            await server.close()
+            self._loop.stop(_STOP_SECONDS)
+        return 0
+
+    def _current(self) -> Current:
+        sample, now = self._loop.sample, time.monotonic()
+        stale = sample is not None and sample.is_stale(now)
+        view = View(
+            self._settings.thresholds,
+            platform.python_version(),
+            stale=stale,
+            hanging_on=self._loop.hanging_on() if stale else None,
+            reload_successful=self._reload_successful,
+        )
+        return Current(sample, view, now, self._settings.web.telemetry_path)
+
+    def _reload(self) -> None:
+        """Read the configuration again and put it in force whole, or keep the one before it and say why."""
+        try:
+            settings = self._load()
+        except ConfigError as error:
+            self._reload_successful = False
+            for mistake in error.mistakes:
+                self._log.error("configuration refused, the one before it stays in force", error=mistake)
+            return
+        for key, before, after in _fixed(self._settings, settings):
+            self._log.warning("a changed setting waits for a restart", key=key, in_force=str(before), file=str(after))
+        self._settings = settings
+        self._reload_successful = True
+        self._loop.reschedule(_schedule(settings))
+        self._log.info("configuration reloaded")
+
+    def _unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self._log.error("unexpected error", error=context.get("message"), exc_info=context.get("exception"))
+
+
+def _schedule(settings: Config) -> Schedule:
+    return Schedule(
+        Beat(settings.sample.interval, settings.sample.max_cpu_ratio),
+        Beat(settings.detail.interval or float("inf"), settings.detail.max_cpu_ratio),
+        settings.sample.peak_window,
+    )
+
+
+def _fixed(before: Config, after: Config) -> list[tuple[str, object, object]]:
+    """The settings that are only read at the start and differ."""
+    pairs = [
+        ("sample.reader", before.sample.reader, after.sample.reader),
+        ("web.listen_address", before.web.listen_address, after.web.listen_address),
+        ("web.config_file", before.web.config_file, after.web.config_file),
+        ("web.max_requests", before.web.max_requests, after.web.max_requests),
+        ("log", before.log, after.log),
+    ]
+    return [pair for pair in pairs if pair[1] != pair[2]]

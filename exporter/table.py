@@ -1,0 +1,85 @@
+"""A sample as a table for the terminal: what ``tcp-exporter show`` prints. Pure; colour is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from exporter import measures
+from exporter.snapshot import Snapshot
+from exporter.tcpstate import KNOWN_STATES, TcpState
+from exporter.thresholds import Result, Status, Threshold, evaluate
+
+_COLORS = {Status.WARNING: "33", Status.CRITICAL: "31;1", Status.UNKNOWN: "35"}
+_UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+
+def render(snapshot: Snapshot, thresholds: Mapping[str, Threshold], host: str, when: str, *, color: bool) -> str:
+    """The table of *snapshot*, taken *when* on *host*."""
+    lines = [f"TCP on {host}, {when}", "", *_states(snapshot, thresholds, color=color), "", *_limits(snapshot)]
+    problems = [problem for problem in snapshot.sources.values() if problem]
+    if problems:
+        lines += ["", "Not readable:", *(f"  {problem}" for problem in problems)]
+    return "\n".join(lines) + "\n"
+
+
+def _states(snapshot: Snapshot, thresholds: Mapping[str, Threshold], *, color: bool) -> Iterator[str]:
+    results = evaluate(measures.read(snapshot, measures.STATES), thresholds)
+    yield f"{'STATE':<13}{'SOCKETS':>9}  {'THRESHOLDS':<27}STATUS"
+    for state, result in zip(KNOWN_STATES, results, strict=True):
+        number = "?" if result.value is None else f"{result.value:.0f}"
+        line = f"{state.rfc9293:<13}{number:>9}  {_ranges(result):<27}{_status(result)}".rstrip()
+        code = _COLORS.get(result.status) if color else None
+        yield f"\x1b[{code}m{line}\x1b[0m" if code else line
+    connections = snapshot.connections
+    if connections is None:
+        return
+    if connections.counts[TcpState.UNKNOWN]:
+        states = ", ".join(connections.unknown_states)
+        yield f"{'unknown':<13}{connections.counts[TcpState.UNKNOWN]:>9}  state {states}"
+    yield f"{'total':<13}{sum(connections.counts):>9}"
+    how = "established and time-wait from the kernel's counters" if connections.derived else "every socket counted"
+    yield f"Read by {connections.reader}: {how}."
+
+
+def _limits(snapshot: Snapshot) -> Iterator[str]:
+    sockstat = snapshot.sockstat
+    if sockstat is None:
+        return
+    yield f"{'LIMIT':<24}{'USED':>13}{'OF':>13}{'':>8}"
+    memory = None if snapshot.memory_limits is None else snapshot.memory_limits.get("max")
+    used_bytes = sockstat.mem * snapshot.page_size
+    rows = (
+        ("time-wait sockets", f"{sockstat.tw}", _sysctl(snapshot, "tcp_max_tw_buckets"), "time_wait_ratio"),
+        ("orphans (host)", f"{sockstat.orphan}", _sysctl(snapshot, "tcp_max_orphans"), "orphans_ratio"),
+        ("buffer memory (host)", _bytes(used_bytes), None if memory is None else _bytes(memory), "memory_ratio"),
+    )
+    for name, used, limit, ratio in rows:
+        share = measures.value(snapshot, ratio)
+        percent = "" if share is None else f"{share:.1%}"
+        yield f"{name:<24}{used:>13}{limit or '-':>13}{percent:>8}".rstrip()
+
+
+def _sysctl(snapshot: Snapshot, name: str) -> str | None:
+    value = snapshot.sysctls.get(name)
+    return None if value is None else " ".join(str(number) for _, number in value.fields)
+
+
+def _ranges(result: Result) -> str:
+    named = zip(("warning", "critical"), result.threshold, strict=True)
+    return ", ".join(f"{name} {limit.text}" for name, limit in named if limit is not None)
+
+
+def _status(result: Result) -> str:
+    return "" if result.threshold == Threshold() and result.status is Status.OK else result.status.name
+
+
+def _bytes(number: int) -> str:
+    """A number of bytes for a person.
+
+    >>> _bytes(708608), _bytes(12)
+    ('692.0 KiB', '12 B')
+    """
+    for size, unit in _UNITS:
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number} B"

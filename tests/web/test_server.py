@@ -1,0 +1,674 @@
+"""Real clients against a real server on a free port of the loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import gc
+import os
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple
+
+import pytest
+
+from exporter.errors import UsageError
+from exporter.web.http import Handler, Request, Response, method_not_allowed, not_found, plain_text
+from exporter.web.server import DEFAULT_LIMITS, Limits, Server
+
+BIG = bytes(8 * 1024 * 1024)  # more than the kernel keeps for a client that does not read
+PATIENCE = 30.0  # seconds until a test counts as hanging; no test waits for it
+
+
+class Serving(NamedTuple):
+    server: Server
+    port: int
+    requests: list[Request]
+    errors: list[BaseException]
+
+
+def pages(request: Request) -> Response:
+    """What the tests serve: enough of a router to show that methods are the handler's matter."""
+    if request.method not in ("GET", "HEAD"):
+        return method_not_allowed()
+    if request.path == "/big":
+        return Response(200, "application/octet-stream", BIG)
+    if request.path == "/bug":
+        raise RuntimeError("secret")
+    if request.path.startswith("/page"):
+        return plain_text(200, request.path)
+    return not_found()
+
+
+@contextlib.asynccontextmanager
+async def serving(limits: Limits = DEFAULT_LIMITS, handler: Handler = pages) -> AsyncIterator[Serving]:
+    requests: list[Request] = []
+    errors: list[BaseException] = []
+
+    def noting(request: Request) -> Response:
+        requests.append(request)
+        return handler(request)
+
+    server = Server(noting, limits=limits, on_error=errors.append)
+    [url] = await server.start([("127.0.0.1", 0)])
+    try:
+        yield Serving(server, int(url.removeprefix("http://127.0.0.1:")), requests, errors)
+    finally:
+        await server.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(PATIENCE):
+            await scenario()
+
+    asyncio.run(bounded())
+
+
+class Client:
+    """A client that does nothing of its own accord."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, *lines: str) -> None:
+        self.writer.write("\r\n".join(lines).encode("latin-1"))
+
+    def get(self, path: str) -> None:
+        self.send(f"GET {path} HTTP/1.1", "Host: test", "", "")
+
+    async def rest(self) -> str:
+        """All until the server closes; what a reset leaves of it."""
+        received = bytearray()
+        with contextlib.suppress(ConnectionError):
+            while data := await self.reader.read(65536):
+                received += data
+        return shown(bytes(received))
+
+    async def response(self) -> str:
+        """One response, when its length is given and it has a body."""
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        [length] = re.findall(rb"Content-Length: ([0-9]+)", head)
+        return shown(head + await self.reader.readexactly(int(length)))
+
+
+def shown(received: bytes) -> str:
+    return re.sub(r"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", "Date: NOW", received.decode("latin-1"))
+
+
+@contextlib.asynccontextmanager
+async def client(port: int, host: str = "127.0.0.1") -> AsyncIterator[Client]:
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        yield Client(reader, writer)
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    while not happened():  # noqa: ASYNC110 - what is awaited has no event
+        await asyncio.sleep(0.01)
+
+
+async def talk(port: int, *lines: str, host: str = "127.0.0.1") -> str:
+    """Everything that the server says to *lines* and to the end of sending after them."""
+    async with client(port, host) as peer:
+        peer.send(*lines)
+        peer.writer.write_eof()
+        return await peer.rest()
+
+
+def answer(
+    status: str, body: str, *more: str, content_type: str = "text/plain; charset=utf-8", sent: bool = True
+) -> str:
+    head = [
+        f"HTTP/1.1 {status}",
+        "Server: tcp-exporter",
+        "Date: NOW",
+        f"Content-Type: {content_type}",
+        f"Content-Length: {len(body)}",
+        *more,
+    ]
+    return "\r\n".join([*head, "", body if sent else ""])
+
+
+PAGE = answer("200 OK", "/page\n")
+CLOSING = "Connection: close"
+
+
+def test_get_is_answered_with_the_handlers_response() -> None:
+    async def scenario() -> None:
+        async with serving() as at:
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+
+    run(scenario)
+
+
+def test_the_handler_gets_a_decoded_path_the_raw_query_and_joined_headers() -> None:
+    async def scenario() -> None:
+        async with serving() as at:
+            await talk(
+                at.port,
+                "GET /a%20%C3%A9%2F?x=%20&y?z HTTP/1.1",
+                "Host: test",
+                "X-A: 1",
+                "x-a:  2 ",
+                "X-B: \xe9",
+                "",
+                "",
+            )
+            headers = {"host": "test", "x-a": "1, 2", "x-b": "\xe9"}
+            assert at.requests == [Request("GET", "/a \xe9/", "x=%20&y?z", headers)]
+
+    run(scenario)
+
+
+def test_head_has_the_headers_of_get_and_no_body() -> None:
+    async def scenario() -> None:
+        async with serving() as at:
+            assert await talk(at.port, "HEAD /page HTTP/1.1", "Host: test", "", "") == answer(
+                "200 OK", "/page\n", sent=False
+            )
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "CONNECT", "BREW"])
+def test_other_methods_reach_the_handler(method: str) -> None:
+    async def scenario() -> None:
+        async with serving() as at:
+            said = await talk(at.port, f"{method} /page HTTP/1.1", "Host: test", "Content-Length: 0", "", "")
+            assert said == answer("405 Method Not Allowed", "Method Not Allowed\n", "Allow: GET, HEAD")
+            assert [request.method for request in at.requests] == [method]
+
+    run(scenario)
+
+
+def test_a_connection_serves_many_requests_and_ends_when_the_client_says_so() -> None:
+    async def scenario() -> None:
+        async with serving() as at, client(at.port) as peer:
+            for path in ("/page1", "/page2", "/nowhere"):
+                peer.get(path)
+                expected = f"{path}\n" if path != "/nowhere" else "Not Found\n"
+                assert await peer.response() == answer("200 OK" if "page" in path else "404 Not Found", expected)
+            peer.send("GET /page HTTP/1.1", "Host: test", "Connection: close", "", "")
+            assert await peer.rest() == answer("200 OK", "/page\n", CLOSING)
+
+    run(scenario)
+
+
+def test_pipelined_requests_are_answered_in_order() -> None:
+    async def scenario() -> None:
+        async with serving() as at:
+            requests = [line for n in range(300) for line in (f"GET /page{n} HTTP/1.1", "Host: test", "")]
+            expected = "".join(answer("200 OK", f"/page{n}\n") for n in range(300))
+            assert await talk(at.port, *requests, "") == expected
+
+    run(scenario)
+
+
+def test_pipelined_junk_spoils_nothing_before_it() -> None:
+    async def scenario() -> None:
+        async with serving() as at:
+            said = await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "junk", "", "")
+            assert said == PAGE + answer("400 Bad Request", "Bad Request\n", CLOSING)
+
+    run(scenario)
+
+
+def test_http_1_0_is_answered_and_closed_and_needs_no_host() -> None:
+    async def scenario() -> None:
+        async with serving() as at, client(at.port) as peer:
+            peer.send("GET /page HTTP/1.0", "", "")
+            assert await peer.rest() == answer("200 OK", "/page\n", CLOSING)
+
+    run(scenario)
+
+
+def test_a_head_may_come_in_pieces() -> None:
+    async def scenario() -> None:
+        async with serving() as at, client(at.port) as peer:
+            for piece in ("GE", "T /page HTTP/1.1\r", "\nHost: te", "st\r\n\r", "\n"):
+                peer.send(piece)
+                await asyncio.sleep(0.02)
+            assert await peer.response() == PAGE
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("start", ["", "G", "GET /page HTTP/1.1\r\nHost: test\r\n", "junk\r\n"])
+def test_a_silent_client_is_closed_by_the_head_deadline(start: str) -> None:
+    async def scenario() -> None:
+        async with serving(Limits(head=0.2)) as at, client(at.port) as peer:
+            peer.send(start)
+            assert await peer.rest() == ""
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("requests_before", [0, 1])
+def test_a_trickled_head_is_closed_by_the_same_deadline(requests_before: int) -> None:
+    async def scenario() -> None:
+        async with serving(Limits(head=1.0)) as at, client(at.port) as peer:
+            for _ in range(requests_before):
+                peer.get("/page")
+                assert await peer.response() == PAGE
+
+            async def trickle() -> None:
+                with contextlib.suppress(ConnectionError):
+                    while True:
+                        peer.send("x")
+                        await peer.writer.drain()
+                        await asyncio.sleep(0.02)
+
+            trickling = asyncio.create_task(trickle())
+            assert await peer.rest() == ""
+            trickling.cancel()
+            await asyncio.wait([trickling])
+
+    run(scenario)
+
+
+def test_an_idle_connection_outlives_the_head_deadline() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(head=1.0)) as at, client(at.port) as peer:
+            for pause in (1.5, 0):
+                peer.get("/page")
+                assert await peer.response() == PAGE
+                await asyncio.sleep(pause)
+
+    run(scenario)
+
+
+def test_an_idle_connection_is_closed_by_a_deadline_of_its_own() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(idle=0.2)) as at, client(at.port) as peer:
+            peer.get("/page")
+            assert await peer.rest() == PAGE
+
+    run(scenario)
+
+
+def test_eighty_half_heads_do_not_keep_a_good_request_out() -> None:
+    async def scenario() -> None:
+        async with serving() as at, contextlib.AsyncExitStack() as stack:
+            for _ in range(80):
+                peer = await stack.enter_async_context(client(at.port))
+                peer.send("GET /page HTTP/1.1\r\nHost:")
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+
+    run(scenario)
+
+
+@contextlib.asynccontextmanager
+async def stuck(at: Serving) -> AsyncIterator[socket.socket]:
+    """A client that asks for 8 MiB and reads none of them; the server is at it when this returns."""
+    before = len(at.requests)
+    with socket.socket() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # the kernel would grow it otherwise
+        peer.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", at.port))
+        peer.send(b"GET /big HTTP/1.1\r\nHost: test\r\n\r\n")
+        await until(lambda: len(at.requests) > before)
+        yield peer
+
+
+async def drained(peer: socket.socket) -> int:
+    """How many bytes there were until the server closed."""
+    total = 0
+    with contextlib.suppress(ConnectionError):
+        while data := await asyncio.get_running_loop().sock_recv(peer, 65536):
+            total += len(data)
+    return total
+
+
+def test_readers_that_do_not_read_block_nobody_and_are_cut_by_the_write_deadline() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(write=1.0)) as at, contextlib.AsyncExitStack() as stack:
+            peers = [await stack.enter_async_context(stuck(at)) for _ in range(8)]
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            await asyncio.sleep(1.5)
+            received = [await drained(peer) for peer in peers]
+            assert [count < len(BIG) for count in received] == [True] * 8
+
+    run(scenario)
+
+
+def test_a_big_body_arrives_whole() -> None:
+    async def scenario() -> None:
+        async with serving() as at:
+            expected = answer("200 OK", BIG.decode(), content_type="application/octet-stream")
+            assert await talk(at.port, "GET /big HTTP/1.1", "Host: test", "", "") == expected
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("\x16\x03\x01\x02\x00\x01",),  # a TLS client on a plain port
+        ("\x00\xff\xfe", "", ""),
+        ("", "", ""),
+        ("hello", "", ""),
+        ("GET  /page HTTP/1.1", "Host: test", "", ""),
+        ("GET /p\xe9ge HTTP/1.1", "Host: test", "", ""),
+        ("GET /page HTTP/1.1", "", ""),
+        ("GET /page HTTP/1.1", "Host: a", "Host: b", "", ""),
+        ("GET /page HTTP/1.1", "Host: test", "no colon", "", ""),
+        ("GET /page HTTP/1.1", "Host: test", "Bad Name: x", "", ""),
+        ("GET http://test/page HTTP/1.1", "Host: test", "", ""),
+        ("OPTIONS * HTTP/1.1", "Host: test", "", ""),
+        ("CONNECT test:80 HTTP/1.1", "Host: test", "", ""),
+        ("GET /page HTTP/1.1", "Host: test", "Content-Length: -1", "", ""),
+        ("GET /page HTTP/1.1", "Host: test", "Content-Length: " + "9" * 9000, "", ""),
+        ("POST /page HTTP/1.1", "Host: test", "Content-Length: 1", "Content-Length: 2", "", ""),
+    ],
+)
+def test_what_is_no_request_for_a_path_is_a_bad_request(lines: tuple[str, ...]) -> None:
+    async def scenario() -> None:
+        async with serving() as at:
+            async with client(at.port) as peer:
+                peer.send(*lines)
+                assert await peer.rest() == answer("400 Bad Request", "Bad Request\n", CLOSING)
+            assert (at.requests, at.errors) == ([], [])
+
+    run(scenario)
+
+
+def test_another_major_version_is_not_supported() -> None:
+    async def scenario() -> None:
+        async with serving() as at:
+            said = await talk(at.port, "GET / HTTP/2.0", "Host: test", "", "")
+            assert said == answer("505 HTTP Version Not Supported", "HTTP Version Not Supported\n", CLOSING)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("start", ["GET /page HTTP/1.1\r\nHost: test\r\nX: ", "GET /", "x"])
+def test_a_head_above_the_limit_is_too_large(start: str) -> None:
+    async def scenario() -> None:
+        async with serving() as at, client(at.port) as peer:
+            peer.send(start + "x" * 40_000)
+            text = "Request Header Fields Too Large"
+            assert await peer.rest() == answer(f"431 {text}", f"{text}\n", CLOSING)
+
+    run(scenario)
+
+
+def test_a_head_within_the_limit_is_served() -> None:
+    async def scenario() -> None:
+        async with serving() as at:
+            said = await talk(at.port, "GET /page HTTP/1.1", "Host: test", "X: " + "x" * 16_000, "", "")
+            assert said == PAGE
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("Content-Length: 1000000", "413 Request Entity Too Large"),
+        ("Transfer-Encoding: chunked", "400 Bad Request"),
+    ],
+)
+def test_a_body_is_refused_and_the_refusal_arrives(method: str, header: str, status: str) -> None:
+    async def scenario() -> None:
+        async with serving() as at, client(at.port) as peer:
+            peer.send(f"{method} /page HTTP/1.1", "Host: test", header, "", "x" * 1_000_000)
+            said = await peer.rest()
+            # Python 3.13 spells 413 as RFC 9110 does.
+            said = said.replace("Content Too Large", "Request Entity Too Large").replace(": 18\r\n", ": 25\r\n")
+            assert said == answer(status, f"{status[4:]}\n", CLOSING, sent=method != "HEAD")
+            assert at.requests == []
+
+    run(scenario)
+
+
+def test_a_handler_that_raises_is_a_500_that_tells_nothing_and_the_error_is_reported() -> None:
+    async def scenario() -> None:
+        async with serving() as at, client(at.port) as peer:
+            peer.get("/bug")
+            assert await peer.response() == answer("500 Internal Server Error", "Internal Server Error\n")
+            peer.get("/page")
+            assert await peer.response() == PAGE
+            assert [repr(error) for error in at.errors] == ["RuntimeError('secret')"]
+
+    run(scenario)
+
+
+def test_a_response_that_cannot_be_sent_is_reported_and_costs_its_connection_only() -> None:
+    def handler(request: Request) -> Response:
+        return plain_text(200, "fine", *([("X", "a\r\nb")] if request.path == "/bad" else []))
+
+    async def scenario() -> None:
+        async with serving(handler=handler) as at:
+            assert await talk(at.port, "GET /bad HTTP/1.1", "Host: test", "", "") == ""
+            assert await talk(at.port, "GET / HTTP/1.1", "Host: test", "", "") == answer("200 OK", "fine\n")
+            assert [type(error).__name__ for error in at.errors] == ["LocalProtocolError"]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("max_requests", "served"), [(2, False), (3, True), (0, True)])
+def test_requests_above_the_limit_in_flight_are_sent_away(max_requests: int, served: bool) -> None:
+    async def scenario() -> None:
+        async with serving(Limits(max_requests=max_requests, grace=0.1)) as at, stuck(at), stuck(at):
+            text = "Service Unavailable"
+            busy = answer(f"503 {text}", f"{text}\n", "Retry-After: 1")
+            said = await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "")
+            assert said == (PAGE if served else busy)
+
+    run(scenario)
+
+
+def test_a_full_server_drops_the_oldest_connection_without_a_head() -> None:
+    async def scenario() -> None:
+        async with (
+            serving(Limits(connections=3)) as at,
+            client(at.port) as idle,
+            client(at.port) as silent,
+            client(at.port) as slow,
+        ):
+            idle.get("/page")
+            assert await idle.response() == PAGE
+            slow.send("GET /page HTTP/1.1\r\n")
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            assert await silent.rest() == ""
+            slow.send("Host: test\r\n\r\n")
+            idle.get("/page")
+            assert await slow.response() == await idle.response() == PAGE
+
+    run(scenario)
+
+
+def test_a_full_server_then_drops_the_oldest_that_is_idle() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(connections=2)) as at, client(at.port) as older, client(at.port) as newer:
+            for peer in (older, newer):
+                peer.get("/page")
+                assert await peer.response() == PAGE
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            assert await older.rest() == ""
+            newer.get("/page")
+            assert await newer.response() == PAGE
+
+    run(scenario)
+
+
+def test_a_server_full_of_requests_in_flight_refuses_a_new_connection() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(connections=2, grace=0.1)) as at, stuck(at), stuck(at), client(at.port) as peer:
+            assert await peer.rest() == ""
+
+    run(scenario)
+
+
+def test_a_flood_of_connections_leaves_the_cap_standing() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(connections=10)) as at, contextlib.AsyncExitStack() as stack:
+            for _ in range(300):
+                await stack.enter_async_context(client(at.port))
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            assert len(at.server._connections) <= 10
+
+    run(scenario)
+
+
+def test_a_port_in_use_is_a_usage_error_that_names_it() -> None:
+    async def scenario() -> None:
+        async with serving() as at:
+            second = Server(pages, on_error=at.errors.append)
+            with pytest.raises(UsageError) as caught:
+                await second.start([("127.0.0.1", at.port)])
+            reason = os.strerror(errno.EADDRINUSE)
+            assert str(caught.value) == f"cannot listen on 127.0.0.1:{at.port}: {reason}"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "named"),
+    [("192.0.2.1", 0, "192.0.2.1:0"), ("2001:db8::1", 0, "[2001:db8::1]:0"), ("a..b", 1, "a..b:1"), ("\0", 1, "\0:1")],
+)
+def test_an_address_that_cannot_be_is_a_usage_error_that_names_it(host: str, port: int, named: str) -> None:
+    async def scenario() -> None:
+        with pytest.raises(UsageError) as caught:
+            await Server(pages, on_error=lambda _: None).start([(host, port)])
+        assert re.fullmatch(f"cannot listen on {re.escape(named)}: .+", str(caught.value))
+
+    run(scenario)
+
+
+def test_when_the_second_address_fails_the_first_is_closed() -> None:
+    async def scenario() -> None:
+        async with serving() as at:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                free = probe.getsockname()[1]
+            server = Server(pages, on_error=at.errors.append)
+            with pytest.raises(UsageError):
+                await server.start([("127.0.0.1", free), ("127.0.0.1", at.port)])
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", free)
+            assert await server.start([("127.0.0.1", free)]) == [f"http://127.0.0.1:{free}"]
+            await server.close()
+
+    run(scenario)
+
+
+def test_a_server_listens_on_all_its_addresses() -> None:
+    async def scenario() -> None:
+        server = Server(pages, on_error=lambda _: None)
+        urls = await server.start([("127.0.0.1", 0), ("127.0.0.2", 0), ("localhost", 0)])
+        assert [re.sub(r"[0-9]+$", "PORT", url) for url in urls] == [
+            "http://127.0.0.1:PORT",
+            "http://127.0.0.2:PORT",
+            "http://127.0.0.1:PORT",
+        ]
+        for url in urls:
+            host, port = url.removeprefix("http://").split(":")
+            assert await talk(int(port), "GET /page HTTP/1.1", "Host: test", "", "", host=host) == PAGE
+        await server.close()
+
+    run(scenario)
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this host has no [::1]")
+
+
+@needs_ipv6
+def test_an_ipv6_address_is_written_in_brackets() -> None:
+    async def scenario() -> None:
+        server = Server(pages, on_error=lambda _: None)
+        [url] = await server.start([("::1", 0)])
+        port = int(url.removeprefix("http://[::1]:"))
+        assert await talk(port, "GET /page HTTP/1.1", "Host: test", "", "", host="::1") == PAGE
+        await server.close()
+
+    run(scenario)
+
+
+@needs_ipv6
+def test_no_host_is_every_address_of_both_families() -> None:
+    async def scenario() -> None:
+        server = Server(pages, on_error=lambda _: None)
+        [url] = await server.start([("", 0)])
+        port = int(url.removeprefix("http://[::]:"))
+        for host in ("127.0.0.1", "::1"):
+            assert await talk(port, "GET /page HTTP/1.1", "Host: test", "", "", host=host) == PAGE
+        await server.close()
+
+    run(scenario)
+
+
+def test_no_host_is_every_ipv4_address_where_there_is_no_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+
+    async def scenario() -> None:
+        server = Server(pages, on_error=lambda _: None)
+        [url] = await server.start([("", 0)])
+        port = int(url.removeprefix("http://0.0.0.0:"))
+        assert await talk(port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+        await server.close()
+
+    run(scenario)
+
+
+def test_file_descriptors_do_not_grow_with_requests() -> None:
+    async def scenario() -> None:
+        async with serving() as at:
+            await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "")
+            gc.collect()
+            before = len(os.listdir("/proc/self/fd"))
+            for n in range(200):
+                await talk(at.port, *[("GET /page HTTP/1.1", "Host: test", "", ""), ("junk", "", ""), ("GET",)][n % 3])
+            await until(lambda: not at.server._connections)
+            assert len(os.listdir("/proc/self/fd")) == before
+
+    run(scenario)
+
+
+def test_close_lets_a_request_in_flight_finish_and_drops_the_idle_and_the_new() -> None:
+    async def scenario() -> None:
+        async with (
+            serving(Limits(grace=PATIENCE)) as at,
+            stuck(at) as reader,
+            client(at.port) as idle,
+            client(at.port) as silent,
+        ):
+            idle.get("/page")
+            assert await idle.response() == PAGE
+            closing = asyncio.create_task(at.server.close())
+            assert await idle.rest() == await silent.rest() == ""
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", at.port)
+            assert await drained(reader) > len(BIG)
+            await closing
+
+    run(scenario)
+
+
+def test_close_cuts_a_request_that_does_not_finish_in_time() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(grace=0.2)) as at, stuck(at) as reader:
+            await at.server.close()
+            assert await drained(reader) < len(BIG)
+            await at.server.close()  # again is no error
+
+    run(scenario)
