@@ -43,7 +43,7 @@ def _connections(sample: Sample) -> Iterator[Metric]:
     if sample.snapshot.connections is not None:
         yield _by_state(
             "tcp_connections",
-            "TCP sockets in the state, both families, as of the last sample (inet_diag, /proc/net/snmp, /proc/net/sockstat).",
+            "TCP sockets in the state, IPv4 and IPv6, at the last sample (inet_diag, /proc/net/snmp, sockstat).",
             by_label(sample.snapshot.connections.counts),
         )
     if sample.peaks is not None:

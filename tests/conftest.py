@@ -1,0 +1,68 @@
+"""What the tests share: situations (trees of /proc to sample), snapshots of them, and goldens.
+
+A golden is an expected output in the repository; ``--update-golden`` rewrites it, and the diff is reviewed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from exporter.kernel.reader import Procfs, ProcfsReader
+from exporter.sampling.sampler import Sampler, assemble
+from exporter.snapshot import Snapshot
+
+TESTS = Path(__file__).parent
+SITUATIONS = sorted(path.name for path in (TESTS / "fixtures" / "proc").iterdir())
+TAKEN_AT = 1_700_000_000.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the expected outputs in tests/golden")
+    parser.addoption("--no-skips", action="store_true", help="a skipped test is a failed one: for CI, which has it all")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> object:
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and not hasattr(report, "wasxfail") and item.config.getoption("--no-skips"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and --no-skips is given: {report.longrepr}"
+    return report
+
+
+def situation_root(name: str) -> str:
+    """Where the situation's procfs is, as a path from the repository's root: messages that quote it are goldens."""
+    return os.path.relpath(TESTS / "fixtures" / "proc" / name)
+
+
+def sample_situation(name: str) -> Snapshot:
+    """Sample the tree of a situation with the procfs reader, as the programs do."""
+    procfs = Procfs(situation_root(name))
+    sampler = Sampler(procfs, [ProcfsReader(procfs)], "6.18.44", lambda: 0.0)
+    counted = sampler.count()
+    sysctls, problem = sampler.sysctls()
+    return assemble(counted, sysctls, problem, taken_at=TAKEN_AT, page_size=4096)
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages name files from the repository's root, whatever folder pytest was started in."""
+    monkeypatch.chdir(TESTS.parent)
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with the golden of the given name."""
+
+    def compare(name: str, actual: str) -> None:
+        path = TESTS / "golden" / name
+        if request.config.getoption("--update-golden"):
+            path.write_text(actual, encoding="utf-8")
+        assert actual == path.read_text(encoding="utf-8")
+
+    return compare

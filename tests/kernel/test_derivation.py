@@ -1,0 +1,93 @@
+"""ESTABLISHED and TIME_WAIT from the kernel's sums, and when the sums are not to be trusted."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.kernel.derivation import Sums, agrees, derive, sums
+from exporter.kernel.inetdiag import Tally
+
+SHUTDOWN, NONE = 8, 0
+KINDS = {  # what the dump says of a socket, and what the sums count it in
+    "established": ((2, 1, 0, SHUTDOWN), (1, 1, 0)),
+    "syn_sent": ((2, 2, 1, SHUTDOWN), (0, 1, 0)),
+    "syn_recv": ((2, 3, 1, NONE), (0, 0, 0)),
+    "syn_recv_full": ((2, 3, 1, SHUTDOWN), (0, 1, 0)),
+    "fin_wait1": ((2, 4, 1, SHUTDOWN), (0, 1, 0)),
+    "fin_wait2": ((10, 5, 0, SHUTDOWN), (0, 1, 0)),
+    "fin_wait2_mini": ((10, 5, 3, NONE), (0, 0, 1)),
+    "time_wait": ((10, 6, 3, NONE), (0, 0, 1)),
+    "close_wait": ((2, 8, 0, SHUTDOWN), (1, 1, 0)),
+    "last_ack": ((2, 9, 1, SHUTDOWN), (0, 1, 0)),
+    "listen": ((10, 10, 0, SHUTDOWN), (0, 1, 0)),
+    "closing": ((2, 11, 1, SHUTDOWN), (0, 1, 0)),
+}
+POPULATIONS = st.dictionaries(st.sampled_from(sorted(KINDS)), st.integers(0, 1000))
+
+
+def host(population: dict[str, int]) -> tuple[Tally, Tally, Sums]:
+    """The full dump of a population, the dump that leaves the two large states out, and the sums."""
+    full: Tally = Counter()
+    totals = [0, 0, 0]
+    for kind, number in population.items():
+        key, parts = KINDS[kind]
+        full[key] += number
+        totals = [total + part * number for total, part in zip(totals, parts, strict=True)]
+    copied = Counter({key: number for key, number in full.items() if key[1] not in {1, 6}})
+    return full, copied, Sums(*totals, events=0)
+
+
+def counts(full: Tally) -> tuple[int, ...]:
+    by_state = Counter({state: 0 for state in range(12)})
+    for (_, state, _, _), number in full.items():
+        by_state[state] += number
+    return tuple(by_state[state] for state in range(12))
+
+
+@given(POPULATIONS)
+def test_the_derived_counts_are_those_of_counting_every_socket(population: dict[str, int]) -> None:
+    full, copied, at = host(population)
+    assert derive(copied, at, at) == counts(full)
+
+
+@given(POPULATIONS)
+def test_a_full_dump_agrees_with_true_sums(population: dict[str, int]) -> None:
+    full, _, at = host(population)
+    assert agrees(full, at, at)
+
+
+def test_sums_that_contradict_each_other_give_no_counts() -> None:
+    _, copied, at = host({"established": 100, "close_wait": 3})
+    drifted = at._replace(established=at.established - 1)
+    assert derive(copied, drifted, drifted) is None
+
+
+def test_more_mini_sockets_than_the_kernel_counts_give_no_counts() -> None:
+    _, copied, at = host({"fin_wait2_mini": 5})
+    assert derive(copied, at._replace(tw=4), at._replace(tw=4)) is None
+
+
+def test_a_full_dump_tells_a_drifted_sum() -> None:
+    full, _, at = host({"established": 100, "time_wait": 50})
+    assert not agrees(full, at._replace(established=99), at._replace(established=99))
+    assert not agrees(full, at._replace(tw=51), at._replace(tw=51))
+
+
+def test_what_happened_between_the_two_readings_is_no_contradiction() -> None:
+    _, copied, before = host({"established": 100, "listen": 1})
+    after = Sums(established=101, inuse=102, tw=2, events=3)  # three opened, two of them closed again
+    assert derive(copied, before, after) == (0, 101, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0)
+
+
+def test_a_socket_that_closed_during_the_dump_makes_no_negative_count() -> None:
+    _, copied, before = host({"close_wait": 2})
+    after = Sums(established=1, inuse=1, tw=0, events=0)
+    assert derive(copied, before, after) == (0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0)
+
+
+def test_currestab_caught_below_zero_is_read_as_what_it_is() -> None:
+    counters = {"Tcp.CurrEstab": (1 << 64) - 2, "Tcp.ActiveOpens": 1, "Tcp.PassiveOpens": 2, "Tcp.AttemptFails": 4}
+    assert sums(counters, inuse=5, tw=6) == Sums(established=-2, inuse=5, tw=6, events=7)

@@ -1,0 +1,134 @@
+"""The plugin's command line."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.errors import UsageError
+from exporter.measures import MEASURES
+from exporter.nagios.arguments import HELP, Options, judged, parse
+from exporter.thresholds import DEFAULTS, Range, Status, Threshold
+
+R = Range.parse
+
+
+def thresholds(*arguments: str) -> dict[str, Threshold]:
+    return judged(parse(arguments), DEFAULTS)
+
+
+def test_without_options_established_is_judged_by_600_and_800() -> None:
+    assert parse([]) == Options()
+    assert thresholds() == {"established": Threshold(R("600"), R("800"))}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-w", "10", "-c", "20"], {"established": Threshold(R("10"), R("20"))}),
+        (["-w10", "-c20"], {"established": Threshold(R("10"), R("20"))}),
+        (["--warning=10", "--critical", "20"], {"established": Threshold(R("10"), R("20"))}),
+        (["-w", "-5:10"], {"established": Threshold(R("-5:10"), None)}),
+        (["-c", "~:10"], {"established": Threshold(None, R("~:10"))}),
+        (["-c", "5", "-s", "close_wait", "-s", "total"], {"close_wait": Threshold(None, R("5")), "total": Threshold(None, R("5"))}),
+        (["-s", "close_wait,total", "-c", "5"], {"close_wait": Threshold(None, R("5")), "total": Threshold(None, R("5"))}),
+        (
+            ["-w", "established=600,syn_recv=~:100", "-c", "established=800"],
+            {"established": Threshold(R("600"), R("800")), "syn_recv": Threshold(R("~:100"), None)},
+        ),
+        (
+            ["-s", "time_wait", "-w", "close_wait=50"],
+            {"time_wait": Threshold(), "close_wait": Threshold(R("50"), None)},
+        ),
+        (["-w", "1", "-w", "2"], {"established": Threshold(R("2"), None)}),
+        (["-w", "1", "-w", "listen=2:"], {"established": Threshold(R("1"), None), "listen": Threshold(R("2:"), None)}),
+        (["-s", "established"], {"established": Threshold(R("600"), R("800"))}),
+        (["-s", "close_wait"], {"close_wait": Threshold()}),
+        (["-w", "", "-c", ""], {"established": Threshold(R("600"), R("800"))}),
+        (["-w", "", "-c", "5"], {"established": Threshold(None, R("5"))}),
+        (["-w", "memory_ratio=0.8"], {"memory_ratio": Threshold(R("0.8"), None)}),
+    ],
+)
+def test_options_beat_the_defaults_and_s_alone_narrows_them(
+    arguments: list[str], expected: dict[str, Threshold]
+) -> None:
+    assert thresholds(*arguments) == expected
+
+
+def test_a_files_thresholds_are_all_judged_unless_s_narrows_them() -> None:
+    file = {"established": Threshold(R("5"), None), "close_wait": Threshold(None, R("9"))}
+    assert judged(parse([]), file) == file
+    assert judged(parse(["-s", "close_wait"]), file) == {"close_wait": file["close_wait"]}
+    assert judged(parse(["-c", "7"]), file) == {"established": Threshold(None, R("7"))}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "status"),
+    [
+        ("10", 10, Status.UNKNOWN),
+        ("0.5", 0.5, Status.UNKNOWN),
+        ("10:critical", 10, Status.CRITICAL),
+        ("10:WARNING", 10, Status.WARNING),
+        ("10:0", 10, Status.OK),
+        ("10:3", 10, Status.UNKNOWN),
+    ],
+)
+def test_a_timeout_may_name_its_state(text: str, seconds: float, status: Status) -> None:
+    assert parse(["-t", text]) == Options(timeout=seconds, timeout_status=status)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "", "10:", "10:warningfewgw", "10:00", "10:10", "1e3", "999999"])
+def test_a_wrong_timeout_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="^-t: expected "):
+        parse(["-t", text])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--critcal", "100"], "option --critcal not recognized; see --help"),
+        (["-x"], "option -x not recognized; see --help"),
+        (["-w"], "option -w requires argument; see --help"),
+        (["100"], "unexpected argument '100': everything is an option; see --help"),
+        (
+            ["-w", "abc"],
+            "-w: 'abc' is not a range: expected [@][start:][end], such as 10, 10:, ~:10 or @5:8",
+        ),
+        (["--critical", "2:1"], "--critical: '2:1' is not a range: its start 2 is above its end 1"),
+        (["-w", "nosuch=5"], f"-w: unknown measure 'nosuch': expected one of {', '.join(MEASURES)}"),
+        (["-s", "ESTAB"], f"-s: unknown measure 'ESTAB': expected one of {', '.join(MEASURES)}"),
+        (["-w", "established=5,7"], "-w: expected measure=range, got '7'"),
+        (["--reader", "ss"], "--reader: expected one of auto, netlink, procfs, psutil, got 'ss'"),
+    ],
+)
+def test_a_wrong_command_line_is_refused_with_what_was_expected(arguments: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse(arguments)
+    assert str(raised.value) == message
+
+
+def test_verbosity_adds_up() -> None:
+    assert [parse([flag]).verbose for flag in ("-v", "-vv", "-vvv", "--verbose")] == [1, 2, 3, 1]
+
+
+def test_help_and_version_beat_everything_else() -> None:
+    assert [parse(arguments).show for arguments in (["-h"], ["-w", "5", "--help"], ["-V"], ["-?"])] == [
+        "help",
+        "help",
+        "version",
+        "help",
+    ]
+
+
+def test_the_help_fits_a_terminal_and_names_every_measure() -> None:
+    assert [line for line in HELP.splitlines() if len(line) > 80] == []
+    assert [measure for measure in MEASURES if measure not in HELP] == []
+
+
+@given(st.lists(st.text(max_size=12), max_size=5))
+def test_any_command_line_is_read_or_refused(arguments: list[str]) -> None:
+    try:
+        parse(arguments)
+    except UsageError as error:
+        assert str(error)

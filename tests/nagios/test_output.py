@@ -1,0 +1,78 @@
+"""The plugin's text, as Nagios, NRPE and Icinga read it."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.nagios.output import clean, failure, number, performance_data, report
+from exporter.thresholds import Range, Result, Status, Threshold, evaluate
+
+LIMITS = {
+    "established": Threshold(Range.parse("600"), Range.parse("800")),
+    "close_wait": Threshold(Range.parse("@5:8"), None),
+}
+
+
+def results(**values: float | None) -> list[Result]:
+    return evaluate(values, LIMITS)
+
+
+def test_one_measure_that_alerts() -> None:
+    judged = results(established=812)
+    assert report(judged, judged) == (
+        Status.CRITICAL,
+        "TCP STATES CRITICAL: established 812 (> 800) | established=812;600;800;0;",
+    )
+
+
+def test_all_measures_are_named_when_none_alerts() -> None:
+    judged = results(established=12, close_wait=0)
+    assert report(judged, judged) == (
+        Status.OK,
+        "TCP STATES OK: established 12, close_wait 0 | established=12;600;800;0; close_wait=0;@5:8;;0;",
+    )
+
+
+def test_the_worst_is_named_first_and_what_is_fine_is_not() -> None:
+    judged = results(close_wait=6, listen=3, established=801)
+    assert report(judged, [])[1] == "TCP STATES CRITICAL: established 801 (> 800), close_wait 6 (in 5:8)"
+
+
+def test_an_unknown_measure_is_unknown_and_left_out_of_the_performance_data() -> None:
+    judged = results(established=None, close_wait=0)
+    assert report(judged, judged, reason="netlink: no reply within 5 s") == (
+        Status.UNKNOWN,
+        "TCP STATES UNKNOWN: established unknown: netlink: no reply within 5 s | close_wait=0;@5:8;;0;",
+    )
+
+
+def test_details_follow_the_first_line() -> None:
+    judged = results(established=1)
+    assert report(judged, [], ["a|b\nc", "d"])[1] == "TCP STATES OK: established 1\na b c\nd"
+
+
+def test_a_failure_is_one_line() -> None:
+    assert failure(Status.UNKNOWN, "a\nb|c") == "TCP STATES UNKNOWN: a b c"
+
+
+def test_a_line_too_long_for_nrpe_is_cut_visibly() -> None:
+    text = failure(Status.UNKNOWN, "x" * 5000)
+    assert (len(text), text[-3:]) == (1000, "...")
+
+
+def test_performance_data_is_cut_between_items() -> None:
+    judged = results(established=1, close_wait=2)
+    assert performance_data(judged, 30) == "established=1;600;800;0;"
+
+
+@given(st.floats(-1e15, 1e15))
+def test_a_number_has_digits_and_a_point_only(value: float) -> None:
+    text = number(value)
+    assert set(text) <= set("-.0123456789")
+    assert abs(float(text) - value) <= 1e-6 + abs(value) * 1e-12
+
+
+@given(st.text())
+def test_cleaned_text_has_no_pipe_and_no_control_character(text: str) -> None:
+    assert [character for character in clean(text) if character == "|" or not character.isprintable()] == []

@@ -1,0 +1,79 @@
+"""What the product says about each situation: its metrics page, its JSON, its table and the plugin's answer.
+
+A situation is a tree of /proc in ``fixtures/proc``; each expected output is a file in ``golden``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from exporter import table
+from exporter.nagios import check
+from exporter.prometheus.exposition import page
+from exporter.prometheus.families import View
+from exporter.prometheus.formats import Format
+from exporter.snapshot import Sample
+from exporter.thresholds import DEFAULTS
+from exporter.web import api
+from tests.conftest import SITUATIONS, sample_situation, situation_root
+
+Golden = Callable[[str, str], None]
+VIEW = View(DEFAULTS, python="3.11.0")
+
+
+@pytest.fixture(params=SITUATIONS)
+def situation(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def metrics(situation: str, form: Format) -> str:
+    return page(Sample.single(sample_situation(situation)), VIEW, form).decode()
+
+
+def test_the_metrics_page_of_each_situation(situation: str, golden: Golden) -> None:
+    golden(f"{situation}.prom", metrics(situation, Format.TEXT))
+
+
+def test_the_openmetrics_page_of_a_quiet_host(golden: Golden) -> None:
+    golden("quiet.openmetrics", metrics("quiet", Format.OPENMETRICS))
+
+
+def test_the_json_of_each_situation(situation: str, golden: Golden) -> None:
+    golden(f"{situation}.json", api.encode(api.document(sample_situation(situation), DEFAULTS)).decode())
+
+
+def test_the_table_of_each_situation(situation: str, golden: Golden) -> None:
+    text = table.render(sample_situation(situation), DEFAULTS, "host.example", "2023-11-14 22:13:20 UTC", color=False)
+    golden(f"{situation}.table", text)
+
+
+def test_the_plugins_answer_to_each_situation(situation: str, golden: Golden) -> None:
+    code, text = check.run(["--path.procfs", situation_root(situation), "-v"])
+    golden(f"{situation}.check", f"exit {code}\n{text}\n")
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_the_fast_open_key_is_on_no_page_and_in_no_answer(situation: str, form: Format) -> None:
+    snapshot = sample_situation(situation)
+    said = [
+        page(Sample.single(snapshot), VIEW, form).decode(),
+        json.dumps(api.document(snapshot, DEFAULTS)),
+        table.render(snapshot, DEFAULTS, "host", "now", color=True),
+        check.run(["--path.procfs", situation_root(situation), "-vvv"])[1],
+        repr(snapshot),
+    ]
+    assert [text for text in said if "5ec7e7f" in text or "fastopen_key" in text] == []
+
+
+def test_promtool_finds_nothing_to_complain_about(situation: str) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    text = metrics(situation, Format.TEXT)
+    result = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
