@@ -28,13 +28,13 @@ With no option: warning above 600 established connections, critical above 800.
 
  -w, --warning=SPEC     warning if outside SPEC
  -c, --critical=SPEC    critical if outside SPEC
- -s, --state=MEASURE    judge this measure (repeat for more; default: established)
+ -s, --state=MEASURE    judge this measure; repeatable (default: established)
      --config=FILE      take the thresholds from the daemon's configuration file
      --reader=READER    auto, netlink, procfs or psutil (default: auto)
      --path.procfs=DIR  where procfs is mounted (default: /proc)
  -t, --timeout=SECONDS[:STATE]
-                        give up after SECONDS (default: {DEFAULT_TIMEOUT:g}) with STATE: ok, warning,
-                        critical or unknown (default: unknown)
+                        give up after SECONDS (default: {DEFAULT_TIMEOUT:g}) with STATE:
+                        ok, warning, critical or unknown (default: unknown)
  -v, --verbose          say what a finding means and which sysctls bear on it;
                         -vv also how it was read; -vvv also where a bug is
  -V, --version          print the version

@@ -1,0 +1,88 @@
+"""Values of sysctls: from the text of a file below /proc/sys/net to numbers with names, or words.
+
+``reader`` brings the text, ``catalogue`` knows what to expect, and what the catalogue does not know, or knows otherwise
+than this kernel, is kept all the same. A secret is recognised by its name, before anything is opened.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from exporter.errors import SourceMalformed
+from exporter.kernel.catalogue import CATALOGUE, INT, PORTS, TEXT, VECTOR, Sysctl
+
+_INTEGER = re.compile(r"[-+]?[0-9]{1,20}", re.ASCII)
+_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
+
+
+class Value(NamedTuple):
+    """A sysctl's value: numbers by field (``""`` for a scalar), or words. One of the two is empty or None."""
+
+    name: str
+    fields: tuple[tuple[str, int], ...]
+    text: str | None
+    unit: str
+
+
+def is_secret(name: str) -> bool:
+    """Whether the file must never be opened: ``tcp_fastopen_key``, and whatever is named like a secret.
+
+    >>> [name for name in ("tcp_fastopen_key", "tcp_md5_secret", "tcp_keepalive_time") if is_secret(name)]
+    ['tcp_fastopen_key', 'tcp_md5_secret']
+    """
+    return name.endswith(("_key", "_keys")) or "secret" in name
+
+
+def parse(name: str, text: str) -> Value:
+    r"""Read the content of the file of sysctl *name*; ``SourceMalformed`` where there is nothing to read.
+
+    >>> parse("tcp_rmem", "4096\t131072\t33554432\n")
+    Value(name='tcp_rmem', fields=(('min', 4096), ('default', 131072), ('max', 33554432)), text=None, unit='bytes')
+    >>> parse("tcp_fin_timeout", "60\n")
+    Value(name='tcp_fin_timeout', fields=(('', 60),), text=None, unit='seconds')
+    >>> parse("tcp_congestion_control", "cubic\n")
+    Value(name='tcp_congestion_control', fields=(), text='cubic', unit='')
+    """
+    words = text.split()
+    entry = CATALOGUE.get(name)
+    kind = entry.kind if entry else ""
+    if kind == TEXT:
+        return Value(name, (), " ".join(words), "")
+    if kind == PORTS:
+        return Value(name, (("count", count_ports(name, text)),), None, "ports")
+    if not words:
+        raise SourceMalformed(name, 1, text, "a value, found nothing" if entry is None else f"a value of kind {kind}")
+    if not all(map(_INTEGER.fullmatch, words)):
+        return Value(name, (), " ".join(words), "")
+    numbers = [int(word) for word in words]
+    return Value(name, tuple(zip(_fields(entry, len(numbers)), numbers, strict=True)), None, _unit(entry, len(numbers)))
+
+
+def count_ports(name: str, text: str) -> int:
+    r"""How many ports a list of ranges has, as of ``ip_local_reserved_ports``.
+
+    >>> count_ports("net.ipv4.ip_local_reserved_ports", "40003,40005-40006\n")
+    3
+    """
+    count = 0
+    for item in filter(None, text.strip().split(",")):
+        match = _PORTS.fullmatch(item)
+        low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not low <= high <= 65535:
+            raise SourceMalformed(name, 1, text.strip(), "a list of ports and ranges such as 40003,40005-40006")
+        count += high - low + 1
+    return count
+
+
+def _fields(entry: Sysctl | None, number: int) -> tuple[str, ...]:
+    """Names of the numbers: the catalogue's where it is right about this kernel, else "" for one and positions for more."""
+    if entry is not None and entry.kind == VECTOR and len(entry.fields) == number:
+        return entry.fields
+    return ("",) if number == 1 else tuple(str(position) for position in range(number))
+
+
+def _unit(entry: Sysctl | None, number: int) -> str:
+    if entry is None or number != (len(entry.fields) if entry.kind == VECTOR else 1):
+        return ""
+    return entry.unit if entry.kind in {INT, VECTOR} else ""
