@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from exporter import __version__, log
 from exporter.config import Config, parse_listen_address
 from exporter.errors import ConfigError, UsageError
+from exporter.kernel import sysctl as _sysctl  # noqa: F401 - imported now, so that no sample pays for it
 from exporter.kernel.reader import Procfs
 from exporter.prometheus.families import View
 from exporter.sampling.loop import Beat, Loop, Schedule

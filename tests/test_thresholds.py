@@ -52,7 +52,24 @@ def test_blanks_around_a_range_do_not_count() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["@", "~", "10:~", "1:2:3", "@@1", "abc", "nan", "inf", "0x10", "1_000", "\u0661", "1 0", "1:12%%", "", "1e999", "-1e999:"],
+    [
+        "@",
+        "~",
+        "10:~",
+        "1:2:3",
+        "@@1",
+        "abc",
+        "nan",
+        "inf",
+        "0x10",
+        "1_000",
+        "\u0661",
+        "1 0",
+        "1:12%%",
+        "",
+        "1e999",
+        "-1e999:",
+    ],
 )
 def test_what_is_no_range_is_refused_with_the_text(text: str) -> None:
     with pytest.raises(RangeError) as raised:

@@ -150,7 +150,8 @@ def _exporter(sample: Sample | None, view: View) -> Iterator[Metric]:
     if sample is None:
         return
     yield from _reading(sample, view)
-    yield from _passes(sample)
+    if sample.passes:
+        yield from _passes(sample)
 
 
 def _reading(sample: Sample, view: View) -> Iterator[Metric]:
@@ -177,12 +178,6 @@ def _reading(sample: Sample, view: View) -> Iterator[Metric]:
     for source, problem in snapshot.sources.items():
         up.add_metric([source], int(problem is None and source != view.hanging_on))
     yield up
-    errors = CounterMetricFamily(
-        "tcp_exporter_sample_errors", "Samples that had to do without the source.", labels=["source"]
-    )
-    for source, number in sample.source_errors.items():
-        errors.add_metric([source], number)
-    yield errors
     yield GaugeMetricFamily(
         "tcp_exporter_sample_timestamp_seconds", "When the last sample was taken, Unix time.", snapshot.taken_at
     )
@@ -208,6 +203,12 @@ def _passes(sample: Sample) -> Iterator[Metric]:
             interval.add_metric([kind], run.interval)
         total.add_metric([kind], run.total)
     yield from (duration, cpu, interval, total)
+    errors = CounterMetricFamily(
+        "tcp_exporter_sample_errors", "Samples that had to do without the source.", labels=["source"]
+    )
+    for source, number in sample.source_errors.items():
+        errors.add_metric([source], number)
+    yield errors
     yield CounterMetricFamily(
         "tcp_exporter_sample_overruns", "Passes that ended after the next one was due.", sample.overruns
     )

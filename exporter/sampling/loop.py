@@ -28,6 +28,7 @@ SOURCES = ("netlink", "procfs", "psutil", "snmp", "netstat", "sockstat", "sockst
 
 _SYSCTL_SECONDS = 15.0  # they change by hand, and reading them costs as much as a sample
 _STALE_INTERVALS = 3
+_STRETCHES_TO_SAY = 3  # in a row: one dear sample is no news
 
 
 class Log(Protocol):
@@ -79,6 +80,7 @@ class Loop:
         self._problems: dict[str, str] = {}
         self._source_errors = Counter(dict.fromkeys(SOURCES, 0))
         self._overruns = 0
+        self._stretched = dict.fromkeys(self._due, 0)
         self._said: set[str] = set()
 
     def start(self) -> None:
@@ -133,7 +135,8 @@ class Loop:
         self._overruns += following.overrun
         before = self._passes.get(kind)
         self._passes[kind] = Pass(ended - started, cpu, following.interval, 1 + (before.total if before else 0))
-        if following.interval > beat.interval:
+        self._stretched[kind] = self._stretched[kind] + 1 if following.interval > beat.interval else 0
+        if self._stretched[kind] == _STRETCHES_TO_SAY:
             self._say_once(f"{kind} interval stretched to keep the CPU share", interval=f"{following.interval:.3g}s")
         if self.sample is not None:
             self.sample = self.sample._replace(

@@ -1,6 +1,6 @@
 """A sample as JSON: ``/api/v1/snapshot``, ``dump --format json`` and ``show --json`` are this.
 
-Within one ``api_version`` fields are added and never change their meaning. What is not known is null or absent, never 0.
+Within one ``api_version`` fields are only added. What is not known is null or absent, never 0.
 ``docs/api.md`` describes each field.
 """
 

@@ -28,7 +28,9 @@ SHUTDOWN = struct.pack("=HHB3x", 5, 8, 0)
 MARK = struct.pack("=HHI", 8, 15, 0)
 
 
-def message(family: int, state: int, timer: int = 0, attributes: bytes = SHUTDOWN, *, kind: int = 18, flags: int = 2) -> bytes:
+def message(
+    family: int, state: int, timer: int = 0, attributes: bytes = SHUTDOWN, *, kind: int = 18, flags: int = 2
+) -> bytes:
     body = bytes([family, state, timer, 0]) + bytes(68) + attributes
     return struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 99) + body
 
@@ -114,7 +116,9 @@ def test_states_outside_the_mask_are_counted_too() -> None:
         (message(2, 1, flags=0x12), DumpInterrupted, "netlink: the dump was interrupted"),
     ],
 )
-def test_every_error_message_of_the_kernel_becomes_a_sentence(reply: bytes, error: type[SourceError], text: str) -> None:
+def test_every_error_message_of_the_kernel_becomes_a_sentence(
+    reply: bytes, error: type[SourceError], text: str
+) -> None:
     with pytest.raises(error) as raised:
         tallied(reply)
     assert (type(raised.value), str(raised.value)) == (error, text)
@@ -133,7 +137,10 @@ def test_a_message_of_another_kind_is_an_error() -> None:
 
 
 SOCKETS = st.tuples(
-    st.sampled_from([2, 10]), st.integers(0, 15), st.integers(0, 4), st.sampled_from([b"", SHUTDOWN, MARK, SHUTDOWN + MARK])
+    st.sampled_from([2, 10]),
+    st.integers(0, 15),
+    st.integers(0, 4),
+    st.sampled_from([b"", SHUTDOWN, MARK, SHUTDOWN + MARK]),
 )
 
 

@@ -69,7 +69,10 @@ def test_counters_are_matched_by_name() -> None:
         ("", "net/snmp:1: cannot read '': expected one line of names and one of values that start with Tcp:"),
         ("Tcp: A B\nTcp: 1\n", "net/snmp:2: cannot read 'Tcp: 1': expected 2 values, found 1"),
         ("Tcp: A\nTcp: 1_0\n", "net/snmp:2: cannot read 'Tcp: 1_0': expected integers"),
-        ("Tcp: A\n", "net/snmp:1: cannot read 'Tcp: A': expected one line of names and one of values that start with Tcp:"),
+        (
+            "Tcp: A\n",
+            "net/snmp:1: cannot read 'Tcp: A': expected one line of names and one of values that start with Tcp:",
+        ),
     ],
 )
 def test_a_broken_counter_table_is_an_error(text: str, message: str) -> None:
@@ -86,7 +89,10 @@ def test_sockstat_fields_are_matched_by_name() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sockets: used 9\n", "net/sockstat:1: cannot read 'sockets: used 9\\n': expected a line that starts with TCP:"),
+        (
+            "sockets: used 9\n",
+            "net/sockstat:1: cannot read 'sockets: used 9\\n': expected a line that starts with TCP:",
+        ),
         (
             "TCP: inuse 1 orphan 0 tw\n",
             "net/sockstat:1: cannot read 'TCP: inuse 1 orphan 0 tw': expected pairs of a name and an integer",

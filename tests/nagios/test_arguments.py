@@ -31,8 +31,14 @@ def test_without_options_established_is_judged_by_600_and_800() -> None:
         (["--warning=10", "--critical", "20"], {"established": Threshold(R("10"), R("20"))}),
         (["-w", "-5:10"], {"established": Threshold(R("-5:10"), None)}),
         (["-c", "~:10"], {"established": Threshold(None, R("~:10"))}),
-        (["-c", "5", "-s", "close_wait", "-s", "total"], {"close_wait": Threshold(None, R("5")), "total": Threshold(None, R("5"))}),
-        (["-s", "close_wait,total", "-c", "5"], {"close_wait": Threshold(None, R("5")), "total": Threshold(None, R("5"))}),
+        (
+            ["-c", "5", "-s", "close_wait", "-s", "total"],
+            {"close_wait": Threshold(None, R("5")), "total": Threshold(None, R("5"))},
+        ),
+        (
+            ["-s", "close_wait,total", "-c", "5"],
+            {"close_wait": Threshold(None, R("5")), "total": Threshold(None, R("5"))},
+        ),
         (
             ["-w", "established=600,syn_recv=~:100", "-c", "established=800"],
             {"established": Threshold(R("600"), R("800")), "syn_recv": Threshold(R("~:100"), None)},

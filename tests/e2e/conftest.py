@@ -1,0 +1,154 @@
+"""The lab with a population, and programs beside it: what the end-to-end tests start from."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import pytest
+
+from tests.lab import KINDS, LabProcess, LabUnavailable
+
+T = TypeVar("T")
+DEADLINE = 30.0  # seconds for what takes a fraction of one: only a hang reaches it
+PROGRAM = [sys.executable, "-m", "exporter"]
+PLUGIN = [sys.executable, "-c", "from exporter.nagios.check import main; main()"]
+
+
+@pytest.fixture
+def lab() -> Iterator[LabProcess]:
+    try:
+        with LabProcess() as process:
+            yield process
+    except LabUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def populated(lab: LabProcess) -> LabProcess:
+    """Every kind of socket, in numbers that differ, both families."""
+    for offset, family in ((1, socket.AF_INET), (3, socket.AF_INET6)):
+        lab.make({kind: offset + position % 4 for position, kind in enumerate(KINDS)}, family)
+    return lab
+
+
+def wait_for(found: Callable[[], T | None], what: str) -> T:
+    """Ask *found* until it has an answer; fail after the deadline with *what* was waited for."""
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        answer = found()
+        if answer is not None:
+            return answer
+        time.sleep(0.02)
+    raise AssertionError(f"waited {DEADLINE:g} s in vain for {what}")
+
+
+class Daemon:
+    """The real daemon as a process, here or in a lab's namespace, on a free port; ended with the ``with`` block."""
+
+    def __init__(self, log: Path, *arguments: str, lab: LabProcess | None = None, env: Mapping[str, str] | None = None):
+        self._lab = lab
+        self.log = log
+        command = [*PROGRAM, "--web.listen-address", "127.0.0.1:0", "--log.format", "logfmt", *arguments]
+        environ = {**os.environ, **(env or {})}
+        with log.open("w") as stderr:
+            if lab is not None:
+                self.process = lab.popen(command, stdout=subprocess.DEVNULL, stderr=stderr, env=environ)
+            else:
+                self.process = subprocess.Popen(
+                    command, stdout=subprocess.DEVNULL, stderr=stderr, env=environ, text=True
+                )
+        self.port = wait_for(self._port, f"the daemon's address in {log}")
+
+    def _port(self) -> int | None:
+        if self.process.poll() is not None:
+            raise AssertionError(f"the daemon ended with {self.process.returncode}: {self.said()}")
+        match = re.search(r"msg=listening address=http://127\.0\.0\.1:(\d+)", self.said())
+        return match and int(match[1]) or None
+
+    def __enter__(self) -> Daemon:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.process.kill()
+        self.process.wait(DEADLINE)
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def get(self, path: str, **headers: str) -> tuple[int, str]:
+        """Status and body of a GET."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
+        if self._lab is not None:
+            connection.sock = self._lab.connect("127.0.0.1", self.port)
+        try:
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def metrics(self) -> dict[str, float]:
+        """The metrics page: series, as they are written, to value."""
+        status, page = self.get("/metrics")
+        assert status == 200
+        return {
+            series: float(value)
+            for series, _, value in (line.rpartition(" ") for line in page.splitlines() if line[:1] not in {"", "#"})
+        }
+
+    def ready(self) -> Daemon:
+        wait_for(lambda: self.get("/-/ready")[0] == 200 or None, f"readiness; the daemon said: {self.said()}")
+        return self
+
+    def terminate(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(DEADLINE)
+
+
+def by_state(metrics: Mapping[str, float], family: str = "tcp_connections") -> dict[str, int]:
+    """The values of a family with the one label ``state``."""
+    pattern = re.compile(rf'{family}{{state="(\w+)"}}')
+    matches = ((pattern.fullmatch(series), value) for series, value in metrics.items())
+    return {match[1]: int(value) for match, value in matches if match}
+
+
+@pytest.fixture(scope="session")
+def anyones_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Python that any user may run and that has this package: the interpreter may be under a closed home."""
+    python = next((path for path in ("/usr/bin/python3", sys.executable) if _is_anyones(path)), None)
+    if python is None:
+        pytest.skip("no Python 3.11 or newer that every user may run")
+    home = tmp_path_factory.mktemp("python")
+    for folder in (home, *home.parents[:2]):
+        folder.chmod(0o755)
+    subprocess.run([python, "-m", "venv", "--without-pip", str(home / "venv")], check=True)
+    (site,) = home.glob("venv/lib/python*/site-packages")
+    shutil.copytree(Path(__file__).parents[2] / "exporter", site / "exporter", ignore=shutil.ignore_patterns("*.pyc"))
+    return str(home / "venv" / "bin" / "python")
+
+
+def _is_anyones(path: str) -> bool:
+    """Whether *path* is new enough and its whole path is open to others."""
+    real = Path(path).resolve()
+    if not real.exists() or any(not folder.stat().st_mode & stat.S_IXOTH for folder in real.parents):
+        return False
+    version = subprocess.run(
+        [path, "-c", "import sys, venv; print(sys.version_info >= (3, 11))"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return version.stdout.strip() == "True"
