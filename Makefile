@@ -19,7 +19,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 demo: $(VENV)/installed-dev  ## sockets in every state in a namespace of its own, the daemon, and a scrape
-	$(BIN)/python -m tests.lab --family both --all 3 --established 700 -- $(BIN)/python -m tests.demo
+	$(BIN)/python -m tests.lab --family both --all 3 --establish 350 -- $(BIN)/python -m tests.demo
 
 golden: $(VENV)/installed-dev  ## rewrite the expected outputs; review the diff
 	$(BIN)/pytest -q --update-golden tests/test_golden.py tests/test_readme.py

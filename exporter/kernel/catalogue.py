@@ -1,7 +1,7 @@
 """The catalogue of sysctls: what each value is, in which unit, since when, and what it does in one line.
 
 ``sysctl`` reads values by it, the plugin's ``-v`` and the advice explain them. A sysctl that is missing here is still
-exported, with an empty unit. The states that one bears on are written once, in ``tcpstate``; ``states_of`` turns them round.
+exported, with an empty unit. The states that one bears on are written once, in ``tcpstate``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from exporter.tcpstate import KNOWN_STATES, TcpState
 
 BOOL, INT, VECTOR, TEXT, PORTS, SECRET = "bool", "int", "vector", "text", "ports", "secret"
-"""Kinds of value: on or off, one integer, several with names, words, a list of port ranges, and what is never opened."""
+"""Kinds of value: on or off, one integer, several with names, words, a list of port ranges, what is never opened."""
 
 
 class Sysctl(NamedTuple):

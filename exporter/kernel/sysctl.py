@@ -76,7 +76,7 @@ def count_ports(name: str, text: str) -> int:
 
 
 def _fields(entry: Sysctl | None, number: int) -> tuple[str, ...]:
-    """Names of the numbers: the catalogue's where it is right about this kernel, else "" for one and positions for more."""
+    """The catalogue's names where it is right about this kernel, else "" for one number and positions for more."""
     if entry is not None and entry.kind == VECTOR and len(entry.fields) == number:
         return entry.fields
     return ("",) if number == 1 else tuple(str(position) for position in range(number))

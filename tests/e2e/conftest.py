@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import re
@@ -55,6 +56,19 @@ def wait_for(found: Callable[[], T | None], what: str) -> T:
     raise AssertionError(f"waited {DEADLINE:g} s in vain for {what}")
 
 
+def get(
+    port: int, path: str, lab: LabProcess | None = None, headers: Mapping[str, str] | None = None
+) -> tuple[int, str]:
+    """Status and body of a GET from 127.0.0.1, here or in a lab's namespace."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+    with contextlib.closing(connection):
+        if lab is not None:
+            connection.sock = lab.connect("127.0.0.1", port)
+        connection.request("GET", path, headers=dict(headers or {}))
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
 class Daemon:
     """The real daemon as a process, here or in a lab's namespace, on a free port; ended with the ``with`` block."""
 
@@ -76,7 +90,7 @@ class Daemon:
         if self.process.poll() is not None:
             raise AssertionError(f"the daemon ended with {self.process.returncode}: {self.said()}")
         match = re.search(r"msg=listening address=http://127\.0\.0\.1:(\d+)", self.said())
-        return match and int(match[1]) or None
+        return int(match[1]) if match else None
 
     def __enter__(self) -> Daemon:
         return self
@@ -90,15 +104,7 @@ class Daemon:
 
     def get(self, path: str, **headers: str) -> tuple[int, str]:
         """Status and body of a GET."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
-        if self._lab is not None:
-            connection.sock = self._lab.connect("127.0.0.1", self.port)
-        try:
-            connection.request("GET", path, headers=headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            connection.close()
+        return get(self.port, path, self._lab, headers)
 
     def metrics(self) -> dict[str, float]:
         """The metrics page: series, as they are written, to value."""

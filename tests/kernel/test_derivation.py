@@ -37,11 +37,12 @@ def host(population: dict[str, int]) -> tuple[Tally, Tally, Sums]:
         full[key] += number
         totals = [total + part * number for total, part in zip(totals, parts, strict=True)]
     copied = Counter({key: number for key, number in full.items() if key[1] not in {1, 6}})
-    return full, copied, Sums(*totals, events=0)
+    established, inuse, tw = totals
+    return full, copied, Sums(established, inuse, tw, events=0)
 
 
 def counts(full: Tally) -> tuple[int, ...]:
-    by_state = Counter({state: 0 for state in range(12)})
+    by_state = Counter(dict.fromkeys(range(12), 0))
     for (_, state, _, _), number in full.items():
         by_state[state] += number
     return tuple(by_state[state] for state in range(12))

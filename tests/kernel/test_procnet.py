@@ -14,7 +14,9 @@ from exporter.snapshot import Sockstat
 from exporter.tcpstate import TcpState
 
 TITLES = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode   \n"
-LISTEN = "   0: 00000000:07E8 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1582 1 0000 100 0 0 10 0\n"
+LISTEN = (
+    "   0: 00000000:07E8 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1582 1 0000 100 0\n"
+)
 TIMEWAIT = "   1: 020200C0:DECE 507100CB:01BB 06 00000000:00000000 03:000004C1 00000000     0        0 0 3 0000\n"
 
 
@@ -137,4 +139,4 @@ def test_no_text_raises_anything_but_a_source_error(text: str) -> None:
         try:
             parse()
         except SourceError as error:
-            assert str(error).startswith("file:")  # noqa: PT017 - what else is raised is the failure
+            assert str(error).startswith("file:")

@@ -86,7 +86,7 @@ def test_a_timeout_may_name_its_state(text: str, seconds: float, status: Status)
 
 @pytest.mark.parametrize("text", ["0", "-1", "x", "", "10:", "10:warningfewgw", "10:00", "10:10", "1e3", "999999"])
 def test_a_wrong_timeout_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="^-t: expected "):
+    with pytest.raises(UsageError, match=r"^-t: expected "):
         parse(["-t", text])
 
 
