@@ -7,8 +7,8 @@ comment says where the number comes from and when it is absent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
 
+from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.tcpstate import KNOWN_STATES, TcpState
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import NamedTuple
 
 from exporter.errors import RangeError
+from exporter.record import NamedTuple
 
 _NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _RANGE = re.compile(rf"(?P<inside>@)?(?:(?P<start>~|{_NUMBER})?(?P<colon>:))?(?P<end>{_NUMBER})?", re.ASCII)

@@ -156,7 +156,7 @@ _ENTRIES = (
         "congestion control of new sockets; an accepted one has its listener's",
     ),
     Sysctl("tcp_cookie_size", INT, "bytes", "0", "2.6.33", "default size of TCP cookie transactions", until="3.9"),
-    Sysctl("tcp_dma_copybreak", INT, "bytes", "4096", "2.6.18", "read size from which DMA copied", until="3.12"),
+    Sysctl("tcp_dma_copybreak", INT, "bytes", "4096", "2.6.18", "read size from which DMA copied", until="3.17"),
     Sysctl("tcp_dsack", BOOL, "", "1", "2.4", "tell the sender of duplicates by SACK"),
     Sysctl("tcp_early_demux", BOOL, "", "1", "4.12", "find a segment's socket before its route"),
     Sysctl("tcp_early_retrans", INT, "", "3", "3.5", "tail loss probes: 0 off, 3 or 4 on"),
@@ -168,7 +168,7 @@ _ENTRIES = (
         "2.4",
         "explicit congestion notification: 0 off, 1 asked for, 2 only when the peer asks",
     ),
-    Sysctl("tcp_ecn_fallback", BOOL, "", "1", "4.1", "do without ECN when the path mishandles it"),
+    Sysctl("tcp_ecn_fallback", BOOL, "", "1", "4.2", "do without ECN when the path mishandles it"),
     Sysctl("tcp_ecn_option", INT, "", "2", "6.18", "when the option of accurate ECN is sent"),
     Sysctl("tcp_ecn_option_beacon", INT, "", "3", "6.18", "how often a round trip the option of accurate ECN is sent"),
     Sysctl(
@@ -254,7 +254,7 @@ _ENTRIES = (
         init_only=True,
     ),
     Sysctl("tcp_max_reordering", INT, "segments", "300", "3.19", "most reordering that a connection adapts to"),
-    Sysctl("tcp_max_ssthresh", INT, "segments", "0", "2.6.21", "limit of slow start, RFC 3742", until="3.12"),
+    Sysctl("tcp_max_ssthresh", INT, "segments", "0", "2.6.22", "limit of slow start, RFC 3742", until="3.12"),
     Sysctl(
         "tcp_max_syn_backlog",
         INT,
@@ -282,7 +282,7 @@ _ENTRIES = (
         init_only=True,
     ),
     Sysctl("tcp_migrate_req", BOOL, "", "0", "5.14", "hand half-open connections to another listener when one closes"),
-    Sysctl("tcp_min_rtt_wlen", INT, "seconds", "300", "4.3", "window of the smallest round trip time"),
+    Sysctl("tcp_min_rtt_wlen", INT, "seconds", "300", "4.4", "window of the smallest round trip time"),
     Sysctl("tcp_min_snd_mss", INT, "bytes", "48", "5.2", "smallest segment size to send with"),
     Sysctl("tcp_min_tso_segs", INT, "segments", "2", "3.12", "fewest segments that are handed to the card as one"),
     Sysctl("tcp_moderate_rcvbuf", BOOL, "", "1", "2.6.7", "size receive buffers automatically, up to tcp_rmem"),
@@ -365,11 +365,11 @@ _ENTRIES = (
     ),
     Sysctl("tcp_rto_max_ms", INT, "milliseconds", "120000", "6.15", "longest retransmission timeout"),
     Sysctl("tcp_rto_min_us", INT, "microseconds", "200000", "6.11", "shortest retransmission timeout"),
-    Sysctl("tcp_rx_skb_cache", BOOL, "", "0", "5.3", "keep a receive buffer per socket", until="5.17"),
+    Sysctl("tcp_rx_skb_cache", BOOL, "", "0", "5.3", "keep a receive buffer per socket", until="5.15"),
     Sysctl("tcp_sack", BOOL, "", "1", "2.2", "selective acknowledgement"),
     Sysctl("tcp_shrink_window", BOOL, "", "0", "6.6", "allow the receive window to shrink when memory runs out"),
     Sysctl("tcp_slow_start_after_idle", BOOL, "", "1", "2.6.18", "begin slowly again after an idle time"),
-    Sysctl("tcp_stdurg", BOOL, "", "0", "2.2", "read the urgent pointer by RFC 793"),
+    Sysctl("tcp_stdurg", BOOL, "", "0", "2.2", "read the urgent pointer by RFC 1122"),
     Sysctl(
         "tcp_syn_linear_timeouts", INT, "retries", "4", "6.5", "SYNs sent again a second apart before the gaps double"
     ),
@@ -428,7 +428,7 @@ _ENTRIES = (
     Sysctl(
         "tcp_tw_reuse_delay", INT, "milliseconds", "1000", "6.14", "age from which tcp_tw_reuse may take a socket over"
     ),
-    Sysctl("tcp_tx_skb_cache", BOOL, "", "0", "5.3", "keep a send buffer per socket", until="5.17"),
+    Sysctl("tcp_tx_skb_cache", BOOL, "", "0", "5.3", "keep a send buffer per socket", until="5.15"),
     Sysctl("tcp_window_scaling", BOOL, "", "1", "2.2", "windows above 64 KiB"),
     Sysctl(
         "tcp_wmem",

@@ -12,9 +12,8 @@ So a dump of the other nine states tells these two; and since two of the sums te
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from exporter.kernel.inetdiag import Tally, full_syn_recv, mini_fin_wait2, state_counts
+from exporter.record import NamedTuple
 from exporter.snapshot import StateCounts
 from exporter.tcpstate import TcpState
 

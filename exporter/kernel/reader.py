@@ -11,12 +11,15 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from typing import NoReturn
 
 from exporter.errors import SourceError, SourceMissing, SourceTimeout, SourceUnreadable
 from exporter.kernel import inetdiag, procnet
+from exporter.record import TYPE_CHECKING
 from exporter.snapshot import StateCounts
 from exporter.tcpstate import TcpState
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _REPLY = 65536  # bytes; the kernel fills at most half of it, and cuts what does not fit
 _RECEIVE_SECONDS = 5.0  # a kernel that works answers within milliseconds, however many sockets it walks

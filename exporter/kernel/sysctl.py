@@ -35,7 +35,7 @@ def is_secret(name: str) -> bool:
 
 
 def parse(name: str, text: str) -> Value:
-    r"""Read the content of the file of sysctl *name*; ``SourceMalformed`` where there is nothing to read.
+    r"""Read the content of the file of sysctl *name*; ``SourceMalformed`` where a number should be and nothing is.
 
     >>> parse("tcp_rmem", "4096\t131072\t33554432\n")
     Value(name='tcp_rmem', fields=(('min', 4096), ('default', 131072), ('max', 33554432)), text=None, unit='bytes')
@@ -44,6 +44,8 @@ def parse(name: str, text: str) -> Value:
     >>> parse("tcp_congestion_control", "cubic\n")
     Value(name='tcp_congestion_control', fields=(), text='cubic', unit='')
     """
+    if is_secret(name):  # should a reader ever come this far, the secret ends here
+        return Value(name, (), None, "")
     words = text.split()
     entry = CATALOGUE.get(name)
     kind = entry.kind if entry else ""
@@ -51,9 +53,9 @@ def parse(name: str, text: str) -> Value:
         return Value(name, (), " ".join(words), "")
     if kind == PORTS:
         return Value(name, (("count", count_ports(name, text)),), None, "ports")
-    if not words:
-        raise SourceMalformed(name, 1, text, "a value, found nothing" if entry is None else f"a value of kind {kind}")
-    if not all(map(_INTEGER.fullmatch, words)):
+    if not words and entry is not None:
+        raise SourceMalformed(name, 1, text, f"a value of kind {kind}")
+    if not words or not all(map(_INTEGER.fullmatch, words)):
         return Value(name, (), " ".join(words), "")
     numbers = [int(word) for word in words]
     return Value(name, tuple(zip(_fields(entry, len(numbers)), numbers, strict=True)), None, _unit(entry, len(numbers)))

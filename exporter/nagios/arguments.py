@@ -8,10 +8,10 @@ from __future__ import annotations
 import getopt
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from exporter.errors import RangeError, UsageError
 from exporter.measures import MEASURES
+from exporter.record import NamedTuple
 from exporter.thresholds import DEFAULTS, NO_THRESHOLD, Range, Status, Threshold
 
 DEFAULT_TIMEOUT = 8.0  # seconds: less than check_nrpe's 10, so that our answer comes first

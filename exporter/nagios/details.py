@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
+from exporter.record import TYPE_CHECKING
 from exporter.snapshot import Snapshot
 from exporter.tcpstate import BY_LABEL
 from exporter.thresholds import Result, Status

@@ -24,7 +24,8 @@ class KernelCounter(NamedTuple):
         return f"{self.help} (/proc/net/{file} {table}: {field})."
 
 
-# fmt: off - a table reads best in columns
+# A table reads best with an entry a line:
+# fmt: off
 COUNTERS = (
     # connections as a whole
     KernelCounter("tcp_active_opens", "Tcp.ActiveOpens", "Connections that this host tried to open"),

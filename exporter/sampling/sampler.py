@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from exporter.errors import SourceError, SourceMissing, UsageError
 from exporter.kernel import derivation, procnet
 from exporter.kernel.inetdiag import ALL_STATES, COPIED_STATES, Tally, state_counts
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, PsutilReader
+from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import Connections, Snapshot, Sockstat
 
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from exporter.kernel.sysctl import Value
 
+    Answer = TypeVar("Answer")
+
 Reader = NetlinkReader | ProcfsReader | PsutilReader
-Answer = TypeVar("Answer")
 
 READERS = ("auto", "netlink", "procfs", "psutil")
 _RETRY_BETTER_SECONDS = 60.0

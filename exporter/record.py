@@ -1,0 +1,57 @@
+"""``NamedTuple`` as ``typing`` has it, without ``typing``: the plugin's values are made of it, and it starts often.
+
+``typing`` and the classes that its NamedTuple compiles would be a quarter of the plugin's whole run. To a type checker
+this is ``typing.NamedTuple``; at run time it is what is used of it: fields, defaults, methods, ``_replace``, ``repr``.
+"""
+
+from __future__ import annotations
+
+from operator import itemgetter
+
+TYPE_CHECKING = False  # type checkers take it for true; importing it from typing is what is avoided here
+
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+
+    class _Fields(type):
+        """Turns a class's annotations into the fields of a tuple."""
+
+        def __new__(mcs, name, bases, namespace):
+            fields = tuple(namespace.get("__annotations__", ()))
+            namespace["_fields"] = fields
+            namespace["_defaults"] = {field: namespace.pop(field) for field in fields if field in namespace}
+            namespace |= {field: property(itemgetter(position)) for position, field in enumerate(fields)}
+            return super().__new__(mcs, name, bases, {"__slots__": ()} | namespace)
+
+    class NamedTuple(tuple, metaclass=_Fields):
+        """An immutable value with named fields."""
+
+        __slots__ = ()
+
+        def __new__(cls, *values, **named):
+            """Take the fields by position, then by name, then from the defaults."""
+            fields = cls._fields
+            if named or len(values) != len(fields):
+                given = cls._defaults | dict(zip(fields, values, strict=False)) | named
+                twice = named.keys() & set(fields[: len(values)])
+                if twice or len(values) > len(fields) or given.keys() != set(fields):
+                    got = f"{len(values)} values and {sorted(named)}"
+                    raise TypeError(f"{cls.__name__} has the fields {', '.join(fields)}: got {got}")
+                values = [given[field] for field in fields]
+            return tuple.__new__(cls, values)
+
+        def __getnewargs__(self):
+            """Copy and pickle field by field."""
+            return tuple(self)
+
+        def _replace(self, **named):
+            """Copy it with other values in some fields."""
+            return type(self)(**(dict(zip(self._fields, self, strict=True)) | named))
+
+        def __repr__(self):
+            fields = ", ".join(f"{field}={value!r}" for field, value in zip(self._fields, self, strict=True))
+            return f"{type(self).__name__}({fields})"
+
+
+__all__ = ["TYPE_CHECKING", "NamedTuple"]
