@@ -12,6 +12,8 @@ So a dump of the other nine states tells these two; and since two of the sums te
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from exporter.kernel.inetdiag import Tally, full_syn_recv, mini_fin_wait2, state_counts
 from exporter.record import NamedTuple
 from exporter.snapshot import StateCounts
@@ -44,10 +46,15 @@ class Sums(NamedTuple):
         return opened + closed + abs(self.inuse - before.inuse) + abs(self.tw - before.tw)
 
 
-def sums(counters: dict[str, int], inuse: int, tw: int) -> Sums:
+_EVENTS = ("Tcp.ActiveOpens", "Tcp.PassiveOpens", "Tcp.AttemptFails")
+
+
+def sums(counters: Mapping[str, int], inuse: int, tw: int) -> Sums | None:
     """The sums from /proc/net/snmp and sockstat; CurrEstab is unsigned there and may be caught just below zero."""
+    if not counters.keys() >= {"Tcp.CurrEstab", *_EVENTS}:
+        return None
     established = counters["Tcp.CurrEstab"]
-    events = counters["Tcp.ActiveOpens"] + counters["Tcp.PassiveOpens"] + counters["Tcp.AttemptFails"]
+    events = sum(counters[name] for name in _EVENTS)
     return Sums(established - (1 << 64) if established >> 63 == 1 else established, inuse, tw, events)
 
 

@@ -202,8 +202,7 @@ class Sampler:
         if sockstat is not None:
             inuse6 = self._ask("sockstat6", sources, self._sockstat6, optional=True)
             sockstat = sockstat._replace(inuse6=inuse6)
-            failed = sources.get("sockstat6") is not None
-            if not failed and "Tcp.CurrEstab" in counters:
+            if sources.get("sockstat6") is None:  # read, or there is no IPv6
                 total = sockstat.inuse + (inuse6 or 0)
                 return _Sums(derivation.sums(counters, total, sockstat.tw), counters, sockstat)
         return _Sums(None, counters, sockstat)

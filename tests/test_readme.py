@@ -1,0 +1,240 @@
+"""What the documents show is what the programs do: their examples are run, their names and links exist.
+
+With ``--update-golden`` the shown outputs are rewritten; the diff is reviewed like any golden's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import exporter
+from exporter import config
+from exporter.kernel.catalogue import CATALOGUE
+from tests.test_docs import metric_names
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/metrics.md", "docs/api.md"]
+ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+_FENCE = re.compile(r"^```(?P<kind>\w+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_GRAMMAR = re.compile(r"(?P<indent> *)\[ (?P<key>\w+): .+ \| default = (?P<default>.+) \]|(?P<section>\w+):")
+
+
+class Shown(NamedTuple):
+    """A command of a console block, and the lines below it."""
+
+    command: str
+    output: list[str]
+
+
+def text_of(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+def blocks(document: str, kind: str) -> list[str]:
+    return [found["body"] for found in _FENCE.finditer(text_of(document)) if found["kind"] == kind]
+
+
+def commands(block: str) -> list[Shown]:
+    shown: list[Shown] = []
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            shown.append(Shown(line.removeprefix("$ "), []))
+        else:
+            shown[-1].output.append(line)
+    return shown
+
+
+def run(block: str) -> list[Shown]:
+    """Run the commands of a block one after the other; each sees the exit code of the one before it in $?."""
+    ran, code = [], 0
+    for shown in commands(block):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"(exit {code}); {shown.command}"],
+            env=ENVIRONMENT, cwd=ROOT, timeout=60, check=False, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        code = done.returncode
+        # Where and when the table was made is the only thing that is not the same everywhere.
+        said = re.sub(r"^TCP on \S+, .+", "TCP on host.example, 2023-11-14 22:13:20 UTC", done.stdout)
+        ran.append(Shown(shown.command, [line.rstrip() for line in said.splitlines()]))
+    return ran
+
+
+def written(ran: list[Shown]) -> str:
+    return "".join(f"$ {shown.command}\n" + "".join(f"{line}\n" for line in shown.output) for shown in ran)
+
+
+def replace_block(document: str, before: str, after: str) -> None:
+    (ROOT / document).write_text(text_of(document).replace(f"\n{before}```", f"\n{after}```"), encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_console_block_shows_what_its_commands_print(document: str, request: pytest.FixtureRequest) -> None:
+    for block in blocks(document, "console"):
+        ran = run(block)
+        if request.config.getoption("--update-golden"):
+            replace_block(document, block, written(ran))
+        else:
+            assert commands(block) == ran
+
+
+def test_the_metrics_that_the_readme_shows_are_lines_of_a_golden(request: pytest.FixtureRequest) -> None:
+    golden = text_of("tests/golden/busy.prom").splitlines()
+    (block,) = [block for block in blocks("README.md", "text") if block.startswith("tcp_")]
+    if request.config.getoption("--update-golden"):
+        current = {line.rpartition(" ")[0]: line for line in golden}
+        after = "".join(f"{current.get(line.rpartition(' ')[0], line)}\n" for line in block.splitlines())
+        replace_block("README.md", block, after)
+    else:
+        assert [line for line in block.splitlines() if line not in golden] == []
+        assert len(block.splitlines()) == 10
+
+
+def test_the_plugins_answer_that_the_readme_shows_is_a_golden() -> None:
+    code, line, *_ = text_of("tests/golden/busy.check").splitlines()
+    (block,) = [block for block in blocks("README.md", "console") if "\nTCP STATES" in block]
+    answer, echo = commands(block)
+    assert (answer.output, echo.output) == ([line], [code.removeprefix("exit ")])
+
+
+def plugin_examples() -> Iterator[str]:
+    for block in blocks("README.md", "sh"):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            if words and words[0] == "check_tcp_states":
+                yield line.partition("  #")[0].strip()
+
+
+@pytest.mark.parametrize("example", plugin_examples())
+def test_every_example_of_the_plugin_gets_an_answer(example: str) -> None:
+    command = example.replace("/etc/tcp-exporter.yml", "deploy/tcp-exporter.yml")
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{command} --path.procfs tests/fixtures/proc/quiet"],
+        env=ENVIRONMENT, cwd=ROOT, timeout=60, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode in {0, 2}, done.stderr) == (True, ""), done.stdout
+
+
+def test_the_flags_of_the_daemon_are_those_of_its_help() -> None:
+    help_text = subprocess.run(
+        ["tcp-exporter", "--help"], env=ENVIRONMENT, capture_output=True, text=True, check=True
+    ).stdout
+    documented = re.findall(r"^\| `(--[a-z.-]+)`", text_of("README.md"), re.MULTILINE)
+    assert set(documented) == set(re.findall(r"--[a-z][a-z.-]+", help_text)) - {"--help"}
+    assert len(documented) == len(set(documented))
+
+
+def test_the_commands_are_those_of_the_program() -> None:
+    from exporter.cli import COMMANDS  # noqa: PLC0415 - imports the daemon's side, which no other test here needs
+
+    documented = re.findall(r"^\| `tcp-exporter ([a-z-]+)", text_of("README.md"), re.MULTILINE)
+    assert sorted(documented) == sorted(set(COMMANDS) - {"serve"})
+
+
+def grammar() -> dict[tuple[str, ...], str]:
+    """The defaults that the README's grammar gives, by the path of the key."""
+    (block,) = [block for block in blocks("README.md", "text") if block.startswith("sample:")]
+    defaults: dict[tuple[str, ...], str] = {}
+    section = ""
+    for line in block.splitlines():
+        found = _GRAMMAR.fullmatch(line)
+        assert found, line
+        section = found["section"] or section
+        if found["key"]:
+            defaults[(section, found["key"]) if found["indent"] else (found["key"],)] = found["default"]
+    return defaults
+
+
+def keys_of(cls: type, *path: str) -> Iterator[tuple[str, ...]]:
+    for field in fields(cls):
+        default = getattr(cls(), field.name)
+        if is_dataclass(default):
+            yield from keys_of(type(default), *path, field.name)
+        else:
+            yield (*path, field.name)
+
+
+def test_the_grammar_has_every_key_of_the_configuration() -> None:
+    assert list(grammar()) == list(keys_of(config.Config))
+
+
+@pytest.mark.parametrize("path", grammar(), ids=".".join)
+def test_the_grammars_defaults_are_the_programs(path: tuple[str, ...]) -> None:
+    default = grammar()[path]
+    text = f"{path[0]}: {default}" if len(path) == 1 else f"{path[0]}:\n  {path[1]}: {default}"
+    assert config.parse(text.encode(), "README.md") == config.Config()
+
+
+def test_the_scrape_configuration_is_the_file_that_is_shipped() -> None:
+    shipped = text_of("deploy/prometheus/scrape.yml")
+    (block,) = blocks("README.md", "yaml")
+    assert shipped.endswith(block)
+
+
+def test_the_nrpe_lines_are_those_of_the_file_that_is_shipped() -> None:
+    shipped = text_of("deploy/nagios/nrpe.cfg").splitlines()
+    (block,) = [block for block in blocks("README.md", "text") if block.startswith("command[")]
+    assert [line for line in block.splitlines() if line not in shipped] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_metric_and_sysctl_that_a_document_names_exists(document: str) -> None:
+    named = set(re.findall(r"`(tcp_[a-z0-9_]+)[`{]", text_of(document)))
+    assert named - set(metric_names()) - set(CATALOGUE) == set()
+
+
+def where(link: str, document: str) -> Path:
+    """The file that a link means; the package may be installed elsewhere, as when its wheel is tested."""
+    target = Path(os.path.normpath(Path(document).parent / link))
+    if target.parts[0] == "exporter":
+        return Path(exporter.__file__).parent.joinpath(*target.parts[1:])
+    return ROOT / target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_leads_somewhere(document: str) -> None:
+    text = text_of(document)
+    anchors = {
+        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.+)$", text, re.M)
+    }
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        if link.startswith("#"):
+            assert link.removeprefix("#") in anchors
+        else:
+            assert where(link, document).exists(), link
+
+
+def test_every_file_that_contributing_names_exists() -> None:
+    named = re.findall(r"`((?:exporter|tests|docs)/[\w./]+)`", text_of("CONTRIBUTING.md"))
+    assert [name for name in named if not where(name, "CONTRIBUTING.md").exists()] == []
+    assert named
+
+
+def test_the_rim_is_the_one_that_the_linter_enforces() -> None:
+    project: Mapping[str, dict[str, dict[str, dict[str, list[str]]]]] = tomllib.loads(text_of("pyproject.toml"))
+    allowed = project["tool"]["ruff"]["lint"]["per-file-ignores"]
+    enforced = [name for name, rules in allowed.items() if "TID251" in rules and name.startswith("exporter/")]
+    documented = re.findall(r"^\| `(exporter/[\w./]+)`", text_of("CONTRIBUTING.md"), re.MULTILINE)
+    assert documented == enforced
+
+
+def test_the_changelog_speaks_of_this_version() -> None:
+    assert exporter.__version__ in text_of("CHANGELOG.md")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_prose_has_one_sentence_a_line(document: str) -> None:
+    prose = _FENCE.sub("", text_of(document)).splitlines()
+    paragraphs = [line for line in prose if line[:1] not in {"|", "*", "-", "#", "<"} and not re.match(r"\d\. ", line)]
+    assert [line for line in paragraphs if re.search(r"[.!?] [A-Z]", line)] == []
