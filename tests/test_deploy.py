@@ -81,7 +81,7 @@ def nrpe_commands() -> dict[str, str]:
 
 
 def answer(line: str) -> tuple[int, str]:
-    """What a command line answers when a shell runs it as NRPE does: almost no environment, our plugin, a quiet host."""
+    """What a command line answers on a quiet host when a shell runs it as NRPE does, with almost no environment."""
     plugin = Path(sys.executable).with_name("check_tcp_states")
     assert line.startswith(f"{PLUGINS}/check_tcp_states")
     command = line.replace(f"{PLUGINS}/check_tcp_states", f"'{plugin}'") + " --path.procfs tests/fixtures/proc/quiet"

@@ -156,7 +156,7 @@ def values(value: object, path: str = "") -> Iterator[tuple[str, object]]:
         yield path, value
     if isinstance(value, dict):
         for key, inner in value.items():
-            name = OPEN.get(path, key)
+            name = OPEN.get(path, str(key))
             yield from values(inner, f"{path}.{name}" if path else name)
     elif isinstance(value, list):
         for inner in value:

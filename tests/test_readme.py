@@ -116,7 +116,7 @@ def plugin_examples() -> Iterator[str]:
                 yield line.partition("  #")[0].strip()
 
 
-@pytest.mark.parametrize("example", plugin_examples())
+@pytest.mark.parametrize("example", [*plugin_examples()])
 def test_every_example_of_the_plugin_gets_an_answer(example: str) -> None:
     command = example.replace("/etc/tcp-exporter.yml", "deploy/tcp-exporter.yml")
     done = subprocess.run(
@@ -206,7 +206,8 @@ def where(link: str, document: str) -> Path:
 def test_every_link_leads_somewhere(document: str) -> None:
     text = text_of(document)
     anchors = {
-        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.+)$", text, re.M)
+        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     }
     for link in re.findall(r"\]\(([^)]+)\)", text):
         if link.startswith("#"):
@@ -222,8 +223,9 @@ def test_every_file_that_contributing_names_exists() -> None:
 
 
 def test_the_rim_is_the_one_that_the_linter_enforces() -> None:
-    project: Mapping[str, dict[str, dict[str, dict[str, list[str]]]]] = tomllib.loads(text_of("pyproject.toml"))
-    allowed = project["tool"]["ruff"]["lint"]["per-file-ignores"]
+    allowed: Mapping[str, list[str]] = tomllib.loads(text_of("pyproject.toml"))["tool"]["ruff"]["lint"][
+        "per-file-ignores"
+    ]
     enforced = [name for name, rules in allowed.items() if "TID251" in rules and name.startswith("exporter/")]
     documented = re.findall(r"^\| `(exporter/[\w./]+)`", text_of("CONTRIBUTING.md"), re.MULTILINE)
     assert documented == enforced
