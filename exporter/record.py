@@ -1,7 +1,7 @@
 """``NamedTuple`` as ``typing`` has it, without ``typing``: the plugin's values are made of it, and it starts often.
 
 ``typing`` and the classes that its NamedTuple compiles would be a quarter of the plugin's whole run. To a type checker
-this is ``typing.NamedTuple``; at run time it is what is used of it: fields, defaults, methods, ``_replace``, ``repr``.
+this is ``typing.NamedTuple``; at run time it is what is used of it: fields, defaults, methods, ``_asdict``, ``_replace``.
 """
 
 from __future__ import annotations
@@ -45,12 +45,16 @@ else:
             """Copy and pickle field by field."""
             return tuple(self)
 
+        def _asdict(self):
+            """The values by field."""
+            return dict(zip(self._fields, self, strict=True))
+
         def _replace(self, **named):
             """Copy it with other values in some fields."""
-            return type(self)(**(dict(zip(self._fields, self, strict=True)) | named))
+            return type(self)(**(self._asdict() | named))
 
         def __repr__(self):
-            fields = ", ".join(f"{field}={value!r}" for field, value in zip(self._fields, self, strict=True))
+            fields = ", ".join(f"{field}={value!r}" for field, value in self._asdict().items())
             return f"{type(self).__name__}({fields})"
 
 

@@ -39,6 +39,7 @@ class Heavy(typing.NamedTuple):
         lambda kind: kind(1) == (1, "b"),
         lambda kind: {kind(1): 2}[kind(1)],
         lambda kind: kind._fields,
+        lambda kind: kind(1)._asdict(),
         lambda kind: repr(kind(1)).replace("Heavy", "Light"),
     ],
 )

@@ -47,7 +47,7 @@ _ENTRIES = (
            "ports of that range that connect() may not pick", ("count",)),
     Sysctl("tcp_abc", INT, "", "0", "2.6.15", "appropriate byte counting of RFC 3465", until="3.8"),
     Sysctl("tcp_abort_on_overflow", BOOL, "", "0", "2.4",
-           "when the accept queue is full at the last ACK: 1 resets the client, 0 drops the ACK so that it tries again"),
+           "when the accept queue is full at the last ACK: 1 resets the client, 0 drops the ACK so that it retries"),
     Sysctl("tcp_adv_win_scale", INT, "", "1", "2.4",
            "share of the receive buffer kept as overhead; without effect since 6.6"),
     Sysctl("tcp_allowed_congestion_control", TEXT, "", "reno and the default", "2.6.20",

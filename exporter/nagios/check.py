@@ -57,7 +57,10 @@ def run(arguments: Sequence[str]) -> tuple[int, str]:
             return EXIT_UNKNOWN, f"check_tcp_states {__version__}"
         late = output.failure(options.timeout_status, f"no answer within {options.timeout:g} s")
         _arm(options.timeout, options.timeout_status.value, late)
-        status, text = _check(options)
+        try:
+            status, text = _check(options)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
     except ExporterError as error:
         return EXIT_UNKNOWN, output.failure(Status.UNKNOWN, " ".join(str(error).split("\n")))
     return status.value, text
