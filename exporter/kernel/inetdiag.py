@@ -7,10 +7,12 @@ IO, and nothing is built per socket: a reply whose messages have one length is c
 from __future__ import annotations
 
 import struct
+import sys
 from collections import Counter
 from errno import errorcode
 
 from exporter.errors import SourceError, SourceMalformed, SourceMissing, SourceUnreadable
+from exporter.record import NamedTuple
 from exporter.snapshot import StateCounts
 from exporter.tcpstate import TcpState, of_number
 
@@ -35,7 +37,9 @@ TIMER_TIMEWAIT = 3  # idiag_timer of a mini-socket
 ATTRIBUTE_SHUTDOWN = 8  # INET_DIAG_SHUTDOWN: the first attribute of every full socket, of no request socket
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
-_BARE = 16 + 72  # nlmsghdr and inet_diag_msg, without attributes
+BARE = 16 + 72  # nlmsghdr and inet_diag_msg, without attributes
+FAMILY, STATE, TIMER = 16, 17, 18  # offsets in a message
+_SOCKET_MESSAGES = {kind.to_bytes(2, sys.byteorder) for kind in (TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY)}
 _ANY_COOKIE = 0xFFFFFFFF
 _ERRNO = struct.Struct("=i")
 
@@ -59,18 +63,45 @@ class DumpInterrupted(SourceError):
     """The kernel says that the dump is inconsistent (NLM_F_DUMP_INTR): take it again."""
 
 
-def tally(reply: bytes, into: Tally) -> bool:
-    """Add the messages of one received *reply* to *into*; True when the dump is complete.
+class Block(NamedTuple):
+    """Socket messages of one length, end to end: what can be read in columns."""
+
+    data: bytes
+    length: int  # of each message
+
+    @property
+    def number(self) -> int:
+        """How many messages."""
+        return len(self.data) // self.length
+
+    def column(self, offset: int) -> bytes:
+        """The byte at *offset* of every message; offsets count from the netlink header."""
+        return self.data[offset :: self.length]
+
+    def numbers(self, offset: int, size: int, form: str) -> memoryview:
+        """The native number of *size* bytes, struct's *form*, at *offset* of every message."""
+        gathered = bytearray(size * self.number)
+        for position in range(size):
+            gathered[position::size] = self.column(offset + position)
+        return memoryview(gathered).cast(form)
+
+    @property
+    def first_attributes(self) -> bytes:
+        """The type of every message's first attribute, 0 where it has none."""
+        return self.column(BARE + 2) if self.length >= BARE + 4 else bytes(self.number)
+
+
+def blocks(reply: bytes) -> tuple[list[Block], bool]:
+    """The socket messages of one received *reply*, and whether the dump is complete.
 
     Raises ``SourceMalformed`` for a reply that is cut or no dump, ``SourceMissing`` where the kernel has no such dump,
     ``SourceUnreadable`` for any other error message of the kernel, ``DumpInterrupted`` to have it taken again.
     """
     end = len(reply)
-    length = int.from_bytes(reply[:4], "little" if _LITTLE else "big")
-    if length >= _BARE and length % 4 == 0 and _uniform(reply, length):
-        first_attributes = reply[_BARE + 2 :: length] if length > _BARE else bytes(end // length)
-        into.update(zip(reply[16::length], reply[17::length], reply[18::length], first_attributes, strict=True))
-        return False
+    length = int.from_bytes(reply[:4], sys.byteorder)
+    if length >= BARE and _uniform(reply, length):
+        return [Block(reply, length)], False
+    by_length: dict[int, list[bytes]] = {}
     offset = 0
     while offset < end:
         if end - offset < 16:
@@ -83,17 +114,25 @@ def tally(reply: bytes, into: Tally) -> bool:
         if kind in {NLMSG_ERROR, NLMSG_DONE}:
             if length >= 20:
                 _raise_for(-_ERRNO.unpack_from(reply, offset + 16)[0], refused=kind == NLMSG_ERROR)
-            return True
-        if kind not in {TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY} or length < _BARE:
+            return _joined(by_length), True
+        if kind not in {TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY} or length < BARE:
             raise _malformed(reply, offset, "an inet_diag message")
-        first = reply[offset + _BARE + 2] if length >= _BARE + 4 else 0
-        into[reply[offset + 16], reply[offset + 17], reply[offset + 18], first] += 1
+        by_length.setdefault(length, []).append(reply[offset : offset + length])
         offset += (length + 3) & ~3
-    return False
+    return _joined(by_length), False
 
 
-_LITTLE = struct.pack("=H", 1) == b"\x01\x00"
-_LOW = 0 if _LITTLE else 1  # where the low byte of a 16-bit number is
+def tally(reply: bytes, into: Tally) -> bool:
+    """Add the messages of one received *reply* to *into*; True when the dump is complete. Raises as ``blocks`` does."""
+    found, complete = blocks(reply)
+    for block in found:
+        columns = (block.column(FAMILY), block.column(STATE), block.column(TIMER), block.first_attributes)
+        into.update(zip(*columns, strict=True))
+    return complete
+
+
+def _joined(by_length: dict[int, list[bytes]]) -> list[Block]:
+    return [Block(b"".join(messages), length) for length, messages in by_length.items()]
 
 
 def _uniform(reply: bytes, length: int) -> bool:
@@ -102,19 +141,11 @@ def _uniform(reply: bytes, length: int) -> bool:
     The first message starts at 0 and each states the length, so by induction each slice below meets a header.
     """
     number, rest = divmod(len(reply), length)
-    if rest or length > 0xFFFF:
+    kind = reply[4:6]
+    if rest or length % 4 or kind not in _SOCKET_MESSAGES:
         return False
-    high = 1 - _LOW
-    word = length.to_bytes(4, "little" if _LITTLE else "big")
-    flags, kinds = reply[6 + _LOW :: length], reply[4 + _LOW :: length]
-    return (
-        all(reply[i::length].count(word[i]) == number for i in range(4))
-        and kinds.count(kinds[0]) == number
-        and kinds[0] in {TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY}
-        and reply[4 + high :: length].count(0) == number
-        and flags.count(NLM_F_MULTI) == number
-        and reply[6 + high :: length].count(0) == number
-    )
+    header = length.to_bytes(4, sys.byteorder) + kind + NLM_F_MULTI.to_bytes(2, sys.byteorder)
+    return all(reply[position::length].count(header[position]) == number for position in range(8))
 
 
 def _malformed(reply: bytes, offset: int, expected: str) -> SourceMalformed:

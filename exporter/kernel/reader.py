@@ -117,12 +117,12 @@ class NetlinkReader:
 
     def _dump_into(self, sockets: inetdiag.Tally, request: bytes) -> None:
         """One dump on a socket of its own: what a dump that was given up left behind can never be read as another's."""
+        if not hasattr(socket, "AF_NETLINK"):
+            raise SourceMissing(self.name, "this system has no netlink")
         deadline = time.monotonic() + self._dump_seconds
         buffer = bytearray(_REPLY)
         try:
-            with socket.socket(
-                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, inetdiag.NETLINK_SOCK_DIAG
-            ) as netlink:
+            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, inetdiag.NETLINK_SOCK_DIAG) as netlink:
                 netlink.settimeout(self._receive_seconds)
                 netlink.sendto(request, (0, 0))
                 while True:
