@@ -7,7 +7,7 @@
 # Another base needs Python 3.11 or newer with venv at the same path in both stages:
 #
 #     docker build --build-arg BASE=... -t tcp-exporter .
-ARG BASE=docker.io/library/python:3.13-slim-bookworm
+ARG BASE=python:3.13-slim-bookworm
 
 FROM ${BASE} AS builder
 WORKDIR /build

@@ -22,7 +22,7 @@ demo: $(VENV)/installed-dev  ## sockets in every state in a namespace of its own
 	$(BIN)/python -m tests.lab --family both --all 3 --establish 350 -- $(BIN)/python -m tests.demo
 
 golden: $(VENV)/installed-dev  ## rewrite the expected outputs; review the diff
-	$(BIN)/pytest -q --update-golden tests/test_golden.py tests/test_readme.py
+	$(BIN)/pytest -q --update-golden tests/test_golden.py tests/test_readme.py tests/test_docs.py
 
 lock: $(VENV)/installed-dev  ## resolve the dependencies anew
 	$(BIN)/python -m pip install --quiet uv

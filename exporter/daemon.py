@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter import __version__, log
 from exporter.config import Config, parse_listen_address
-from exporter.errors import ConfigError, UsageError
+from exporter.errors import ConfigError
 from exporter.kernel import sysctl as _sysctl  # noqa: F401 - imported now, so that no sample pays for it
 from exporter.kernel.reader import Procfs
 from exporter.prometheus.families import View
@@ -33,13 +33,22 @@ _STOP_SECONDS = 2.0  # for the sample in progress, when the process is told to e
 
 def serve(load: Callable[[], Config], procfs: str) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. *load* reads the configuration, at the start and on SIGHUP."""
+    load = _refusing_tls(load)
     settings = load()
-    if settings.web.config_file is not None:
-        raise UsageError(
-            "web.config_file: this version has no TLS and no authentication yet; refusing to serve without"
-        )
     logger = log.logger(settings.log.level, settings.log.format, sys.stderr, os.environ)
     return asyncio.run(_Daemon(load, settings, Procfs(procfs), logger).run())
+
+
+def _refusing_tls(load: Callable[[], Config]) -> Callable[[], Config]:
+    """TLS and authentication that are asked for and not there must not be served without, at no time."""
+
+    def checked() -> Config:
+        settings = load()
+        if settings.web.config_file is not None:
+            raise ConfigError(["web.config_file: this version has no TLS and no authentication yet"])
+        return settings
+
+    return checked
 
 
 class _Daemon:
@@ -125,7 +134,6 @@ def _fixed(before: Config, after: Config) -> list[tuple[str, object, object]]:
     pairs = [
         ("sample.reader", before.sample.reader, after.sample.reader),
         ("web.listen_address", before.web.listen_address, after.web.listen_address),
-        ("web.config_file", before.web.config_file, after.web.config_file),
         ("web.max_requests", before.web.max_requests, after.web.max_requests),
         ("log", before.log, after.log),
     ]

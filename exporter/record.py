@@ -1,7 +1,7 @@
 """``NamedTuple`` as ``typing`` has it, without ``typing``: the plugin's values are made of it, and it starts often.
 
 ``typing`` and the classes that its NamedTuple compiles would be a quarter of the plugin's whole run. To a type checker
-this is ``typing.NamedTuple``; at run time it is what is used of it: fields, defaults, methods, ``_asdict``, ``_replace``.
+it is ``typing.NamedTuple``; at run time it has of that what is used: fields, defaults, ``_asdict``, ``_replace``.
 """
 
 from __future__ import annotations

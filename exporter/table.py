@@ -45,7 +45,7 @@ def _limits(snapshot: Snapshot) -> Iterator[str]:
     sockstat = snapshot.sockstat
     if sockstat is None:
         return
-    yield f"{'LIMIT':<24}{'USED':>13}{'OF':>13}{'':>8}"
+    yield f"{'LIMIT':<24}{'USED':>13}{'OF':>13}"
     memory = None if snapshot.memory_limits is None else snapshot.memory_limits.get("max")
     used_bytes = sockstat.mem * snapshot.page_size
     rows = (

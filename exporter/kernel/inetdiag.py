@@ -78,13 +78,6 @@ class Block(NamedTuple):
         """The byte at *offset* of every message; offsets count from the netlink header."""
         return self.data[offset :: self.length]
 
-    def numbers(self, offset: int, size: int, form: str) -> memoryview:
-        """The native number of *size* bytes, struct's *form*, at *offset* of every message."""
-        gathered = bytearray(size * self.number)
-        for position in range(size):
-            gathered[position::size] = self.column(offset + position)
-        return memoryview(gathered).cast(form)
-
     @property
     def first_attributes(self) -> bytes:
         """The type of every message's first attribute, 0 where it has none."""
