@@ -17,15 +17,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from exporter import __version__, config, configfile, log
+from exporter import __version__, config, configfile, deadline, log
 from exporter.errors import ConfigError, ExporterError, UsageError
-from exporter.kernel.reader import Procfs
-from exporter.sampling.sampler import READERS, Sampler, assemble, readers
+from exporter.kernel import READERS
+from exporter.sampling import once
 from exporter.snapshot import Snapshot
 
 T = TypeVar("T")
 _Execute = Callable[[argparse.Namespace], int]
 
+_DEADLINE_SECONDS = 60.0  # for one sample of a command
 DEFAULT_URL = "http://127.0.0.1:19293"
 
 _EPILOG = """\
@@ -42,13 +43,20 @@ tcp-exporter COMMAND --help describes a command.
 
 def main() -> None:
     """Run as a program."""
+    if sys.stdout is None or sys.stderr is None:  # closed by whoever started us
+        os._exit(1)
     try:
         code = run(sys.argv[1:])
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has gone; so is the point of saying so
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except OSError as error:
+        print(f"tcp-exporter: {error.strerror or error}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         code = 130
+    if code:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered must not fail once more at exit
     sys.exit(code)
 
 
@@ -105,7 +113,7 @@ def _serve(options: argparse.Namespace) -> int:
     from exporter import daemon  # noqa: PLC0415 - asyncio and the web are the daemon's alone
 
     def load() -> config.Config:
-        return _with_flags(configfile.load(options.file) if options.file else config.Config(), options)
+        return _with_flags(config.Config() if options.file is None else configfile.load(options.file), options)
 
     return daemon.serve(load, options.procfs)
 
@@ -146,8 +154,8 @@ def _show_parser() -> tuple[argparse.ArgumentParser, _Execute]:
 
 
 def _show(options: argparse.Namespace) -> int:
-    settings = configfile.load(options.file) if options.file else config.Config()
-    snapshot = _snapshot(options)
+    settings = config.Config() if options.file is None else configfile.load(options.file)
+    snapshot = _sample(options)
     if options.json:
         from exporter.web import api  # noqa: PLC0415 - json only where it is asked for
 
@@ -178,8 +186,8 @@ def _dump(options: argparse.Namespace) -> int:
     from exporter.snapshot import Sample  # noqa: PLC0415
     from exporter.web import api  # noqa: PLC0415
 
-    settings = configfile.load(options.file) if options.file else config.Config()
-    snapshot = _snapshot(options)
+    settings = config.Config() if options.file is None else configfile.load(options.file)
+    snapshot = _sample(options)
     if snapshot.connections is None:
         raise UsageError("no reader could count the sockets: " + "; ".join(filter(None, snapshot.sources.values())))
     if options.format == "json":
@@ -188,7 +196,7 @@ def _dump(options: argparse.Namespace) -> int:
         form = Format.TEXT if options.format == "prometheus" else Format.OPENMETRICS
         view = View(settings.thresholds, python=platform.python_version())
         content = page(Sample.single(snapshot), view, form)
-    if options.output:
+    if options.output is not None:
         _replace(options.output, content)
     else:
         sys.stdout.buffer.write(content)
@@ -215,12 +223,13 @@ def _replace(path: str, content: bytes) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _snapshot(options: argparse.Namespace) -> Snapshot:
-    procfs = Procfs(options.procfs)
-    sampler = Sampler(procfs, readers(options.reader, procfs), os.uname().release, time.monotonic)
-    counted = sampler.count()
-    sysctls, problem = sampler.sysctls()
-    return assemble(counted, sysctls, problem, taken_at=time.time(), page_size=os.sysconf("SC_PAGE_SIZE"))
+def _sample(options: argparse.Namespace) -> Snapshot:
+    late = f"tcp-exporter: no answer from the kernel within {_DEADLINE_SECONDS:g} s"
+    deadline.arm(_DEADLINE_SECONDS, descriptor=2, text=late, code=1)
+    try:
+        return once.snapshot(options.procfs, options.reader)
+    finally:
+        deadline.disarm()
 
 
 # -- check-config and healthcheck --------------------------------------------------------------------------------------
@@ -241,7 +250,7 @@ def _check_config(options: argparse.Namespace) -> int:
 def _healthcheck_parser() -> tuple[argparse.ArgumentParser, _Execute]:
     parser = _parser("healthcheck", "Asks a running daemon whether it is ready: 0 when it is, 1 when not.")
     parser.add_argument("--url", default=DEFAULT_URL, help="where the daemon is (default: %(default)s)")
-    parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="(default: %(default)s)")
+    parser.add_argument("--timeout", type=_seconds, default=5.0, metavar="SECONDS", help="(default: %(default)s)")
     return parser, _healthcheck
 
 
@@ -261,7 +270,7 @@ def _healthcheck(options: argparse.Namespace) -> int:
             return 0 if answer.status == 200 else 1
     except HTTPError as error:
         raise UsageError(f"{url}: {error.code} {error.read(1000).decode('utf-8', 'replace').strip()}") from None
-    except (OSError, HTTPException, ValueError) as error:
+    except (OSError, OverflowError, HTTPException, ValueError) as error:
         raise UsageError(f"{url}: {getattr(error, 'reason', None) or error}") from None
 
 
@@ -305,6 +314,17 @@ def _interval(text: str) -> float:
     seconds = config.parse_duration(text)
     if not config.MIN_INTERVAL <= seconds <= config.MAX_INTERVAL:
         raise UsageError(f"expected a duration from 100ms to 1h, got {text!r}")
+    return seconds
+
+
+@_argument
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 3600:
+        raise UsageError(f"expected seconds above 0 and at most 3600, got {text!r}")
     return seconds
 
 

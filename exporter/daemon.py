@@ -6,10 +6,12 @@ The sampling thread publishes samples, the asyncio loop serves them; nothing in 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,9 @@ from exporter.web.server import Limits, Server
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+_WATCH_SECONDS = 0.5
+_FIRST_SECONDS = 10.0  # for the first sample, after which its absence is worth a line
+_SYSCTL_SECONDS = 15.0  # between two readings of the sysctls where the detail pass is switched off
 _STOP_SECONDS = 2.0  # for the sample in progress, when the process is told to end
 
 
@@ -59,6 +64,8 @@ class _Daemon:
         self._settings = settings
         self._log = logger
         self._reload_successful = True
+        self._reading = self._read_again = False
+        self._started = time.monotonic()
         chain = readers(settings.sample.reader, procfs)
         sampler = Sampler(procfs, chain, os.uname().release, time.monotonic)
         self._loop = Loop(sampler, _schedule(settings), logger)
@@ -69,7 +76,7 @@ class _Daemon:
         events.set_exception_handler(self._unexpected)
         for number in (signal.SIGTERM, signal.SIGINT):
             events.add_signal_handler(number, stop.set)
-        events.add_signal_handler(signal.SIGHUP, self._reload)
+        events.add_signal_handler(signal.SIGHUP, self._reload, events)
         server = Server(
             application(self._current),
             limits=Limits(max_requests=self._settings.web.max_requests),
@@ -82,11 +89,31 @@ class _Daemon:
             self._loop.start()
             for url in urls:
                 self._log.info("listening", address=url)
-            await stop.wait()
-            self._log.info("stopping")
+            code = await self._watch(stop)
         finally:
             await server.close()
             self._loop.stop(_STOP_SECONDS)
+        return code
+
+    async def _watch(self, stop: asyncio.Event) -> int:
+        """Until told to stop: say when samples stop coming and when they come again; end when the loop is dead."""
+        silent = False
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _WATCH_SECONDS)
+            if not self._loop.is_alive:
+                self._log.error("the polling loop has died")
+                return 1
+            sample, now = self._loop.sample, time.monotonic()
+            was_silent, silent = (
+                silent,
+                now - self._started > _FIRST_SECONDS if sample is None else sample.is_stale(now),
+            )
+            if silent and not was_silent:
+                self._log.warning("no sample in time", waiting_for=self._loop.asking or "nothing")
+            elif was_silent and not silent:
+                self._log.info("samples come again")
+        self._log.info("stopping")
         return 0
 
     def _current(self) -> Current:
@@ -96,26 +123,43 @@ class _Daemon:
             self._settings.thresholds,
             platform.python_version(),
             stale=stale,
-            hanging_on=self._loop.hanging_on() if stale else None,
+            hanging_on=self._loop.asking if stale or sample is None else None,
             reload_successful=self._reload_successful,
         )
         return Current(sample, view, now, self._settings.web.telemetry_path)
 
-    def _reload(self) -> None:
-        """Read the configuration again and put it in force whole, or keep the one before it and say why."""
+    def _reload(self, events: asyncio.AbstractEventLoop) -> None:
+        """Read the configuration again, in a thread that may hang: the disk may."""
+        if self._reading:
+            self._read_again = True
+            return
+        self._reading = True
+        threading.Thread(target=self._read, args=(events,), name="configuration", daemon=True).start()
+
+    def _read(self, events: asyncio.AbstractEventLoop) -> None:
+        settings, mistakes = self._settings, list[str]()
         try:
             settings = self._load()
         except ConfigError as error:
-            self._reload_successful = False
-            for mistake in error.mistakes:
-                self._log.error("configuration refused, the one before it stays in force", error=mistake)
-            return
-        for key, before, after in _fixed(self._settings, settings):
-            self._log.warning("a changed setting waits for a restart", key=key, in_force=str(before), file=str(after))
-        self._settings = settings
-        self._reload_successful = True
-        self._loop.reschedule(_schedule(settings))
-        self._log.info("configuration reloaded")
+            mistakes = error.mistakes
+        with contextlib.suppress(RuntimeError):  # the process ends while the file was being read
+            events.call_soon_threadsafe(self._take, events, settings, mistakes)
+
+    def _take(self, events: asyncio.AbstractEventLoop, settings: Config, mistakes: list[str]) -> None:
+        """Put the configuration in force whole, or keep the one before it and say why."""
+        self._reading = False
+        self._reload_successful = not mistakes
+        for mistake in mistakes:
+            self._log.error("configuration refused, the one before it stays in force", error=mistake)
+        if not mistakes:
+            for key, before, after in _fixed(self._settings, settings):
+                self._log.warning("a changed setting waits for a restart", key=key, now=str(before), file=str(after))
+            self._settings = settings
+            self._loop.reschedule(_schedule(settings))
+            self._log.info("configuration reloaded")
+        if self._read_again:
+            self._read_again = False
+            self._reload(events)
 
     def _unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._log.error("unexpected error", error=context.get("message"), exc_info=context.get("exception"))
@@ -124,8 +168,9 @@ class _Daemon:
 def _schedule(settings: Config) -> Schedule:
     return Schedule(
         Beat(settings.sample.interval, settings.sample.max_cpu_ratio),
-        Beat(settings.detail.interval or float("inf"), settings.detail.max_cpu_ratio),
+        Beat(settings.detail.interval or _SYSCTL_SECONDS, settings.detail.max_cpu_ratio),
         settings.sample.peak_window,
+        full_dumps=settings.detail.interval > 0,
     )
 
 

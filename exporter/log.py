@@ -5,9 +5,10 @@ A terminal gets colours, journald a priority and no time of its own, everything 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 import structlog
 from structlog import processors
@@ -36,11 +37,26 @@ def logger(level: str, form: str, stream: TextIO, environ: Mapping[str, str]) ->
         render = processors.JSONRenderer() if form == "json" else _LOGFMT
     chain.append(_journalled(render) if journal else render)
     bound: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.PrintLogger(stream),
+        structlog.WriteLogger(cast("TextIO", _Unfailing(stream))),
         processors=chain,
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
     )
     return bound
+
+
+class _Unfailing:
+    """A stream whose reader may go away, or its disk fill up, without taking the daemon along."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 _LOGFMT = processors.LogfmtRenderer(key_order=["ts", "level", "msg"], drop_missing=True, bool_as_flag=False)

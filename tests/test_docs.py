@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from prometheus_client.core import Metric
 
+from exporter.kernel import READERS
 from exporter.measures import MEASURES, STATES
 from exporter.prometheus import families as module
 from exporter.prometheus.counters import COUNTERS
 from exporter.prometheus.families import View, families, sysctls
 from exporter.sampling.loop import SOURCES
-from exporter.sampling.sampler import READERS
 from exporter.snapshot import Pass, Sample
 from exporter.thresholds import DEFAULTS
 from exporter.web import api

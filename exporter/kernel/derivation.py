@@ -7,11 +7,12 @@ The kernel keeps three sums that must agree with any listing of its sockets (net
     tw              = TIME_WAIT + FIN_WAIT2 mini-sockets
 
 So a dump of the other nine states tells these two; and since two of the sums tell ESTABLISHED, each checks the other.
-``derive`` does so on every sample, ``agrees`` compares a full dump with the sums.
+``derive`` does so on every sample, ``compare`` holds a full dump against the sums, and ``Bias`` watches for drift.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 
 from exporter.kernel.inetdiag import Tally, full_syn_recv, mini_fin_wait2, state_counts
@@ -58,7 +59,34 @@ def sums(counters: Mapping[str, int], inuse: int, tw: int) -> Sums | None:
     return Sums(established - (1 << 64) if established >> 63 == 1 else established, inuse, tw, events)
 
 
-def derive(sockets: Tally, before: Sums, after: Sums) -> StateCounts | None:
+class Bias:
+    """Tells drift from churn: what churn makes the two sides differ by changes its sign, what drift does stays.
+
+    A kernel whose counter has drifted by less than the churn of a busy host would never be caught by one sample.
+    """
+
+    def __init__(self, samples: int) -> None:
+        self._differences: deque[int] = deque(maxlen=samples)
+
+    def add(self, difference: int) -> None:
+        """Take the signed difference of one sample."""
+        self._differences.append(difference)
+
+    @property
+    def persists(self) -> bool:
+        """Whether every one of the last samples erred to the same side."""
+        lowest, highest = min(self._differences, default=0), max(self._differences, default=0)
+        return len(self._differences) == self._differences.maxlen and (lowest > 0 or highest < 0)
+
+
+class Derived(NamedTuple):
+    """What the sums say: counts by state, and how far CurrEstab is above what ``inuse`` says of ESTABLISHED."""
+
+    counts: StateCounts
+    difference: int
+
+
+def derive(sockets: Tally, before: Sums, after: Sums) -> Derived | None:
     """Counts by state from a dump of ``COPIED_STATES`` taken between two readings of the sums.
 
     None where the sums contradict each other by more than what happened meanwhile explains: the kernel's counters
@@ -76,13 +104,25 @@ def derive(sockets: Tally, before: Sums, after: Sums) -> StateCounts | None:
     # Sockets that moved into one of the two states while the dump ran are in the sums already.
     counts[TcpState.ESTABLISHED] = max(by_currestab, 0)
     counts[TcpState.TIME_WAIT] = max(time_wait, 0)
-    return tuple(counts)
+    return Derived(tuple(counts), by_currestab - by_inuse)
 
 
-def agrees(sockets: Tally, before: Sums, after: Sums) -> bool:
-    """Whether a dump of all states, taken between two readings of the sums, is what the sums say."""
+class Comparison(NamedTuple):
+    """The sums against a full dump: how far they are above it, and by how much churn explains."""
+
+    established: int
+    tw: int
+    slack: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether what happened meanwhile explains the differences."""
+        return max(abs(self.established), abs(self.tw)) <= self.slack
+
+
+def compare(sockets: Tally, before: Sums, after: Sums) -> Comparison:
+    """Compare a dump of all states, taken between two readings of the sums, with what the sums say."""
     counts = state_counts(sockets)[0]
-    slack = after.churn_since(before)
     established = counts[TcpState.ESTABLISHED] + counts[TcpState.CLOSE_WAIT]
     tw = counts[TcpState.TIME_WAIT] + mini_fin_wait2(sockets)
-    return abs(after.established - established) <= slack and abs(after.tw - tw) <= slack
+    return Comparison(after.established - established, after.tw - tw, after.churn_since(before))

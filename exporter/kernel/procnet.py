@@ -6,6 +6,7 @@ and text, never a count that is merely smaller.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -14,17 +15,19 @@ from exporter.snapshot import Sockstat, StateCounts
 from exporter.tcpstate import TcpState, of_number
 
 _TITLE = "sl"
+_STATE = re.compile(r"[0-9A-F]{2}", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 _INODE_FIELDS = 10  # mini-sockets and requests have 12 fields, full sockets 17; the tenth, the inode, is in all
 
 
 def parse_tcp(lines: Iterable[str], source: str) -> Counter[str]:
-    """Count sockets by the state column of /proc/net/tcp or tcp6, streaming.
+    r"""Count sockets by the state column of /proc/net/tcp or tcp6, streaming.
 
-    Returns the hexadecimal states as written. https://docs.kernel.org/networking/proc_net_tcp.html
+    Returns the hexadecimal states as written. A last line without its end was cut. https://docs.kernel.org/networking/proc_net_tcp.html
 
     >>> parse_tcp([
-    ...     "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
-    ...     "   0: 0100007F:0CEA 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 8311 1 ...",
+    ...     "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n",
+    ...     "   0: 0100007F:0CEA 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 8311 1 ...\n",
     ... ], "net/tcp")
     Counter({'0A': 1})
     """
@@ -36,7 +39,7 @@ def parse_tcp(lines: Iterable[str], source: str) -> Counter[str]:
                 raise SourceMalformed(source, lineno, line.rstrip("\n"), "the column titles of /proc/net/tcp")
             continue
         fields = line.split(None, _INODE_FIELDS)
-        if len(fields) < _INODE_FIELDS or len(fields[3]) != 2 or not fields[9].isascii() or not fields[9].isdigit():
+        if len(fields) < _INODE_FIELDS or not _STATE.fullmatch(fields[3]) or not line.endswith("\n"):
             raise SourceMalformed(source, lineno, line.rstrip("\n"), "a socket with state and inode")
         states[fields[3]] += 1
     if lineno == 0:
@@ -44,15 +47,12 @@ def parse_tcp(lines: Iterable[str], source: str) -> Counter[str]:
     return states
 
 
-def state_counts(states: Mapping[str, int], source: str) -> tuple[StateCounts, tuple[str, ...]]:
+def state_counts(states: Mapping[str, int]) -> tuple[StateCounts, tuple[str, ...]]:
     """Counts by state from what ``parse_tcp`` found, and the states that are unknown here."""
     counts = [0] * len(TcpState)
     unknown = []
     for text, amount in states.items():
-        try:
-            state = of_number(int(text, 16))
-        except ValueError:
-            raise SourceMalformed(source, 0, text, "a state of two hexadecimal digits") from None
+        state = of_number(int(text, 16))
         counts[state] += amount
         if state is TcpState.UNKNOWN:
             unknown.append(text)
@@ -110,17 +110,19 @@ def _sockstat_line(text: str, source: str, title: str) -> tuple[int, str, dict[s
             try:
                 return lineno, line, dict(_pairs(words))
             except ValueError:
-                raise SourceMalformed(source, lineno, line, "pairs of a name and an integer") from None
+                raise SourceMalformed(source, lineno, line, "pairs of a name and a count") from None
     raise SourceMalformed(source, 1, text[:80], f"a line that starts with {title}")
 
 
 def _pairs(words: list[str]) -> Iterator[tuple[str, int]]:
     for name, number in zip(words[::2], words[1::2], strict=True):
+        if number.startswith("-"):
+            raise ValueError(number)
         yield name, _integer(number)
 
 
 def _integer(text: str) -> int:
     """An integer as the kernel prints it: ``int()`` alone would also take underscores and other scripts' digits."""
-    if not text.isascii() or "_" in text:
+    if not _NUMBER.fullmatch(text):
         raise ValueError(text)
     return int(text)

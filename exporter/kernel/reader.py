@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -26,13 +27,18 @@ _RECEIVE_SECONDS = 5.0  # a kernel that works answers within milliseconds, howev
 _DUMP_SECONDS = 60.0
 _INTERRUPTED_TRIES = 3
 _SYSCTL_BYTES = 1 << 20
+_SYSCTL_NAME = re.compile(r"tcp_[A-Za-z0-9_.-]+", re.ASCII)
 
 
 class Procfs:
     """The files below a mount point of procfs."""
 
     def __init__(self, root: str = "/proc") -> None:
-        self.root = root
+        self.root = os.path.normpath(root)
+
+    def is_there(self) -> bool:
+        """Whether this is a Linux procfs with a network side at all."""
+        return os.path.isdir(f"{self.root}/net")
 
     def text(self, path: str) -> str:
         """The whole of one small file."""
@@ -54,7 +60,7 @@ class Procfs:
         """The ``tcp_*`` files of sys/net/ipv4 that exist here, sorted."""
         path = f"{self.root}/sys/net/ipv4"
         try:
-            return sorted(name for name in os.listdir(path) if name.startswith("tcp_"))
+            return sorted(name for name in os.listdir(path) if _SYSCTL_NAME.fullmatch(name))
         except OSError as error:
             _raise(path, error)
 
@@ -160,7 +166,7 @@ class ProcfsReader:
 
     def _file(self, path: str) -> tuple[StateCounts, tuple[str, ...]]:
         source = f"{self._procfs.root}/{path}"
-        return procnet.state_counts(procnet.parse_tcp(self._procfs.lines(path), source), source)
+        return procnet.state_counts(procnet.parse_tcp(self._procfs.lines(path), source))
 
 
 class PsutilReader:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from exporter.errors import RangeError, UsageError
+from exporter.kernel import READERS
 from exporter.measures import MEASURES
 from exporter.record import NamedTuple
 from exporter.thresholds import DEFAULTS, NO_THRESHOLD, Range, Status, Threshold
@@ -44,7 +45,7 @@ SPEC is a range [@][start:]end as the Monitoring Plugins have it, for every
 measure of -s, or a list: established=600,close_wait=50,syn_recv=~:100
   10     alert above 10 or below 0        10:20   alert outside 10 to 20
   10:    alert below 10                   @10:20  alert inside 10 to 20
-  ~:10   alert above 10 (quote the ~)     ''      no threshold
+  ~:10   alert above 10 (quote the ~)     ''      as if not given
 
 MEASURE is a state: established syn_sent syn_recv fin_wait1 fin_wait2 time_wait
 close close_wait last_ack listen closing; or total; or how full a limit is, from
@@ -76,7 +77,6 @@ _NAMES = {
 }  # fmt: skip
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", re.ASCII)
 _MAX_TIMEOUT = 86400.0
-_READERS = ("auto", "netlink", "procfs", "psutil")
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -113,7 +113,7 @@ def judged(options: Options, thresholds: Mapping[str, Threshold]) -> dict[str, T
     *thresholds* are the file's or the defaults; options beat them, and ``-s`` alone narrows them.
     """
     in_force = thresholds if options.thresholds is None else options.thresholds
-    names = dict.fromkeys((*options.measures, *(options.thresholds or ()))) or dict.fromkeys(in_force)
+    names = dict.fromkeys((*options.measures, *(options.thresholds or ())) or in_force or DEFAULTS)
     return {name: in_force.get(name, NO_THRESHOLD) for name in names}
 
 
@@ -157,8 +157,8 @@ def _measures(option: str, text: str) -> tuple[str, ...]:
 
 
 def _reader(options: Options, option: str, text: str) -> Options:
-    if text not in _READERS:
-        raise UsageError(f"{option}: expected one of {', '.join(_READERS)}, got {text!r}")
+    if text not in READERS:
+        raise UsageError(f"{option}: expected one of {', '.join(READERS)}, got {text!r}")
     return options._replace(reader=text)
 
 

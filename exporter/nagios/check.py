@@ -6,18 +6,15 @@ is imported inside the guard: whatever goes wrong is one line on standard output
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 
+from exporter import deadline
 from exporter.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import FrameType
 
     from exporter.nagios.arguments import Options
-    from exporter.snapshot import Snapshot
     from exporter.thresholds import Status, Threshold
 
 EXIT_UNKNOWN = 3
@@ -25,7 +22,8 @@ EXIT_UNKNOWN = 3
 
 def main() -> None:
     """Run as a program."""
-    verbose = any(argument.startswith("-vvv") for argument in sys.argv[1:])
+    flags = [argument for argument in sys.argv[1:] if argument == "--verbose" or not argument.strip("-v")]
+    verbose = sum(1 if flag == "--verbose" else flag.count("v") for flag in flags) >= 3
     try:
         code, text = run(sys.argv[1:])
     except KeyboardInterrupt:
@@ -37,7 +35,7 @@ def main() -> None:
             import traceback  # noqa: PLC0415 - only for the developer who asked for it
 
             text += "\n" + traceback.format_exc().replace("|", "/")
-    _finish(code, text)
+    deadline.finish(1, text, code)
 
 
 def run(arguments: Sequence[str]) -> tuple[int, str]:
@@ -56,11 +54,11 @@ def run(arguments: Sequence[str]) -> tuple[int, str]:
 
             return EXIT_UNKNOWN, f"check_tcp_states {__version__}"
         late = output.failure(options.timeout_status, f"no answer within {options.timeout:g} s")
-        _arm(options.timeout, options.timeout_status.value, late)
+        deadline.arm(options.timeout, descriptor=1, text=late, code=options.timeout_status.value)
         try:
             status, text = _check(options)
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            deadline.disarm()
     except ExporterError as error:
         return EXIT_UNKNOWN, output.failure(Status.UNKNOWN, " ".join(str(error).split("\n")))
     return status.value, text
@@ -71,11 +69,12 @@ def _check(options: Options) -> tuple[Status, str]:
     from exporter import measures  # noqa: PLC0415
     from exporter.nagios import arguments as command_line  # noqa: PLC0415
     from exporter.nagios import output  # noqa: PLC0415
+    from exporter.sampling import once  # noqa: PLC0415
     from exporter.thresholds import evaluate  # noqa: PLC0415
 
     thresholds = command_line.judged(options, _thresholds(options.config))
     with_sysctls = options.verbose > 0 or any(name.endswith("_ratio") for name in thresholds)
-    snapshot = _snapshot(options, with_sysctls=with_sysctls)
+    snapshot = once.snapshot(options.procfs, options.reader, netstat=False, sysctls=with_sysctls)
 
     results = evaluate(measures.read(snapshot, thresholds), thresholds)
     shown = evaluate(measures.read(snapshot, dict.fromkeys((*measures.STATES, *thresholds))), thresholds)
@@ -100,35 +99,3 @@ def _thresholds(config: str | None) -> Mapping[str, Threshold]:
     from exporter.configfile import load  # noqa: PLC0415
 
     return load(config).thresholds
-
-
-def _snapshot(options: Options, *, with_sysctls: bool) -> Snapshot:
-    import mmap  # noqa: PLC0415
-    import time  # noqa: PLC0415
-
-    from exporter.kernel.reader import Procfs  # noqa: PLC0415
-    from exporter.sampling.sampler import Sampler, assemble, readers  # noqa: PLC0415
-
-    procfs = Procfs(options.procfs)
-    sampler = Sampler(procfs, readers(options.reader, procfs), os.uname().release, time.monotonic)
-    counted = sampler.count(netstat=False)
-    sysctls, problem = sampler.sysctls() if with_sysctls else ({}, None)
-    return assemble(counted, sysctls, problem, taken_at=time.time(), page_size=mmap.PAGESIZE)
-
-
-def _arm(seconds: float, code: int, text: str) -> None:
-    """End the process with *text* after *seconds*, whatever it is doing: nothing can catch or delay this."""
-
-    def expire(_signal: int, _frame: FrameType | None) -> None:
-        _finish(code, text)
-
-    signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
-def _finish(code: int, text: str) -> None:
-    try:
-        os.write(1, text.encode("utf-8", "backslashreplace") + b"\n")
-    except OSError:
-        code = EXIT_UNKNOWN  # nobody can have read the answer
-    os._exit(code)

@@ -30,11 +30,12 @@ class View(NamedTuple):
 
 def families(sample: Sample | None, view: View) -> Iterator[Metric]:
     """The page without the sysctls. Of a stale sample only what the daemon says of itself is left."""
-    if sample is not None and not view.stale:
+    current = None if sample is None or view.stale else sample.snapshot
+    if sample is not None and current is not None:
         yield from _connections(sample)
-        yield from _memory(sample.snapshot)
-        yield from _counters(sample.snapshot)
-        yield from _statuses(sample.snapshot, view.thresholds)
+        yield from _memory(current)
+        yield from _counters(current)
+    yield from _statuses(current, view.thresholds)
     yield from _thresholds(view.thresholds)
     yield from _exporter(sample, view)
 
@@ -43,13 +44,13 @@ def _connections(sample: Sample) -> Iterator[Metric]:
     if sample.snapshot.connections is not None:
         yield _by_state(
             "tcp_connections",
-            "TCP sockets in the state, IPv4 and IPv6, at the last sample (inet_diag, /proc/net/snmp, sockstat).",
+            "TCP sockets in the state, IPv4 and IPv6, at the last sample (inet_diag or /proc/net/tcp, snmp, sockstat).",
             by_label(sample.snapshot.connections.counts),
         )
     if sample.peaks is not None:
         yield _by_state(
             "tcp_connections_peak",
-            "Highest of the samples of tcp_connections in the last peak window, 60 s unless configured (inet_diag).",
+            "Highest of the samples of tcp_connections in the last peak window, 60 s unless configured (as there).",
             by_label(sample.peaks),
         )
 
@@ -91,13 +92,14 @@ def _counters(snapshot: Snapshot) -> Iterator[Metric]:
             )
 
 
-def _statuses(snapshot: Snapshot, thresholds: Mapping[str, Threshold]) -> Iterator[Metric]:
+def _statuses(snapshot: Snapshot | None, thresholds: Mapping[str, Threshold]) -> Iterator[Metric]:
     status = GaugeMetricFamily(
         "tcp_status",
-        "What check_tcp_states would exit with: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (tcp_threshold).",
+        "What check_tcp_states would exit with: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (as the measure itself).",
         labels=["measure"],
     )
-    for result in evaluate(measures.read(snapshot, thresholds), thresholds):
+    values = dict.fromkeys(thresholds) if snapshot is None else measures.read(snapshot, thresholds)
+    for result in evaluate(values, thresholds):
         status.add_metric([result.measure], result.status.value)
     yield status
 
@@ -147,15 +149,29 @@ def _exporter(sample: Sample | None, view: View) -> Iterator[Metric]:
         "1 when the configuration file was accepted the last time it was read, 0 when the one before it is in force.",
         int(view.reload_successful),
     )
+    yield from _sources(sample, view)
     if sample is None:
         return
-    yield from _reading(sample, view)
+    yield from _reading(sample.snapshot)
     if sample.passes:
         yield from _passes(sample)
 
 
-def _reading(sample: Sample, view: View) -> Iterator[Metric]:
-    snapshot = sample.snapshot
+def _sources(sample: Sample | None, view: View) -> Iterator[Metric]:
+    up = GaugeMetricFamily(
+        "tcp_exporter_source_up",
+        "1 when the source could be read for the last sample, 0 when not; one that does not exist here is absent.",
+        labels=["source"],
+    )
+    states = {} if sample is None else {source: problem is None for source, problem in sample.snapshot.sources.items()}
+    if view.hanging_on is not None:
+        states[view.hanging_on] = False
+    for source, is_up in states.items():
+        up.add_metric([source], int(is_up))
+    yield up
+
+
+def _reading(snapshot: Snapshot) -> Iterator[Metric]:
     if snapshot.connections is not None:
         reader = GaugeMetricFamily(
             "tcp_exporter_reader_info",
@@ -170,14 +186,6 @@ def _reading(sample: Sample, view: View) -> Iterator[Metric]:
             "0 when every socket was counted.",
             int(snapshot.connections.derived),
         )
-    up = GaugeMetricFamily(
-        "tcp_exporter_source_up",
-        "1 when the source could be read for the last sample, 0 when not; one that does not exist here is absent.",
-        labels=["source"],
-    )
-    for source, problem in snapshot.sources.items():
-        up.add_metric([source], int(problem is None and source != view.hanging_on))
-    yield up
     yield GaugeMetricFamily(
         "tcp_exporter_sample_timestamp_seconds", "When the last sample was taken, Unix time.", snapshot.taken_at
     )

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from exporter.record import NamedTuple
+
+ALLOWANCE_SECONDS = 60.0
+"""The share is kept over a minute: one dear pass may use what a minute allows before the next has to wait for it."""
 
 
-class Next(NamedTuple):
-    """The plan after a pass: when the next is due, how far apart they are now, whether this one ended too late."""
+class Plan(NamedTuple):
+    """When the next pass is due and what led to it; times in seconds."""
 
     due: float
-    interval: float
-    overrun: bool
+    interval: float  # to the next pass: as configured, or longer to keep the share
+    overrun: bool = False  # whether the pass ended after the next one was due
+    debt: float = 0.0  # CPU time that was used and has not been earned since
+    at: float = 0.0  # when it was planned
 
 
-def plan(*, due: float, now: float, interval: float, cpu: float, max_cpu_ratio: float) -> Next:
-    """Plan the pass after one that was due at *due*, ended at *now* and used *cpu* seconds; all in seconds.
+def plan(last: Plan, *, now: float, interval: float, cpu: float, max_cpu_ratio: float) -> Plan:
+    """Plan the pass after the one that *last* made due, which ended at *now* and used *cpu* seconds.
 
-    A pass that cost c is followed by none before c / ratio, so the share of one core holds from pass to pass. Missed
-    times are not made up for, and the grid stays where it is.
+    CPU time is earned at *max_cpu_ratio* a second. Once more than a minute's worth is owed, the next pass waits until
+    it is not. Missed times are not made up for, and the grid stays where it is.
 
-    >>> plan(due=10.0, now=10.2, interval=1.0, cpu=0.001, max_cpu_ratio=0.01)
-    Next(due=11.0, interval=1.0, overrun=False)
-    >>> plan(due=10.0, now=10.2, interval=1.0, cpu=0.04, max_cpu_ratio=0.01)
-    Next(due=14.0, interval=4.0, overrun=False)
-    >>> plan(due=10.0, now=12.5, interval=1.0, cpu=0.001, max_cpu_ratio=0.01)
-    Next(due=13.0, interval=1.0, overrun=True)
+    >>> plan(Plan(due=10.0, interval=1.0), now=10.2, interval=1.0, cpu=0.001, max_cpu_ratio=0.01)
+    Plan(due=11.0, interval=1.0, overrun=False, debt=0.001, at=10.2)
+    >>> plan(Plan(due=10.0, interval=1.0, debt=30.0, at=10.0), now=10.0, interval=1.0, cpu=2.0, max_cpu_ratio=0.5)
+    Plan(due=14.0, interval=4.0, overrun=False, debt=32.0, at=10.0)
+    >>> plan(Plan(due=10.0, interval=1.0), now=12.5, interval=1.0, cpu=0.0, max_cpu_ratio=0.01).due
+    13.0
     """
-    interval = max(interval, cpu / max_cpu_ratio)
-    following = due + interval
-    if following > now:
-        return Next(following, interval, overrun=False)
-    return Next(due + interval * ((now - due) // interval + 1), interval, overrun=True)
+    debt = max(0.0, last.debt - (now - last.at) * max_cpu_ratio) + cpu
+    wait = debt / max_cpu_ratio - ALLOWANCE_SECONDS
+    if wait > 0:
+        interval = max(interval, now - last.due + wait)
+    due = last.due + interval
+    overrun = due <= now
+    if overrun:
+        due += interval * ((now - due) // interval + 1)
+    return Plan(due, interval, overrun, debt, now)

@@ -6,7 +6,6 @@ serves reads ``sample`` and judges its age: a read that hangs leaves the old sam
 
 from __future__ import annotations
 
-import math
 import mmap
 import threading
 import time
@@ -14,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from exporter.sampling.cadence import plan
+from exporter.sampling.cadence import Plan, plan
 from exporter.sampling.peaks import Peaks
 from exporter.sampling.sampler import assemble
 from exporter.snapshot import Pass, Sample, Snapshot, StateCounts
@@ -26,9 +25,8 @@ if TYPE_CHECKING:
 SOURCES = ("netlink", "procfs", "psutil", "snmp", "netstat", "sockstat", "sockstat6", "sysctl")
 """Every source that a sample may ask."""
 
-_SYSCTL_SECONDS = 15.0  # they change by hand, and reading them costs as much as a sample
 _STALE_INTERVALS = 3
-_STRETCHES_TO_SAY = 3  # in a row: one dear sample is no news
+_STRETCHES_TO_SAY = 3  # in a row: one dear pass is no news
 
 
 class Log(Protocol):
@@ -52,11 +50,12 @@ class Beat(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """The beats of both passes, and the seconds that peaks are kept for."""
+    """The beats of both passes, the seconds that peaks are kept for, and whether detail passes dump every socket."""
 
     counting: Beat = Beat(1.0)
-    detail: Beat = Beat(15.0)  # an infinite interval: only the one pass at the start
+    detail: Beat = Beat(15.0)
     peak_window: float = 60.0
+    full_dumps: bool = True  # without, only the first detail pass does
 
 
 class Loop:
@@ -71,21 +70,21 @@ class Loop:
         self._thread = threading.Thread(target=self._run, name="sampling", daemon=True)
         self._wake = threading.Event()
         self._stopping = False
-        self._due = {"counting": 0.0, "detail": 0.0}
+        self._plans: dict[str, Plan] = {}
         self._passes: dict[str, Pass] = {}
+        self._stretched: Counter[str] = Counter()
+        self._overruns = 0
+        self._counted: _Count | None = None
         self._peaks = Peaks(schedule.peak_window)
         self._sysctls: Mapping[str, Value] = {}
         self._sysctl_problem: str | None = None
-        self._sysctls_due = -math.inf
-        self._problems: dict[str, str] = {}
         self._source_errors = Counter(dict.fromkeys(SOURCES, 0))
-        self._overruns = 0
-        self._stretched = dict.fromkeys(self._due, 0)
+        self._failing: set[str] = set()
         self._said: set[str] = set()
+        self._counts_every_socket = False
 
     def start(self) -> None:
         """Begin to sample."""
-        self._due = dict.fromkeys(self._due, time.monotonic())
         self._thread.start()
 
     def stop(self, seconds: float) -> None:
@@ -99,102 +98,118 @@ class Loop:
         self._schedule = schedule
         self._wake.set()
 
-    def hanging_on(self) -> str | None:
-        """The source that the loop has been waiting for since its sample went stale."""
-        sample = self.sample
-        if sample is not None and not sample.is_stale(time.monotonic()):
-            return None
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs: it ends only when it is told to, or by a bug."""
+        return self._thread.is_alive()
+
+    @property
+    def asking(self) -> str | None:
+        """The source that is being read at this moment."""
         return self._sampler.asking or None
 
     def _run(self) -> None:
-        passes: dict[str, Callable[[], None]] = {"counting": self._count, "detail": self._verify}
+        # Detail first, so that no sample is published before the sums that it derives from were verified.
+        takes: dict[str, Callable[[], None]] = {"detail": self._detail, "counting": self._count}
         schedule = self._schedule
+        now = time.monotonic()
+        self._plans = {kind: Plan(due=now, interval=_beat(schedule, kind).interval, at=now) for kind in takes}
         while not self._stopping:
             if schedule is not self._schedule:
                 schedule = self._schedule
-                self._peaks = Peaks(schedule.peak_window)
-                for kind in passes:
-                    self._due[kind] = min(self._due[kind], time.monotonic() + getattr(schedule, kind).interval)
-            for kind, take in passes.items():
-                if time.monotonic() >= self._due[kind]:
-                    self._pass(kind, take, getattr(schedule, kind))
-            if self._wake.wait(max(0.0, min(self._due.values()) - time.monotonic())):
+                self._peaks.window = schedule.peak_window
+                self._plans = {
+                    kind: planned._replace(due=min(planned.due, time.monotonic() + _beat(schedule, kind).interval))
+                    for kind, planned in self._plans.items()
+                }
+            for kind, take in takes.items():
+                if time.monotonic() >= self._plans[kind].due and not self._stopping:
+                    self._pass(kind, take, _beat(schedule, kind))
+            next_due = min(planned.due for planned in self._plans.values())
+            if self._wake.wait(max(0.0, next_due - time.monotonic())):
                 self._wake.clear()
 
     def _pass(self, kind: str, take: Callable[[], None], beat: Beat) -> None:
+        """Run one pass, plan the next and publish."""
         started, cpu_started = time.monotonic(), time.thread_time()
         try:
             take()
-        except Exception:  # noqa: BLE001 - a bug in one sample must not end the sampling; readiness shows it
+        except Exception:  # noqa: BLE001 - a bug in one pass must not end the sampling; the sample goes stale
             self._log.exception("sample failed", sampling_pass=kind)
         cpu, ended = time.thread_time() - cpu_started, time.monotonic()
-        following = plan(
-            due=self._due[kind], now=ended, interval=beat.interval, cpu=cpu, max_cpu_ratio=beat.max_cpu_ratio
-        )
-        self._due[kind] = following.due
-        self._overruns += following.overrun
-        before = self._passes.get(kind)
-        self._passes[kind] = Pass(ended - started, cpu, following.interval, 1 + (before.total if before else 0))
-        self._stretched[kind] = self._stretched[kind] + 1 if following.interval > beat.interval else 0
+        planned = plan(self._plans[kind], now=ended, interval=beat.interval, cpu=cpu, max_cpu_ratio=beat.max_cpu_ratio)
+        self._plans[kind] = planned
+        self._overruns += planned.overrun
+        total = 1 + (self._passes[kind].total if kind in self._passes else 0)
+        self._passes[kind] = Pass(ended - started, cpu, planned.interval, total)
+        self._publish()
+        self._stretched[kind] = self._stretched[kind] + 1 if planned.interval > beat.interval else 0
         if self._stretched[kind] == _STRETCHES_TO_SAY:
-            self._say_once(f"{kind} interval stretched to keep the CPU share", interval=f"{following.interval:.3g}s")
-        if self.sample is not None:
-            self.sample = self.sample._replace(
-                passes=dict(self._passes),
-                overruns=self._overruns,
-                stale_after=_STALE_INTERVALS * self._passes["counting"].interval,
-            )
+            self._say_once(f"{kind} interval stretched to keep the CPU share", interval=f"{planned.interval:.3g}s")
 
-    def _count(self) -> None:
-        now = time.monotonic()
-        if now >= self._sysctls_due:
-            self._sysctls_due = now + _SYSCTL_SECONDS
-            sysctls, self._sysctl_problem = self._sampler.sysctls()
-            if sysctls != self._sysctls:  # the same object as long as nothing changes: its rendering is kept
-                self._sysctls = sysctls
-        counted = self._sampler.count()
-        taken_at, now = time.time(), time.monotonic()
-        snapshot = assemble(counted, self._sysctls, self._sysctl_problem, taken_at=taken_at, page_size=mmap.PAGESIZE)
-        peaks: StateCounts | None = None
-        if snapshot.connections is not None:
-            peaks = self._peaks.add(now, snapshot.connections.counts)
-        self._say_changes(snapshot)
-        self._source_errors.update(source for source, problem in snapshot.sources.items() if problem is not None)
-        interval = self._passes["counting"].interval if self._passes else self._schedule.counting.interval
+    def _publish(self) -> None:
+        if self._counted is None:
+            return
+        before = self.sample
         self.sample = Sample(
-            snapshot=snapshot,
-            peaks=peaks,
-            counted_at=now,
-            stale_after=_STALE_INTERVALS * interval,
+            snapshot=self._counted.snapshot,
+            peaks=self._counted.peaks,
+            counted_at=self._counted.at,
+            stale_after=_STALE_INTERVALS * self._passes["counting"].interval,
             passes=dict(self._passes),
             source_errors=dict(self._source_errors),
             overruns=self._overruns,
         )
+        if before is None or before.snapshot is not self._counted.snapshot:
+            self._say_changes(self._counted.snapshot)
 
-    def _verify(self) -> None:
-        if self._sampler.verify() and "counting every socket" in self._said:
-            self._said.discard("counting every socket")
-            self._log.info("the kernel's counters agree with its sockets: deriving from them")
+    def _count(self) -> None:
+        counted = self._sampler.count()
+        taken_at, now = time.time(), time.monotonic()
+        snapshot = assemble(counted, self._sysctls, self._sysctl_problem, taken_at=taken_at, page_size=mmap.PAGESIZE)
+        connections = snapshot.connections
+        peaks = None if connections is None else self._peaks.add(now, connections.counts)
+        self._source_errors.update(source for source, problem in snapshot.sources.items() if problem is not None)
+        self._counted = _Count(snapshot, peaks, now)
+
+    def _detail(self) -> None:
+        sysctls, self._sysctl_problem = self._sampler.sysctls()
+        if sysctls != self._sysctls:  # the same object as long as nothing changes: its rendering is kept
+            self._sysctls = sysctls
+        if self._schedule.full_dumps or "detail" not in self._passes:
+            self._sampler.verify()
 
     def _say_changes(self, snapshot: Snapshot) -> None:
         """Log what changed since the sample before: once when a source fails, once when it is back."""
-        problems = {source: problem for source, problem in snapshot.sources.items() if problem is not None}
-        for source, problem in problems.items():
-            if self._problems.get(source) != problem:
-                self._log.warning("source failed", source=source, error=problem)
-        for source in self._problems.keys() - problems.keys():
+        failing = {source for source, problem in snapshot.sources.items() if problem is not None}
+        for source in sorted(failing - self._failing):
+            self._log.warning("source failed", source=source, error=snapshot.sources[source])
+        for source in sorted(self._failing - failing):
             self._log.info("source is back", source=source)
-        self._problems = problems
+        self._failing = failing
         connections = snapshot.connections
         if connections is None:
             return
         for state in connections.unknown_states:
-            self._say_once("unknown TCP state, counted as unknown", state=state)
-        if connections.reader == "netlink" and not connections.derived:
-            self._say_once("counting every socket", reason="the kernel's own counters are missing or contradict it")
+            self._say_once(f"unknown TCP state {state}, counted as unknown")
+        every = connections.reader == "netlink" and not connections.derived
+        if every and not self._counts_every_socket:
+            self._log.warning("counting every socket: the kernel's own sums are missing, host-wide or contradict it")
+        elif self._counts_every_socket and not every:
+            self._log.info("deriving from the kernel's own sums")
+        self._counts_every_socket = every
 
     def _say_once(self, event: str, **fields: str) -> None:
-        key = event if "state" not in fields else f"{event} {fields['state']}"
-        if key not in self._said:
-            self._said.add(key)
+        if event not in self._said:
+            self._said.add(event)
             self._log.warning(event, **fields)
+
+
+class _Count(NamedTuple):
+    snapshot: Snapshot
+    peaks: StateCounts | None
+    at: float  # monotonic seconds
+
+
+def _beat(schedule: Schedule, kind: str) -> Beat:
+    return schedule.counting if kind == "counting" else schedule.detail

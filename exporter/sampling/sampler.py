@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from exporter.errors import SourceError, SourceMissing, UsageError
-from exporter.kernel import derivation, procnet
-from exporter.kernel.inetdiag import ALL_STATES, COPIED_STATES, Tally, state_counts
+from exporter.kernel import READERS, derivation, procnet
+from exporter.kernel.inetdiag import ALL_STATES, COPIED_STATES, state_counts
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, PsutilReader
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import Connections, Snapshot, Sockstat
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 Reader = NetlinkReader | ProcfsReader | PsutilReader
 
-READERS = ("auto", "netlink", "procfs", "psutil")
 _RETRY_BETTER_SECONDS = 60.0
-_DERIVE_TRIES = 2  # a socket that opens between two files of one reading looks like a contradiction: look again
+_DRIFT_SAMPLES = 30  # that err to one side: churn alone would do so once in a billion
+_DRIFT_VERIFICATIONS = 8
+_TRIES = 2  # a socket that opens between two files of one reading looks like a contradiction: look again
 _SYSCTLS_BESIDE_TCP = {
     "net.core.somaxconn": "net/core/somaxconn",
     "net.core.netdev_max_backlog": "net/core/netdev_max_backlog",
@@ -39,8 +40,9 @@ _SYSCTLS_BESIDE_TCP = {
 def readers(name: str, procfs: Procfs) -> list[Reader]:
     """The readers to try for ``--reader`` *name*, the best first.
 
-    Netlink speaks of this process's network namespace and of nothing else, so with another procfs than /proc ``auto``
-    leaves it out: numbers of two namespaces must not meet in one sample.
+    Netlink and psutil speak of this process's network namespace and of nothing else, so they are not used beside
+    another procfs than /proc: numbers of two namespaces must not meet in one sample. psutil counts sockets that look
+    alike as one; ``auto`` leaves it for where there is no procfs that has them each.
     """
     every: dict[str, Reader] = {
         "netlink": NetlinkReader(),
@@ -48,9 +50,13 @@ def readers(name: str, procfs: Procfs) -> list[Reader]:
         "psutil": PsutilReader(),
     }
     if name == "auto":
-        return [*every.values()] if procfs.root == "/proc" else [every["procfs"]]
+        if procfs.root != "/proc":
+            return [every["procfs"]]
+        return [every["netlink"], every["procfs"]] if procfs.is_there() else [*every.values()]
     if name not in every:
         raise UsageError(f"unknown reader {name!r}: expected one of {', '.join(READERS)}")
+    if name != "procfs" and procfs.root != "/proc":
+        raise UsageError(f"the reader {name} counts this host's sockets, not those of {procfs.root}: use procfs")
     return [every[name]]
 
 
@@ -93,8 +99,10 @@ class Sampler:
         self._first = 0  # the first reader of the chain to ask
         self._retry_at = 0.0
         self._passed_over: dict[str, str] = {}
-        self._sums_hold = _has_netns_tw(kernel_release)
-        self._derivable = self._sums_hold
+        self._derivable = _has_netns_tw(kernel_release)
+        self._disproved = False  # a full dump contradicted the sums by more than churn explains
+        self._drift = derivation.Bias(_DRIFT_SAMPLES)
+        self._tw_drift = derivation.Bias(_DRIFT_VERIFICATIONS)
         self.asking = ""  # the source that is being read right now: what a hung sample hangs on
 
     def count(self, *, netstat: bool = True) -> Counted:
@@ -140,23 +148,34 @@ class Sampler:
         reader = self._chain[min(self._first, len(self._chain) - 1)]
         if not self._derivable or not isinstance(reader, NetlinkReader):
             return None
-        sources: dict[str, str | None] = {}
-        for _ in range(_DERIVE_TRIES):
-            before = self._sums(sources)
-            self.asking = reader.name
-            try:
-                sockets = reader.dump(ALL_STATES)
-            except SourceError:
-                return None  # the counting pass meets the same trouble and says so
-            finally:
-                self.asking = ""
-            after = self._sums(sources)
-            if before.sums is None or after.sums is None:
+        comparison = None
+        for _ in range(_TRIES):
+            comparison = self._compare(reader)
+            if comparison is None:
                 return None
-            self._sums_hold = derivation.agrees(sockets, before.sums, after.sums)
-            if self._sums_hold:
+            if comparison.agrees:
                 break
+        if comparison is not None:
+            self._disproved = not comparison.agrees
+            self._tw_drift.add(comparison.tw)
         return self._sums_hold
+
+    def _compare(self, reader: NetlinkReader) -> derivation.Comparison | None:
+        """The sums against a full dump; None where one of them cannot be had, which the counting pass says."""
+        sources: dict[str, str | None] = {}
+        before = self._sums(sources)
+        self.asking = reader.name
+        try:
+            sockets = reader.dump(ALL_STATES)
+        except SourceError:
+            return None
+        after = self._sums(sources)
+        self.asking = ""
+        return derivation.compare(sockets, before.sums, after.sums) if before.sums and after.sums else None
+
+    @property
+    def _sums_hold(self) -> bool:
+        return self._derivable and not (self._disproved or self._drift.persists or self._tw_drift.persists)
 
     def _connections(self, before: _Sums, sources: dict[str, str | None]) -> tuple[Connections | None, _Sums]:
         """Count with the first reader that answers; those before it keep their reason and are asked again later."""
@@ -180,20 +199,33 @@ class Sampler:
         return None, self._sums(sources)
 
     def _count_with(self, reader: Reader, before: _Sums, sources: dict[str, str | None]) -> tuple[Connections, _Sums]:
-        if isinstance(reader, NetlinkReader) and self._sums_hold:
-            for _ in range(_DERIVE_TRIES):
-                if before.sums is None:
-                    break
-                sockets = reader.dump(COPIED_STATES)
-                after = self._sums(sources)
-                if after.sums is None:
-                    break
-                counts = derivation.derive(sockets, before.sums, after.sums)
-                if counts is not None:
-                    return Connections(counts, reader.name, derived=True, unknown_states=_unknown(sockets)), after
-                before = after
+        if isinstance(reader, NetlinkReader):
+            return self._count_by_netlink(reader, before, sources)
         counts, unknown = reader.full()
         return Connections(counts, reader.name, derived=False, unknown_states=unknown), self._sums(sources)
+
+    def _count_by_netlink(
+        self, reader: NetlinkReader, before: _Sums, sources: dict[str, str | None]
+    ) -> tuple[Connections, _Sums]:
+        for _ in range(_TRIES if self._sums_hold else 0):
+            if before.sums is None:
+                break
+            self.asking = reader.name
+            sockets = reader.dump(COPIED_STATES)
+            after = self._sums(sources)
+            derived = after.sums and derivation.derive(sockets, before.sums, after.sums)
+            if derived:
+                self._drift.add(derived.difference)
+                unknown = state_counts(sockets)[1]
+                return Connections(derived.counts, reader.name, derived=True, unknown_states=unknown), after
+            before = after
+        self.asking = reader.name
+        sockets = reader.dump(ALL_STATES)
+        after = self._sums(sources)
+        if before.sums and after.sums:
+            self._drift.add(derivation.compare(sockets, before.sums, after.sums).established)
+        counts, unknown = state_counts(sockets)
+        return Connections(counts, reader.name, derived=False, unknown_states=unknown), after
 
     def _sums(self, sources: dict[str, str | None]) -> _Sums:
         """Read the files that carry the kernel's own sums; what they lack, they lack for this sample."""
@@ -238,10 +270,6 @@ class _Sums(NamedTuple):
     sums: derivation.Sums | None  # None where a file that they come from is missing or broken
     counters: dict[str, int]
     sockstat: Sockstat | None
-
-
-def _unknown(sockets: Tally) -> tuple[str, ...]:
-    return state_counts(sockets)[1]
 
 
 def _has_netns_tw(release: str) -> bool:

@@ -72,11 +72,11 @@ def _healthy(_: Current) -> Response:
 
 
 def _ready(at: Current) -> Response:
+    where = f", waiting for {at.view.hanging_on}" if at.view.hanging_on else ""
     if at.sample is None:
-        return plain_text(503, "TCP exporter is not ready: no sample yet.")
+        return plain_text(503, f"TCP exporter is not ready: no sample yet{where}.")
     if at.view.stale:
         age = at.now - at.sample.counted_at
-        where = f", waiting for {at.view.hanging_on}" if at.view.hanging_on else ""
         return plain_text(503, f"TCP exporter is not ready: the last sample is {age:.0f} s old{where}.")
     if at.sample.snapshot.connections is None:
         return plain_text(503, "TCP exporter is not ready: no reader can count the sockets.")

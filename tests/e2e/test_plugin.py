@@ -115,6 +115,13 @@ def test_the_files_thresholds_are_used(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_without_thresholds_shows_and_never_alerts(tmp_path: Path) -> None:
+    file = tmp_path / "none.yml"
+    file.write_text("thresholds: {}\n")
+    done = plugin("--path.procfs", situation_root("busy"), "--config", str(file))
+    assert (done.returncode, done.stdout.split(" | ")[0]) == (0, "TCP STATES OK: established 656")
+
+
 def test_it_imports_nothing_heavy() -> None:
     script = (
         "import os, sys; os._exit = lambda code: (print(sorted(sys.modules)), sys.stdout.flush(), sys.exit(code));"

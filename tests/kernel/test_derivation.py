@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.kernel.derivation import Sums, agrees, derive, sums
+from exporter.kernel.derivation import Bias, Comparison, Derived, Sums, compare, derive, sums
 from exporter.kernel.inetdiag import Tally
 
 SHUTDOWN, NONE = 8, 0
@@ -51,13 +52,13 @@ def counts(full: Tally) -> tuple[int, ...]:
 @given(POPULATIONS)
 def test_the_derived_counts_are_those_of_counting_every_socket(population: dict[str, int]) -> None:
     full, copied, at = host(population)
-    assert derive(copied, at, at) == counts(full)
+    assert derive(copied, at, at) == Derived(counts(full), difference=0)
 
 
 @given(POPULATIONS)
 def test_a_full_dump_agrees_with_true_sums(population: dict[str, int]) -> None:
     full, _, at = host(population)
-    assert agrees(full, at, at)
+    assert compare(full, at, at) == Comparison(established=0, tw=0, slack=0)
 
 
 def test_sums_that_contradict_each_other_give_no_counts() -> None:
@@ -73,20 +74,41 @@ def test_more_mini_sockets_than_the_kernel_counts_give_no_counts() -> None:
 
 def test_a_full_dump_tells_a_drifted_sum() -> None:
     full, _, at = host({"established": 100, "time_wait": 50})
-    assert not agrees(full, at._replace(established=99), at._replace(established=99))
-    assert not agrees(full, at._replace(tw=51), at._replace(tw=51))
+    drifted = at._replace(established=99, tw=52)
+    comparison = compare(full, drifted, drifted)
+    assert (comparison, comparison.agrees) == (Comparison(established=-1, tw=2, slack=0), False)
 
 
 def test_what_happened_between_the_two_readings_is_no_contradiction() -> None:
     _, copied, before = host({"established": 100, "listen": 1})
     after = Sums(established=101, inuse=102, tw=2, events=3)  # three opened, two of them closed again
-    assert derive(copied, before, after) == (0, 101, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0)
+    assert derive(copied, before, after) == Derived((0, 101, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0), difference=0)
 
 
 def test_a_socket_that_closed_during_the_dump_makes_no_negative_count() -> None:
     _, copied, before = host({"close_wait": 2})
     after = Sums(established=1, inuse=1, tw=0, events=0)
-    assert derive(copied, before, after) == (0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0)
+    assert derive(copied, before, after) == Derived((0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0), difference=0)
+
+
+@pytest.mark.parametrize(
+    ("differences", "persists"),
+    [
+        ([], False),
+        ([5] * 3, False),
+        ([5] * 4, True),
+        ([-1, -9, -2, -3], True),
+        ([5, 5, 0, 5], False),
+        ([5, 5, -1, 5], False),
+        ([0, 5, 5, 5, 5], True),
+        ([5, 5, 5, 5, 0], False),
+    ],
+)
+def test_drift_errs_to_one_side_in_every_sample_and_churn_does_not(differences: list[int], persists: bool) -> None:
+    bias = Bias(samples=4)
+    for difference in differences:
+        bias.add(difference)
+    assert bias.persists is persists
 
 
 def test_currestab_caught_below_zero_is_read_as_what_it_is() -> None:

@@ -51,13 +51,20 @@ def test_a_line_that_cannot_be_read_is_an_error_with_file_number_and_text(lines:
 
 
 def test_a_state_without_a_name_is_counted_as_unknown() -> None:
-    counts, unknown = state_counts({"01": 5, "0E": 2}, "net/tcp")
+    counts, unknown = state_counts({"01": 5, "0E": 2})
     assert (counts[TcpState.ESTABLISHED], counts[TcpState.UNKNOWN], unknown) == (5, 2, ("0E",))
 
 
-def test_a_state_that_is_no_number_is_an_error() -> None:
-    with pytest.raises(SourceMalformed, match="expected a state of two hexadecimal digits"):
-        state_counts({"zz": 1}, "net/tcp")
+@pytest.mark.parametrize("state", ["zz", "+1", "-1", "1", "001", "\u0661\u0661"])
+def test_a_state_that_is_no_number_is_an_error(state: str) -> None:
+    with pytest.raises(SourceMalformed, match="expected a socket with state and inode"):
+        parse_tcp([TITLES, LISTEN.replace(" 0A ", f" {state} ")], "net/tcp")
+
+
+def test_a_line_without_its_end_is_an_error_wherever_it_is_cut() -> None:
+    for cut in range(1, len(LISTEN)):
+        with pytest.raises(SourceMalformed):
+            parse_tcp([TITLES, LISTEN, LISTEN[:cut]], "net/tcp")
 
 
 def test_counters_are_matched_by_name() -> None:
@@ -97,11 +104,16 @@ def test_sockstat_fields_are_matched_by_name() -> None:
         ),
         (
             "TCP: inuse 1 orphan 0 tw\n",
-            "net/sockstat:1: cannot read 'TCP: inuse 1 orphan 0 tw': expected pairs of a name and an integer",
+            "net/sockstat:1: cannot read 'TCP: inuse 1 orphan 0 tw': expected pairs of a name and a count",
         ),
         (
             "TCP: inuse 1 orphan 0 alloc 1 mem 1\n",
             "net/sockstat:1: cannot read 'TCP: inuse 1 orphan 0 alloc 1 mem 1': expected the field 'tw'",
+        ),
+        ("TCP: inuse -1\n", "net/sockstat:1: cannot read 'TCP: inuse -1': expected pairs of a name and a count"),
+        (
+            f"TCP: mem {'9' * 21}\n",
+            f"net/sockstat:1: cannot read 'TCP: mem {'9' * 21}': expected pairs of a name and a count",
         ),
     ],
 )
@@ -124,7 +136,6 @@ def test_a_table_cut_anywhere_is_an_error_or_whole_lines(number: int, data: st.D
         counted = parse_tcp(kept.splitlines(keepends=True), "net/tcp").total()
     except SourceMalformed:
         return
-    # What follows the inode does not bear on the count, so a cut there loses nothing.
     assert counted == len(kept.splitlines()) - 1
 
 

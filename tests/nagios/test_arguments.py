@@ -67,6 +67,7 @@ def test_a_files_thresholds_are_all_judged_unless_s_narrows_them() -> None:
     assert judged(parse([]), file) == file
     assert judged(parse(["-s", "close_wait"]), file) == {"close_wait": file["close_wait"]}
     assert judged(parse(["-c", "7"]), file) == {"established": Threshold(None, R("7"))}
+    assert judged(parse([]), {}) == {"established": Threshold()}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,170 @@
+"""The sampler: which reader counts, and when the kernel's sums are trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from exporter.errors import SourceUnreadable, UsageError
+from exporter.kernel import inetdiag
+from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
+from exporter.sampling.sampler import Sampler, readers
+from exporter.snapshot import StateCounts
+from exporter.tcpstate import TcpState
+from tests.conftest import situation_root
+
+SHUTDOWN = 8
+
+
+class Host(Procfs):
+    """A host whose sums and sockets are set by the test: what a drifted kernel says cannot be had for real here."""
+
+    def __init__(self) -> None:
+        super().__init__("/proc")
+        self.established = 100
+        self.drift = 0
+        self.opened = 0
+
+    def text(self, path: str) -> str:
+        match path:
+            case "net/snmp":
+                self.opened += self.churn()
+                names = "Tcp: CurrEstab ActiveOpens PassiveOpens AttemptFails"
+                return f"{names}\nTcp: {self.established + self.drift} {self.opened} 0 0\n"
+            case "net/sockstat":
+                return f"TCP: inuse {self.established} orphan 0 tw 0 alloc 0 mem 0\n"
+            case _:
+                return "TCP6: inuse 0\n"
+
+    def churn(self) -> int:
+        """Connections that opened since the file was read before."""
+        return 0
+
+
+class BusyHost(Host):
+    def churn(self) -> int:
+        return 500
+
+
+class Sockets(NetlinkReader):
+    """The sockets of a ``Host``."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__()
+        self.host = host
+        self.dumps: list[int] = []
+
+    def dump(self, states: int) -> inetdiag.Tally:
+        self.dumps.append(states)
+        full = {(inetdiag.AF_INET, 1, 0, SHUTDOWN): self.host.established}
+        return inetdiag.Tally(full if states & 1 << TcpState.ESTABLISHED else {})
+
+
+def sampler(host: Host, release: str = "6.18.44") -> tuple[Sampler, Sockets]:
+    reader = Sockets(host)
+    return Sampler(host, [reader], release, lambda: 0.0), reader
+
+
+def established(made: Sampler) -> tuple[int, bool]:
+    connections = made.count(netstat=False).connections
+    assert connections is not None
+    return connections.counts[TcpState.ESTABLISHED], connections.derived
+
+
+def test_sums_that_hold_are_derived_from_by_one_dump_without_the_large_states() -> None:
+    made, reader = sampler(Host())
+    assert (established(made), reader.dumps) == ((100, True), [inetdiag.COPIED_STATES])
+
+
+def test_drift_on_a_quiet_host_is_found_in_the_sample_itself() -> None:
+    host = Host()
+    host.drift = -1
+    made, reader = sampler(host)
+    assert (established(made), reader.dumps[-1]) == ((100, False), inetdiag.ALL_STATES)
+
+
+def test_drift_that_churn_hides_from_one_sample_is_found_by_many_and_derived_from_no_more() -> None:
+    host = BusyHost()
+    host.drift = 100
+    made, _ = sampler(host)
+    seen = [established(made) for _ in range(40)]
+    assert seen[0] == (200, True)
+    assert seen[30:] == [(100, False)] * 10
+    host.drift = 0
+    established(made)
+    assert established(made) == (100, True)
+
+
+def test_a_kernel_whose_tw_is_host_wide_is_counted_in_full() -> None:
+    made, reader = sampler(Host(), release="4.10.17-rhel")
+    assert (established(made), reader.dumps, made.verify()) == ((100, False), [inetdiag.ALL_STATES], None)
+
+
+def test_a_full_dump_that_contradicts_the_sums_makes_them_distrusted_until_one_agrees() -> None:
+    host = Host()
+    made, _ = sampler(host)
+    host.drift = 3
+    assert made.verify() is False
+    host.drift = 0
+    assert established(made) == (100, False)
+    assert (made.verify(), established(made)) == (True, (100, True))
+
+
+class Refused(NetlinkReader):
+    def dump(self, states: int) -> inetdiag.Tally:
+        raise SourceUnreadable("netlink", "refused")
+
+
+class Counting(ProcfsReader):
+    def full(self) -> tuple[StateCounts, tuple[str, ...]]:
+        return (0, 7, *[0] * 10), ()
+
+
+def test_the_next_reader_counts_where_one_is_refused_and_the_better_is_tried_again_later() -> None:
+    now = [0.0]
+    host = Host()
+    refused: NetlinkReader = Refused()
+    chain: list[NetlinkReader | ProcfsReader] = [refused, Counting(host)]
+    made = Sampler(host, chain, "6.18.44", lambda: now[0])
+    first = made.count(netstat=False)
+    assert first.connections is not None
+    assert (first.connections.reader, first.sources["netlink"]) == ("procfs", "netlink: refused")
+    chain[0] = Sockets(host)
+    assert _reader(made) == "procfs"
+    now[0] = 61.0
+    assert _reader(made) == "netlink"
+
+
+def _reader(made: Sampler) -> str | None:
+    connections = made.count(netstat=False).connections
+    return connections and connections.reader
+
+
+def test_nothing_that_counts_is_no_connections_and_every_reason() -> None:
+    made = Sampler(Host(), [Refused()], "6.18.44", lambda: 0.0)
+    counted = made.count(netstat=False)
+    assert (counted.connections, counted.sources["netlink"]) == (None, "netlink: refused")
+
+
+@pytest.mark.parametrize(
+    ("name", "root", "chain"),
+    [
+        ("auto", "/proc", ["netlink", "procfs"]),
+        ("auto", "/proc/", ["netlink", "procfs"]),
+        ("auto", situation_root("quiet"), ["procfs"]),
+        ("netlink", "/proc", ["netlink"]),
+        ("procfs", situation_root("quiet"), ["procfs"]),
+        ("psutil", "/proc", ["psutil"]),
+    ],
+)
+def test_a_reader_by_name_or_the_best_that_speak_of_one_namespace(name: str, root: str, chain: list[str]) -> None:
+    assert [reader.name for reader in readers(name, Procfs(root))] == chain
+
+
+@pytest.mark.parametrize("name", ["netlink", "psutil", "ss"])
+def test_a_reader_that_cannot_be_had_is_a_usage_error(name: str) -> None:
+    procfs = Procfs(situation_root("quiet"))
+    make: Callable[[], object] = lambda: readers(name, procfs)  # noqa: E731 - read once
+    with pytest.raises(UsageError):
+        make()
