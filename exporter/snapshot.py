@@ -40,6 +40,34 @@ class Sockstat(NamedTuple):
     inuse6: int | None = None  # as inuse, IPv6; None where the kernel has no IPv6
 
 
+class Listener(NamedTuple):
+    """The listening sockets that share one address and port: one, or several by SO_REUSEPORT, summed."""
+
+    address: str  # "192.0.2.1", "0.0.0.0", "::"
+    port: int
+    sockets: int
+    accept_queue: int  # connections that wait for accept(2) (inet_diag: idiag_rqueue)
+    accept_limit: int  # listen(2)'s backlog as the kernel capped it (inet_diag: idiag_wqueue)
+    syn_recv: int  # half-open connections to it
+    fullest: float  # accept queue against limit + 1, of the fullest of the sockets: at 1 the kernel drops
+
+
+class Detail(NamedTuple):
+    """What a dump of every socket tells beyond the states. Counts are by state, as ``StateCounts``."""
+
+    taken_at: float  # Unix time in seconds
+    families: Mapping[str, StateCounts]  # "ipv4", "ipv6": the socket's, so a mapped address is ipv6
+    ports: Mapping[str, StateCounts]  # by local port, those with a listener or configured; "other" is the rest
+    remote_ports: Mapping[str, StateCounts]  # configured ones only
+    units: Mapping[str, StateCounts] | None  # by systemd unit or container; None without cgroup v2
+    receive_queue: int  # bytes, of sockets that are not listeners
+    send_queue: int
+    ephemeral_used: int | None  # local ports towards the busiest (source, destination, port); None: range not known
+    ephemeral_available: int | None  # the range less the reserved
+    ephemeral_towards: str  # that destination, for a person; "" where nobody is connected
+    folded: Mapping[str, int]  # by metric: how many label values are in "other"
+
+
 class Snapshot(NamedTuple):
     """One sample of the host's TCP."""
 
@@ -50,6 +78,8 @@ class Snapshot(NamedTuple):
     sysctls: Mapping[str, Value]  # by name; those that exist and could be read
     page_size: int  # bytes
     sources: Mapping[str, str | None]  # every source that was asked: None when read, else what went wrong
+    listeners: tuple[Listener, ...] | None = None  # None: only netlink knows the limits
+    detail: Detail | None = None  # None: no detail pass, or its last one is too old
 
     @property
     def memory_limits(self) -> Mapping[str, int] | None:

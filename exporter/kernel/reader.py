@@ -20,7 +20,16 @@ from exporter.snapshot import StateCounts
 from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from collections.abc import Callable
+    from typing import NoReturn, Protocol, TypeVar
+
+    class Collector(Protocol):
+        """Takes the replies of one dump as they come."""
+
+        def add(self, reply: bytes) -> bool:
+            """Take one reply; True when the dump is complete. Raises as ``inetdiag.blocks`` does."""
+
+    C = TypeVar("C", bound=Collector)
 
 _REPLY = 65536  # bytes; the kernel fills at most half of it, and cuts what does not fit
 _RECEIVE_SECONDS = 5.0  # a kernel that works answers within milliseconds, however many sockets it walks
@@ -79,6 +88,16 @@ class Procfs:
             os.close(descriptor)
 
 
+class _Tallying:
+    """Collects a tally."""
+
+    def __init__(self) -> None:
+        self.sockets = inetdiag.Tally()
+
+    def add(self, reply: bytes) -> bool:
+        return inetdiag.tally(reply, self.sockets)
+
+
 class NetlinkReader:
     """Dumps by ``NETLINK_SOCK_DIAG``: exact, unprivileged, this process's network namespace."""
 
@@ -90,10 +109,17 @@ class NetlinkReader:
         self._legacy = True  # whether TCPDIAG_GETSOCK is offered; once refused, two dumps by family are asked for
 
     def dump(self, states: int) -> inetdiag.Tally:
-        """Tally the sockets whose state is in the mask, both families; an interrupted dump is taken again."""
+        """Tally the sockets whose state is in the mask, both families."""
+        return self.collect(states, _Tallying).sockets
+
+    def collect(self, states: int, begin: Callable[[], C]) -> C:
+        """Hand a dump of the sockets whose state is in the mask to the collector that *begin* makes, reply by reply.
+
+        An interrupted dump is taken again, into a new collector.
+        """
         for attempt in range(1, _INTERRUPTED_TRIES + 1):
             try:
-                return self._dump_both(states)
+                return self._collect_both(states, begin)
             except inetdiag.DumpInterrupted:
                 if attempt == _INTERRUPTED_TRIES:
                     raise SourceUnreadable(self.name, f"the dump was interrupted {attempt} times in a row") from None
@@ -103,25 +129,25 @@ class NetlinkReader:
         """Count every socket."""
         return inetdiag.state_counts(self.dump(inetdiag.ALL_STATES))
 
-    def _dump_both(self, states: int) -> inetdiag.Tally:
-        sockets = inetdiag.Tally()
+    def _collect_both(self, states: int, begin: Callable[[], C]) -> C:
         if self._legacy:
+            collector = begin()
             try:
-                self._dump_into(sockets, inetdiag.request_both(states, sequence=1))
+                self._dump(inetdiag.request_both(states, sequence=1), collector)
             except SourceMissing:
                 self._legacy = False
-                sockets.clear()
             else:
-                return sockets
+                return collector
+        collector = begin()
         for family in (inetdiag.AF_INET, inetdiag.AF_INET6):
             try:
-                self._dump_into(sockets, inetdiag.request_family(family, states, sequence=1))
+                self._dump(inetdiag.request_family(family, states, sequence=1), collector)
             except SourceMissing:
                 self._legacy = True
                 raise
-        return sockets
+        return collector
 
-    def _dump_into(self, sockets: inetdiag.Tally, request: bytes) -> None:
+    def _dump(self, request: bytes, collector: Collector) -> None:
         """One dump on a socket of its own: what a dump that was given up left behind can never be read as another's."""
         if not hasattr(socket, "AF_NETLINK"):
             raise SourceMissing(self.name, "this system has no netlink")
@@ -137,7 +163,7 @@ class NetlinkReader:
                         continue  # not from the kernel
                     if flags & socket.MSG_TRUNC:
                         raise SourceUnreadable(self.name, f"a reply larger than {_REPLY} bytes was cut")
-                    if inetdiag.tally(bytes(memoryview(buffer)[:size]), sockets):
+                    if collector.add(bytes(memoryview(buffer)[:size])):
                         return
                     if time.monotonic() > deadline:
                         raise SourceTimeout(self.name, f"the dump did not end within {self._dump_seconds:g} s")

@@ -35,23 +35,12 @@ def render(collected: Iterable[Metric], form: Format) -> bytes:
     return bytes(page.removesuffix(_END))
 
 
-def page(sample: Sample | None, view: View, form: Format) -> bytes:
-    """The whole page of *sample* as seen by *view*."""
-    parts = [render(families(sample, view), form)]
-    if sample is not None and not view.stale:
-        parts.append(render(sysctls(sample.snapshot), form))
-    return _join(parts, form)
-
-
-def _join(parts: list[bytes], form: Format) -> bytes:
-    return b"".join(parts if form is Format.TEXT else [*parts, _END])
-
-
 class Pages:
     """Makes each page once and hands the same bytes to everyone who asks for it while it is current."""
 
     def __init__(self) -> None:
         self._key: tuple[object, ...] = ()
+        self._sample: Sample | None = None  # held, so that its id stays its own
         self._pages: dict[tuple[Format, bool], bytes] = {}
         self._sysctls: dict[Format, tuple[object, bytes]] = {}
 
@@ -60,7 +49,7 @@ class Pages:
         key = (id(sample), *view)
         if key != self._key:
             self._key = key
-            self._sample = sample  # held, so that its id stays its own
+            self._sample = sample
             self._pages = {}
         if (form, compressed) not in self._pages:
             if compressed:
@@ -78,4 +67,9 @@ class Pages:
                 kept, part = sample.snapshot.sysctls, render(sysctls(sample.snapshot), form)
                 self._sysctls[form] = (kept, part)
             parts.append(part)
-        return _join(parts, form)
+        return b"".join(parts if form is Format.TEXT else [*parts, _END])
+
+
+def page(sample: Sample | None, view: View, form: Format) -> bytes:
+    """One page, of a sample that nobody will ask for again."""
+    return Pages().page(sample, view, form, compressed=False)
