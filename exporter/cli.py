@@ -8,20 +8,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import json
 import os
 import platform
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from exporter import __version__, config, configfile, deadline, log
+from exporter import __version__, config, configfile, deadline, log, who
 from exporter.errors import ConfigError, ExporterError, UsageError
 from exporter.kernel import READERS
 from exporter.sampling import once
+from exporter.sampling.sampler import Wanted
 from exporter.snapshot import Snapshot
+from exporter.tcpstate import BY_LABEL
 
 T = TypeVar("T")
 _Execute = Callable[[argparse.Namespace], int]
@@ -33,6 +36,7 @@ _EPILOG = """\
 commands:
   serve          the daemon (what runs when no command is given); its options are above
   show           one sample as a table
+  who            who holds the sockets in a state: process, unit, port or remote address
   dump           one sample as metrics or JSON, to standard output or atomically to a file
   check-config   every mistake of a configuration file, each with its line
   healthcheck    0 when a running daemon is ready, for container health checks
@@ -155,7 +159,7 @@ def _show_parser() -> tuple[argparse.ArgumentParser, _Execute]:
 
 def _show(options: argparse.Namespace) -> int:
     settings = config.Config() if options.file is None else configfile.load(options.file)
-    snapshot = _sample(options)
+    snapshot = _sample(options, settings)
     if options.json:
         from exporter.web import api  # noqa: PLC0415 - json only where it is asked for
 
@@ -187,14 +191,14 @@ def _dump(options: argparse.Namespace) -> int:
     from exporter.web import api  # noqa: PLC0415
 
     settings = config.Config() if options.file is None else configfile.load(options.file)
-    snapshot = _sample(options)
+    snapshot = _sample(options, settings)
     if snapshot.connections is None:
         raise UsageError("no reader could count the sockets: " + "; ".join(filter(None, snapshot.sources.values())))
     if options.format == "json":
         content = api.encode(api.document(snapshot, settings.thresholds))
     else:
         form = Format.TEXT if options.format == "prometheus" else Format.OPENMETRICS
-        view = View(settings.thresholds, python=platform.python_version())
+        view = View(settings.thresholds, python=platform.python_version(), max_series=settings.detail.max_series)
         content = page(Sample.single(snapshot), view, form)
     if options.output is not None:
         _replace(options.output, content)
@@ -223,11 +227,20 @@ def _replace(path: str, content: bytes) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _sample(options: argparse.Namespace) -> Snapshot:
+def _sample(options: argparse.Namespace, settings: config.Config) -> Snapshot:
+    detail = settings.detail
+    wanted = Wanted(detail.ports, detail.remote_ports, detail.max_series)
+    with _in_time():
+        return once.snapshot(options.procfs, options.reader, wanted=wanted)
+
+
+@contextlib.contextmanager
+def _in_time() -> Iterator[None]:
+    """End the process with a line where the kernel does not answer in time."""
     late = f"tcp-exporter: no answer from the kernel within {_DEADLINE_SECONDS:g} s"
     deadline.arm(_DEADLINE_SECONDS, descriptor=2, text=late, code=1)
     try:
-        return once.snapshot(options.procfs, options.reader)
+        yield
     finally:
         deadline.disarm()
 
@@ -272,6 +285,32 @@ def _healthcheck(options: argparse.Namespace) -> int:
         raise UsageError(f"{url}: {error.code} {error.read(1000).decode('utf-8', 'replace').strip()}") from None
     except (OSError, OverflowError, HTTPException, ValueError) as error:
         raise UsageError(f"{url}: {getattr(error, 'reason', None) or error}") from None
+
+
+# -- who ---------------------------------------------------------------------------------------------------------------
+
+
+def _who_parser() -> tuple[argparse.ArgumentParser, _Execute]:
+    parser = _parser("who", "Says who holds the sockets in a state: the owners, counted. Reads the kernel once.")
+    parser.add_argument("state", nargs="?", default="established", choices=tuple(BY_LABEL), metavar="STATE",
+                        help="(default: established) " + " ".join(BY_LABEL))  # fmt: skip
+    parser.add_argument("--by", choices=who.GROUPS, default="process", help="(default: process)")
+    parser.add_argument("--top", type=_count, default=20, metavar="N", help="rows to show, 0 for all (default: 20)")
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    return parser, _who
+
+
+def _who(options: argparse.Namespace) -> int:
+    from exporter.kernel import owners  # noqa: PLC0415 - psutil only where it is used
+
+    with _in_time():
+        holders = owners.hold(BY_LABEL[options.state], options.by)
+    if options.json:
+        print(json.dumps(who.document(holders, options.top), indent=2))
+    else:
+        color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        print(who.render(holders, options.top, color=color), end="")
+    return 0
 
 
 # -- what the commands share -------------------------------------------------------------------------------------------
@@ -339,6 +378,7 @@ _PARSERS: dict[str, Callable[[], tuple[argparse.ArgumentParser, _Execute]]] = {
     "serve": _serve_parser,
     "show": _show_parser,
     "dump": _dump_parser,
+    "who": _who_parser,
     "check-config": _check_config_parser,
     "healthcheck": _healthcheck_parser,
 }

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 from exporter import __version__, log
 from exporter.config import Config, parse_listen_address
 from exporter.errors import ConfigError
-from exporter.kernel import sysctl as _sysctl  # noqa: F401 - imported now, so that no sample pays for it
+from exporter.kernel import detail as _detail  # noqa: F401 - imported now, so that no sample pays for it
+from exporter.kernel import sysctl as _sysctl  # noqa: F401 - as above
+from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.reader import Procfs
 from exporter.prometheus.families import View
 from exporter.sampling.loop import Beat, Loop, Schedule
-from exporter.sampling.sampler import Sampler, readers
+from exporter.sampling.sampler import Sampler, Wanted, readers
 from exporter.web.app import Current, application
 from exporter.web.server import Limits, Server
 
@@ -67,7 +69,7 @@ class _Daemon:
         self._reading = self._read_again = False
         self._started = time.monotonic()
         chain = readers(settings.sample.reader, procfs)
-        sampler = Sampler(procfs, chain, os.uname().release, time.monotonic)
+        sampler = Sampler(procfs, chain, os.uname().release, time.monotonic, Cgroups(procfs.root))
         self._loop = Loop(sampler, _schedule(settings), logger)
 
     async def run(self) -> int:
@@ -125,6 +127,7 @@ class _Daemon:
             stale=stale,
             hanging_on=self._loop.asking if stale or sample is None else None,
             reload_successful=self._reload_successful,
+            max_series=self._settings.detail.max_series,
         )
         return Current(sample, view, now, self._settings.web.telemetry_path)
 
@@ -171,6 +174,7 @@ def _schedule(settings: Config) -> Schedule:
         Beat(settings.detail.interval or _SYSCTL_SECONDS, settings.detail.max_cpu_ratio),
         settings.sample.peak_window,
         full_dumps=settings.detail.interval > 0,
+        wanted=Wanted(settings.detail.ports, settings.detail.remote_ports, settings.detail.max_series),
     )
 
 

@@ -14,7 +14,13 @@ from exporter.tcpstate import BY_LABEL
 STATES = tuple(BY_LABEL)
 """The measures that are states, in the kernel's order."""
 
-MEASURES = (*STATES, "total", "time_wait_ratio", "orphans_ratio", "memory_ratio")
+RATIOS = (
+    "time_wait_ratio", "orphans_ratio", "memory_ratio",
+    "accept_queue_ratio", "syn_queue_ratio", "ephemeral_ports_ratio",
+)  # fmt: skip
+"""The measures that are saturations: 0 to 1, and in bad moments a little more."""
+
+MEASURES = (*STATES, "total", *RATIOS)
 """Every measure, in the order in which they are shown."""
 
 
@@ -49,7 +55,34 @@ def _memory(snapshot: Snapshot) -> float | None:
     return _ratio(used, None if limits is None else limits.get("max"))
 
 
-_RATIOS = {"time_wait_ratio": _time_wait, "orphans_ratio": _orphans, "memory_ratio": _memory}
+def _accept_queue(snapshot: Snapshot) -> float | None:
+    """The fullest accept queue against its limit + 1, at which the kernel drops; 0 where nobody listens."""
+    if snapshot.listeners is None:
+        return None
+    return max((listener.fullest for listener in snapshot.listeners), default=0.0)
+
+
+def _syn_queue(snapshot: Snapshot) -> float | None:
+    """The most half-open connections of a listener against its backlog + 1; of several sockets, against their sum."""
+    if snapshot.listeners is None:
+        return None
+    return max((it.syn_recv / (it.accept_limit + it.sockets) for it in snapshot.listeners), default=0.0)
+
+
+def _ephemeral_ports(snapshot: Snapshot) -> float | None:
+    """Local ports taken towards the busiest destination against those that connect() may pick from."""
+    detail = snapshot.detail
+    return None if detail is None else _ratio(detail.ephemeral_used, detail.ephemeral_available)
+
+
+_RATIOS = {
+    "time_wait_ratio": _time_wait,
+    "orphans_ratio": _orphans,
+    "memory_ratio": _memory,
+    "accept_queue_ratio": _accept_queue,
+    "syn_queue_ratio": _syn_queue,
+    "ephemeral_ports_ratio": _ephemeral_ports,
+}
 
 
 def _scalar(snapshot: Snapshot, sysctl: str) -> int | None:

@@ -42,20 +42,22 @@ FAMILY, STATE, TIMER = 16, 17, 18  # offsets in a message
 _SOCKET_MESSAGES = {kind.to_bytes(2, sys.byteorder) for kind in (TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY)}
 _ANY_COOKIE = 0xFFFFFFFF
 _ERRNO = struct.Struct("=i")
+_LOCAL = struct.Struct("=16xB3x2s2x16s")  # of a message: family, local port, local address
 
 Tally = Counter[tuple[int, int, int, int]]
 """Sockets by (family, state, timer, type of the first attribute or 0), as the messages say."""
 
 
-def request_both(states: int, sequence: int) -> bytes:
-    """A dump of both families: ``inet_diag_req``, 60 bytes, no extensions."""
-    body = struct.pack("=4x36x3I2I", 0, _ANY_COOKIE, _ANY_COOKIE, states, 0)
+def request_both(states: int, sequence: int, port: int = 0) -> bytes:
+    """A dump of both families, of one local port unless it is 0: ``inet_diag_req``, 60 bytes, no extensions."""
+    body = struct.pack("=4x2s34x3I2I", port.to_bytes(2, "big"), 0, _ANY_COOKIE, _ANY_COOKIE, states, 0)
     return _HEADER.pack(16 + len(body), TCPDIAG_GETSOCK, NLM_F_DUMP, sequence, 0) + body
 
 
-def request_family(family: int, states: int, sequence: int) -> bytes:
-    """A dump of one family: ``inet_diag_req_v2``, 56 bytes, no extensions."""
-    body = struct.pack("=4BI36x3I", family, IPPROTO_TCP, 0, 0, states, 0, _ANY_COOKIE, _ANY_COOKIE)
+def request_family(family: int, states: int, sequence: int, port: int = 0) -> bytes:
+    """A dump of one family, of one local port unless it is 0: ``inet_diag_req_v2``, 56 bytes, no extensions."""
+    local = port.to_bytes(2, "big")
+    body = struct.pack("=4BI2s34x3I", family, IPPROTO_TCP, 0, 0, states, local, 0, _ANY_COOKIE, _ANY_COOKIE)
     return _HEADER.pack(16 + len(body), SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, sequence, 0) + body
 
 
@@ -118,10 +120,43 @@ def blocks(reply: bytes) -> tuple[list[Block], bool]:
 def tally(reply: bytes, into: Tally) -> bool:
     """Add the messages of one received *reply* to *into*; True when the dump is complete. Raises as ``blocks`` does."""
     found, complete = blocks(reply)
+    tally_blocks(found, into)
+    return complete
+
+
+def tally_blocks(found: list[Block], into: Tally) -> None:
+    """Add the messages of *found* to *into*."""
     for block in found:
         columns = (block.column(FAMILY), block.column(STATE), block.column(TIMER), block.first_attributes)
         into.update(zip(*columns, strict=True))
-    return complete
+
+
+class Local(NamedTuple):
+    """A local end: what a SYN is addressed to."""
+
+    family: int
+    port: bytes  # network order
+    address: bytes  # 16 bytes; IPv4 has the first four
+
+
+class CountingDump:
+    """Collects what the counting pass needs: the tally, and where the half-open connections are."""
+
+    def __init__(self) -> None:
+        self.sockets = Tally()
+        self.half_open: Counter[Local] = Counter()
+
+    def add(self, reply: bytes) -> bool:
+        """Take one reply; True when the dump is complete. Raises as ``blocks`` does."""
+        found, complete = blocks(reply)
+        tally_blocks(found, self.sockets)
+        for block in found:
+            states = block.column(STATE)
+            if TcpState.SYN_RECV in states:
+                for number, state in enumerate(states):
+                    if state == TcpState.SYN_RECV:
+                        self.half_open[Local(*_LOCAL.unpack_from(block.data, number * block.length))] += 1
+        return complete
 
 
 def _joined(by_length: dict[int, list[bytes]]) -> list[Block]:

@@ -20,8 +20,8 @@ _NUMBER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 _INODE_FIELDS = 10  # mini-sockets and requests have 12 fields, full sockets 17; the tenth, the inode, is in all
 
 
-def parse_tcp(lines: Iterable[str], source: str) -> Counter[str]:
-    r"""Count sockets by the state column of /proc/net/tcp or tcp6, streaming.
+def parse_tcp(lines: Iterable[str], source: str, port: int = 0) -> Counter[str]:
+    r"""Count sockets by the state column of /proc/net/tcp or tcp6, streaming; of one local port unless it is 0.
 
     Returns the hexadecimal states as written. A last line without its end was cut. https://docs.kernel.org/networking/proc_net_tcp.html
 
@@ -32,6 +32,7 @@ def parse_tcp(lines: Iterable[str], source: str) -> Counter[str]:
     Counter({'0A': 1})
     """
     states: Counter[str] = Counter()
+    wanted = f":{port:04X}"
     lineno = 0
     for lineno, line in enumerate(lines, start=1):
         if lineno == 1:
@@ -41,7 +42,8 @@ def parse_tcp(lines: Iterable[str], source: str) -> Counter[str]:
         fields = line.split(None, _INODE_FIELDS)
         if len(fields) < _INODE_FIELDS or not _STATE.fullmatch(fields[3]) or not line.endswith("\n"):
             raise SourceMalformed(source, lineno, line.rstrip("\n"), "a socket with state and inode")
-        states[fields[3]] += 1
+        if not port or fields[1].endswith(wanted):
+            states[fields[3]] += 1
     if lineno == 0:
         raise SourceMalformed(source, 1, "", "the column titles of /proc/net/tcp")
     return states

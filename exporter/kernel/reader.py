@@ -112,28 +112,29 @@ class NetlinkReader:
         """Tally the sockets whose state is in the mask, both families."""
         return self.collect(states, _Tallying).sockets
 
-    def collect(self, states: int, begin: Callable[[], C]) -> C:
+    def collect(self, states: int, begin: Callable[[], C], port: int = 0) -> C:
         """Hand a dump of the sockets whose state is in the mask to the collector that *begin* makes, reply by reply.
 
-        An interrupted dump is taken again, into a new collector.
+        With a local *port* the kernel lists that port's sockets only. An interrupted dump is taken again, into a new
+        collector.
         """
         for attempt in range(1, _INTERRUPTED_TRIES + 1):
             try:
-                return self._collect_both(states, begin)
+                return self._collect_both(states, begin, port)
             except inetdiag.DumpInterrupted:
                 if attempt == _INTERRUPTED_TRIES:
                     raise SourceUnreadable(self.name, f"the dump was interrupted {attempt} times in a row") from None
         raise AssertionError("unreachable")
 
-    def full(self) -> tuple[StateCounts, tuple[str, ...]]:
-        """Count every socket."""
-        return inetdiag.state_counts(self.dump(inetdiag.ALL_STATES))
+    def full(self, port: int = 0) -> tuple[StateCounts, tuple[str, ...]]:
+        """Count every socket, or every one of a local port."""
+        return inetdiag.state_counts(self.collect(inetdiag.ALL_STATES, _Tallying, port).sockets)
 
-    def _collect_both(self, states: int, begin: Callable[[], C]) -> C:
+    def _collect_both(self, states: int, begin: Callable[[], C], port: int) -> C:
         if self._legacy:
             collector = begin()
             try:
-                self._dump(inetdiag.request_both(states, sequence=1), collector)
+                self._dump(inetdiag.request_both(states, 1, port), collector)
             except SourceMissing:
                 self._legacy = False
             else:
@@ -141,7 +142,7 @@ class NetlinkReader:
         collector = begin()
         for family in (inetdiag.AF_INET, inetdiag.AF_INET6):
             try:
-                self._dump(inetdiag.request_family(family, states, sequence=1), collector)
+                self._dump(inetdiag.request_family(family, states, 1, port), collector)
             except SourceMissing:
                 self._legacy = True
                 raise
@@ -181,18 +182,18 @@ class ProcfsReader:
     def __init__(self, procfs: Procfs) -> None:
         self._procfs = procfs
 
-    def full(self) -> tuple[StateCounts, tuple[str, ...]]:
-        """Count every socket. A missing tcp6 is a kernel without IPv6; a missing tcp is an error."""
-        counts, unknown = self._file("net/tcp")
+    def full(self, port: int = 0) -> tuple[StateCounts, tuple[str, ...]]:
+        """Count every socket, or every one of a local port; without tcp6 there is no IPv6, without tcp it is an error."""
+        counts, unknown = self._file("net/tcp", port)
         try:
-            counts6, unknown6 = self._file("net/tcp6")
+            counts6, unknown6 = self._file("net/tcp6", port)
         except SourceMissing:
             return counts, unknown
         return tuple(map(sum, zip(counts, counts6, strict=True))), tuple(sorted({*unknown, *unknown6}))
 
-    def _file(self, path: str) -> tuple[StateCounts, tuple[str, ...]]:
+    def _file(self, path: str, port: int) -> tuple[StateCounts, tuple[str, ...]]:
         source = f"{self._procfs.root}/{path}"
-        return procnet.state_counts(procnet.parse_tcp(self._procfs.lines(path), source))
+        return procnet.state_counts(procnet.parse_tcp(self._procfs.lines(path), source, port))
 
 
 class PsutilReader:
@@ -200,8 +201,8 @@ class PsutilReader:
 
     name = "psutil"
 
-    def full(self) -> tuple[StateCounts, tuple[str, ...]]:
-        """Count every socket that psutil shows to this user."""
+    def full(self, port: int = 0) -> tuple[StateCounts, tuple[str, ...]]:
+        """Count every socket that psutil shows to this user, or every one of a local port."""
         import psutil  # noqa: PLC0415 - the plugin must not pay for it where netlink works
 
         counts = [0] * len(TcpState)
@@ -211,6 +212,8 @@ class PsutilReader:
         except (psutil.Error, OSError, KeyError, RuntimeError) as error:  # KeyError: a state psutil has no name for
             raise SourceUnreadable(self.name, f"{type(error).__name__}: {error}") from None
         for connection in connections:
+            if port and (not connection.laddr or connection.laddr.port != port):
+                continue
             state = _PSUTIL_STATES.get(connection.status, TcpState.UNKNOWN)
             counts[state] += 1
             if state is TcpState.UNKNOWN:

@@ -52,7 +52,7 @@ def parse(name: str, text: str) -> Value:
     if kind == TEXT:
         return Value(name, (), " ".join(words), "")
     if kind == PORTS:
-        return Value(name, (("count", count_ports(name, text)),), None, "ports")
+        return Value(name, (("count", len(parse_ports(name, text))),), None, "ports")
     if not words and entry is not None:
         raise SourceMalformed(name, 1, text, f"a value of kind {kind}")
     if not words or not all(map(_INTEGER.fullmatch, words)):
@@ -61,20 +61,20 @@ def parse(name: str, text: str) -> Value:
     return Value(name, tuple(zip(_fields(entry, len(numbers)), numbers, strict=True)), None, _unit(entry, len(numbers)))
 
 
-def count_ports(name: str, text: str) -> int:
-    r"""How many ports a list of ranges has, as of ``ip_local_reserved_ports``.
+def parse_ports(name: str, text: str) -> frozenset[int]:
+    r"""The ports of a list of ranges, as of ``ip_local_reserved_ports``; ``SourceMalformed`` where it is none.
 
-    >>> count_ports("net.ipv4.ip_local_reserved_ports", "40003,40005-40006\n")
-    3
+    >>> sorted(parse_ports("net.ipv4.ip_local_reserved_ports", "40003,40005-40006\n"))
+    [40003, 40005, 40006]
     """
-    count = 0
+    ports: set[int] = set()
     for item in filter(None, text.strip().split(",")):
         match = _PORTS.fullmatch(item)
         low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not low <= high <= 65535:
             raise SourceMalformed(name, 1, text.strip(), "a list of ports and ranges such as 40003,40005-40006")
-        count += high - low + 1
-    return count
+        ports.update(range(low, high + 1))
+    return frozenset(ports)
 
 
 def _fields(entry: Sysctl | None, number: int) -> tuple[str, ...]:

@@ -18,8 +18,11 @@ from exporter.thresholds import DEFAULTS, NO_THRESHOLD, Range, Status, Threshold
 DEFAULT_TIMEOUT = 8.0  # seconds: less than check_nrpe's 10, so that our answer comes first
 
 USAGE = """\
-Usage: check_tcp_states [-w SPEC] [-c SPEC] [-s MEASURE]... [--config FILE]
-                        [--reader READER] [-t SECONDS[:STATE]] [-v...] [-V] [-h]
+Usage: check_tcp_states [-w SPEC] [-c SPEC] [-s MEASURE]... [-p PORT]
+                        [--config FILE]
+                        [--url URL [--peak] [--ca-file FILE]
+                        [--credentials-file FILE]] [--reader READER]
+                        [-t SECONDS[:STATE]] [-v...] [-V] [-h]
 """
 
 HELP = f"""\
@@ -30,9 +33,19 @@ With no option: warning above 600 established connections, critical above 800.
  -w, --warning=SPEC     warning if outside SPEC
  -c, --critical=SPEC    critical if outside SPEC
  -s, --state=MEASURE    judge this measure; repeatable (default: established)
+                        -w or -c replaces the defaults of both
+ -p, --port=PORT        count the sockets of this local port only; ratios and
+                        limits stay those of the host
      --config=FILE      take the thresholds from the daemon's configuration file
      --reader=READER    auto, netlink, procfs or psutil (default: auto)
      --path.procfs=DIR  where procfs is mounted (default: /proc)
+     --url=URL          ask the daemon there, as http://127.0.0.1:19293, instead
+                        of this host's kernel; UNKNOWN if its sample is stale
+     --peak             judge the highest count of each state in the daemon's
+                        peak window; total and ratios stay the current ones
+     --ca-file=FILE     trust the certificates in FILE, not the system's
+     --credentials-file=FILE
+                        for basic authentication: one line, user:password
  -t, --timeout=SECONDS[:STATE]
                         give up after SECONDS (default: {DEFAULT_TIMEOUT:g}) with STATE:
                         ok, warning, critical or unknown (default: unknown)
@@ -49,7 +62,11 @@ measure of -s, or a list: established=600,close_wait=50,syn_recv=~:100
 
 MEASURE is a state: established syn_sent syn_recv fin_wait1 fin_wait2 time_wait
 close close_wait last_ack listen closing; or total; or how full a limit is, from
-0 to 1: time_wait_ratio orphans_ratio memory_ratio.
+0 to 1: time_wait_ratio orphans_ratio memory_ratio accept_queue_ratio
+syn_queue_ratio ephemeral_ports_ratio.
+
+The proxies of the environment (http_proxy, https_proxy, no_proxy) apply to
+--url, but never to a loopback address. Redirections are not followed.
 """
 
 
@@ -59,24 +76,32 @@ class Options(NamedTuple):
     thresholds: Mapping[str, Threshold] | None = None
     measures: tuple[str, ...] = ()  # of -s, in their order
     config: str | None = None
+    port: int = 0  # 0: all
     reader: str = "auto"
     procfs: str = "/proc"
+    url: str | None = None  # the snapshot's, of a daemon; None reads this host's kernel
+    peak: bool = False
+    ca_file: str | None = None
+    credentials_file: str | None = None
     timeout: float = DEFAULT_TIMEOUT
     timeout_status: Status = Status.UNKNOWN
     verbose: int = 0
     show: str | None = None  # "help" or "version": print that and nothing else
 
 
-_SHORT = "w:c:s:t:vVh?"
+_SHORT = "w:c:s:p:t:vVh?"
 _LONG = [
-    "warning=", "critical=", "state=", "config=", "reader=", "path.procfs=", "timeout=", "verbose", "version", "help",
+    "warning=", "critical=", "state=", "port=", "config=", "reader=", "path.procfs=", "url=", "peak", "ca-file=",
+    "credentials-file=", "timeout=", "verbose", "version", "help",
 ]  # fmt: skip
 _NAMES = {
-    "-w": "warning", "-c": "critical", "-s": "state", "-t": "timeout", "-v": "verbose", "-V": "version", "-h": "help",
+    "-w": "warning", "-c": "critical", "-s": "state", "-p": "port", "-t": "timeout", "-v": "verbose", "-V": "version", "-h": "help",
     "-?": "help",
 }  # fmt: skip
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", re.ASCII)
 _MAX_TIMEOUT = 86400.0
+_URL = re.compile(r"https?://(\[[0-9a-f:.]+\]|[\w.-]+)(:[0-9]{1,5})?(/[!\"$->@-~]*)?", re.ASCII | re.IGNORECASE)
+_SNAPSHOT = "/api/v1/snapshot"
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -98,10 +123,13 @@ def parse(arguments: Sequence[str]) -> Options:
             measures += _measures(option, text)
         elif name == "verbose":
             options = options._replace(verbose=options.verbose + 1)
+        elif name == "peak":
+            options = options._replace(peak=True)
         elif name in {"help", "version"}:
             return Options(show=name)
         else:
             options = _VALUES[name](options, option, text)
+    _together(options)
     chosen = tuple(dict.fromkeys(measures))
     thresholds = _thresholds(specs, chosen or tuple(DEFAULTS))
     return options._replace(thresholds=thresholds, measures=chosen)
@@ -156,10 +184,34 @@ def _measures(option: str, text: str) -> tuple[str, ...]:
     return names
 
 
+def _port(options: Options, option: str, text: str) -> Options:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise UsageError(f"{option}: expected a port from 1 to 65535, got {text!r}")
+    return options._replace(port=int(text))
+
+
 def _reader(options: Options, option: str, text: str) -> Options:
     if text not in READERS:
         raise UsageError(f"{option}: expected one of {', '.join(READERS)}, got {text!r}")
     return options._replace(reader=text)
+
+
+def _url(options: Options, option: str, text: str) -> Options:
+    """The daemon's base, or the snapshot's own URL. What may be a password is not repeated in the message."""
+    if "@" in text:
+        raise UsageError(f"{option}: expected no user and password in the URL: --credentials-file takes them")
+    if not _URL.fullmatch(text):
+        raise UsageError(f"{option}: expected a daemon's URL, as http://127.0.0.1:19293, got {text!r}")
+    return options._replace(url=text.rstrip("/").removesuffix(_SNAPSHOT) + _SNAPSHOT)
+
+
+def _together(options: Options) -> None:
+    """Refuse what says nothing without --url, or nothing with it."""
+    remote = {"--peak": options.peak, "--ca-file": options.ca_file, "--credentials-file": options.credentials_file}
+    local = {"--reader": options.reader != "auto", "--path.procfs": options.procfs != "/proc"}
+    for option, given in (remote if options.url is None else local).items():
+        if given not in {None, False}:
+            raise UsageError(f"{option}: {'only with' if option in remote else 'not with'} --url; see --help")
 
 
 def _timeout(options: Options, option: str, text: str) -> Options:
@@ -176,8 +228,12 @@ def _timeout(options: Options, option: str, text: str) -> Options:
 
 
 _VALUES: Mapping[str, Callable[[Options, str, str], Options]] = {
+    "ca-file": lambda options, _, text: options._replace(ca_file=text),
     "config": lambda options, _, text: options._replace(config=text),
+    "credentials-file": lambda options, _, text: options._replace(credentials_file=text),
     "path.procfs": lambda options, _, text: options._replace(procfs=text),
+    "port": _port,
     "reader": _reader,
     "timeout": _timeout,
+    "url": _url,
 }

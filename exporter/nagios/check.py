@@ -1,7 +1,8 @@
 """``check_tcp_states``: the plugin's composition root, from arguments to one answer and an exit code.
 
-It reads the kernel itself and needs no daemon. Nothing heavy is imported before an option asks for it, and everything
-is imported inside the guard: whatever goes wrong is one line on standard output and exit 3, never a traceback.
+It reads the kernel itself and needs no daemon, unless ``--url`` names one to ask. Nothing heavy is imported before an
+option asks for it, and everything is imported inside the guard: whatever goes wrong is one line on standard output and
+exit 3, never a traceback.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from exporter.nagios.arguments import Options
+    from exporter.snapshot import Snapshot
     from exporter.thresholds import Status, Threshold
 
 EXIT_UNKNOWN = 3
@@ -69,25 +71,52 @@ def _check(options: Options) -> tuple[Status, str]:
     from exporter import measures  # noqa: PLC0415
     from exporter.nagios import arguments as command_line  # noqa: PLC0415
     from exporter.nagios import output  # noqa: PLC0415
-    from exporter.sampling import once  # noqa: PLC0415
     from exporter.thresholds import evaluate  # noqa: PLC0415
 
     thresholds = command_line.judged(options, _thresholds(options.config))
-    with_sysctls = options.verbose > 0 or any(name.endswith("_ratio") for name in thresholds)
-    snapshot = once.snapshot(options.procfs, options.reader, netstat=False, sysctls=with_sysctls)
+    snapshot, values, origin = _acquire(options, tuple(dict.fromkeys((*measures.STATES, *thresholds))))
 
-    results = evaluate(measures.read(snapshot, thresholds), thresholds)
-    shown = evaluate(measures.read(snapshot, dict.fromkeys((*measures.STATES, *thresholds))), thresholds)
+    results = evaluate({name: values[name] for name in thresholds}, thresholds)
+    shown = evaluate(values, thresholds)
 
     details: list[str] = []
     if options.verbose or any(result.value is None for result in results):
         from exporter.nagios.details import explain, problems, provenance  # noqa: PLC0415
 
         details += explain(results, snapshot) if options.verbose else ()
-        details += provenance(snapshot) if options.verbose > 1 else ()
+        details += (*origin, *provenance(snapshot)) if options.verbose > 1 else ()
         if any(result.value is None for result in results):
-            return output.report(results, shown, details, "; ".join(problems(snapshot)))
+            reason = "; ".join(problems(snapshot)) or "not visible from this network namespace, or to this reader"
+            return output.report(results, shown, details, reason)
     return output.report(results, shown, details)
+
+
+def _acquire(options: Options, names: Sequence[str]) -> tuple[Snapshot, Mapping[str, float | None], Sequence[str]]:
+    """The snapshot, the values of the measures *names*, and who was asked where it was not this host's kernel."""
+    if options.url is not None:
+        from exporter.nagios import remote  # noqa: PLC0415 - an HTTP client costs more than the whole check
+
+        answer = remote.ask(options.url, options.ca_file, options.credentials_file)
+        return answer.snapshot, answer.values(names, peak=options.peak), [answer.origin(peak=options.peak)]
+    from exporter import measures  # noqa: PLC0415
+    from exporter.sampling import once  # noqa: PLC0415
+
+    ratios = {name for name in names if name in measures.RATIOS}
+    wanted = None
+    if "ephemeral_ports_ratio" in ratios:
+        from exporter.sampling.sampler import Wanted  # noqa: PLC0415
+
+        wanted = Wanted()
+    snapshot = once.snapshot(
+        options.procfs,
+        options.reader,
+        netstat=False,
+        sysctls=options.verbose > 0 or bool(ratios),
+        queues=not ratios.isdisjoint(("accept_queue_ratio", "syn_queue_ratio")),
+        wanted=wanted,
+        port=options.port,
+    )
+    return snapshot, measures.read(snapshot, names), []
 
 
 def _thresholds(config: str | None) -> Mapping[str, Threshold]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from exporter.record import TYPE_CHECKING
-from exporter.snapshot import Snapshot
+from exporter.snapshot import Listener, Snapshot
 from exporter.tcpstate import BY_LABEL
 from exporter.thresholds import Result, Status
 
@@ -22,6 +22,18 @@ _MEANINGS = {
         "sockets without a process against tcp_max_orphans: near 1 they are killed",
         ("tcp_max_orphans",),
     ),
+    "accept_queue_ratio": (
+        "the fullest accept queue against its limit: at 1 the application is too slow and the kernel drops",
+        ("net.core.somaxconn", "tcp_abort_on_overflow"),
+    ),
+    "syn_queue_ratio": (
+        "half-open connections of a listener against its backlog: at 1 SYN cookies are sent, or SYNs dropped",
+        ("tcp_syncookies", "net.core.somaxconn", "tcp_synack_retries", "tcp_max_syn_backlog"),
+    ),
+    "ephemeral_ports_ratio": (
+        "local ports taken towards one destination against those there are: at 1 connect() fails",
+        ("net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports", "tcp_tw_reuse"),
+    ),
     "memory_ratio": ("buffer memory against the last field of tcp_mem: at 1 sending fails", ("tcp_mem",)),
 }
 
@@ -37,6 +49,27 @@ def explain(results: Sequence[Result], snapshot: Snapshot) -> Iterator[str]:
         values = [_assignment(snapshot.sysctls[name]) for name in names if name in snapshot.sysctls]
         if values:
             yield f"sysctls of {result.measure}: {', '.join(values)}"
+        yield from _culprit(result.measure, snapshot)
+
+
+def _culprit(measure: str, snapshot: Snapshot) -> Iterator[str]:
+    """Where a saturation is: the fullest listener, the busiest destination."""
+    listeners = snapshot.listeners or ()
+    if measure == "accept_queue_ratio" and listeners:
+        fullest = max(listeners, key=lambda it: it.fullest)
+        yield f"fullest: {_place(fullest)}, {fullest.accept_queue} waiting, limit {fullest.accept_limit}"
+    elif measure == "syn_queue_ratio" and listeners:
+        fullest = max(listeners, key=lambda it: it.syn_recv / (it.accept_limit + it.sockets))
+        yield f"fullest: {_place(fullest)}, {fullest.syn_recv} half open, backlog {fullest.accept_limit}"
+    elif measure == "ephemeral_ports_ratio" and snapshot.detail is not None and snapshot.detail.ephemeral_towards:
+        detail = snapshot.detail
+        yield f"busiest: {detail.ephemeral_towards}, {detail.ephemeral_used} of {detail.ephemeral_available} ports"
+
+
+def _place(listener: Listener) -> str:
+    address = f"[{listener.address}]" if ":" in listener.address else listener.address
+    shared = f" ({listener.sockets} sockets)" if listener.sockets > 1 else ""
+    return f"{address}:{listener.port}{shared}"
 
 
 def provenance(snapshot: Snapshot) -> Iterator[str]:

@@ -7,14 +7,14 @@ sample does not have is left out; what it knows to be none is 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from exporter import __version__, measures
 from exporter.prometheus.counters import COUNTERS
-from exporter.snapshot import Sample, Snapshot, by_label
+from exporter.snapshot import Detail, Listener, Sample, Snapshot, StateCounts, by_label
 from exporter.thresholds import Threshold, evaluate
 
 
@@ -26,6 +26,7 @@ class View(NamedTuple):
     stale: bool = False  # the sample is too old to be shown
     hanging_on: str | None = None  # the source that a stale loop waits for
     reload_successful: bool = True
+    max_series: int = 100  # label values that one metric may have
 
 
 def families(sample: Sample | None, view: View) -> Iterator[Metric]:
@@ -35,6 +36,12 @@ def families(sample: Sample | None, view: View) -> Iterator[Metric]:
         yield from _connections(sample)
         yield from _memory(current)
         yield from _counters(current)
+        yield from _saturations(current)
+        if current.listeners is not None:
+            yield from _listeners(current.listeners, view.max_series)
+        if current.detail is not None:
+            yield from _detail(current.detail)
+        yield from _folded(current, view.max_series)
     yield from _statuses(current, view.thresholds)
     yield from _thresholds(view.thresholds)
     yield from _exporter(sample, view)
@@ -90,6 +97,129 @@ def _counters(snapshot: Snapshot) -> Iterator[Metric]:
             yield CounterMetricFamily(
                 counter.name, counter.documentation, value if counter.scale == 1 else value * counter.scale
             )
+
+
+_RESOURCES = {
+    "time_wait": "mini-sockets against tcp_max_tw_buckets",
+    "orphans": "orphans against tcp_max_orphans, of the host",
+    "memory": "buffer memory against the max of tcp_mem, of the host",
+    "accept_queue": "the fullest accept queue against its limit + 1",
+    "syn_queue": "the most half-open connections of a listener against its backlog + 1",
+    "ephemeral_ports": "local ports taken towards the busiest source, destination and port against those available",
+}
+
+
+def _saturations(snapshot: Snapshot) -> Iterator[Metric]:
+    definitions = "; ".join(f"{resource}: {definition}" for resource, definition in _RESOURCES.items())
+    ratios = GaugeMetricFamily(
+        "tcp_saturation_ratio",
+        f"How full a limit is, absent where it is not visible. {definitions} (/proc/net/sockstat, sysctls, inet_diag).",
+        labels=["resource"],
+    )
+    for resource in _RESOURCES:
+        ratio = measures.value(snapshot, f"{resource}_ratio")
+        if ratio is not None:
+            ratios.add_metric([resource], ratio)
+    yield ratios
+
+
+def _listeners(listeners: Sequence[Listener], max_series: int) -> Iterator[Metric]:
+    """Each listener by itself, and what is beyond the cap together as ``other``: the idle ones first."""
+    length = GaugeMetricFamily(
+        "tcp_listener_accept_queue_length",
+        "Connections that wait for accept(2) (inet_diag: idiag_rqueue).",
+        labels=["address", "port"],
+    )
+    limit = GaugeMetricFamily(
+        "tcp_listener_accept_queue_limit",
+        "Connections that may wait for accept(2): the backlog, capped by somaxconn (inet_diag: idiag_wqueue).",
+        labels=["address", "port"],
+    )
+    half_open = GaugeMetricFamily(
+        "tcp_listener_syn_recv",
+        "Half-open connections to the listener (inet_diag: request sockets by address and port).",
+        labels=["address", "port"],
+    )
+    sockets = GaugeMetricFamily(
+        "tcp_listener_sockets",
+        "Sockets that share the address and port by SO_REUSEPORT; their queues are summed (inet_diag).",
+        labels=["address", "port"],
+    )
+    ranked = sorted(listeners, key=lambda it: (-it.accept_queue - it.syn_recv, it.port, it.address))
+    shown = sorted(ranked[:max_series], key=lambda it: (it.port, it.address))
+    groups = {(it.address, str(it.port)): [it] for it in shown}
+    if len(ranked) > max_series:
+        groups["other", "other"] = ranked[max_series:]
+    for labels, group in groups.items():
+        length.add_metric(labels, sum(it.accept_queue for it in group))
+        limit.add_metric(labels, sum(it.accept_limit for it in group))
+        half_open.add_metric(labels, sum(it.syn_recv for it in group))
+        sockets.add_metric(labels, sum(it.sockets for it in group))
+    yield from (length, limit, half_open, sockets)
+
+
+def _folded(snapshot: Snapshot, max_series: int) -> Iterator[Metric]:
+    folded = dict(snapshot.detail.folded) if snapshot.detail is not None else {}
+    if snapshot.listeners is not None:
+        folded["tcp_listener_sockets"] = max(0, len(snapshot.listeners) - max_series)
+    family = GaugeMetricFamily(
+        "tcp_exporter_folded",
+        "Label values that the metric counts together as other, beyond detail.max_series; 0 when it shows all.",
+        labels=["metric"],
+    )
+    for metric, number in folded.items():
+        family.add_metric([metric], number)
+    yield family
+
+
+def _detail(detail: Detail) -> Iterator[Metric]:
+    yield _by_label_and_state(
+        "tcp_family_connections",
+        "TCP sockets by family of the socket, so that an IPv4 peer of an IPv6 socket is ipv6, and state (inet_diag).",
+        "family",
+        detail.families,
+    )
+    yield _by_label_and_state(
+        "tcp_port_connections",
+        "TCP sockets by local port, of ports with a listener and configured ones, and state (inet_diag).",
+        "port",
+        detail.ports,
+    )
+    if detail.remote_ports:
+        yield _by_label_and_state(
+            "tcp_remote_port_connections",
+            "TCP sockets by remote port, of configured ones, and state (inet_diag).",
+            "port",
+            detail.remote_ports,
+        )
+    if detail.units is not None:
+        yield _by_label_and_state(
+            "tcp_unit_connections",
+            "TCP sockets by systemd unit or container, that of the cgroup they were made in, and state (inet_diag).",
+            "unit",
+            detail.units,
+        )
+    yield GaugeMetricFamily(
+        "tcp_receive_queue_bytes",
+        "Bytes received and not yet read, of all sockets but listeners (inet_diag: idiag_rqueue).",
+        detail.receive_queue,
+    )
+    yield GaugeMetricFamily(
+        "tcp_send_queue_bytes",
+        "Bytes written and not yet acknowledged, of all sockets but listeners (inet_diag: idiag_wqueue).",
+        detail.send_queue,
+    )
+    if detail.ephemeral_used is not None and detail.ephemeral_available is not None:
+        yield GaugeMetricFamily(
+            "tcp_ephemeral_ports_used",
+            "Local ports of the ephemeral range taken towards the busiest source, destination and port (inet_diag).",
+            detail.ephemeral_used,
+        )
+        yield GaugeMetricFamily(
+            "tcp_ephemeral_ports_available",
+            "Local ports that connect() may pick (sysctls ip_local_port_range, ip_local_reserved_ports).",
+            detail.ephemeral_available,
+        )
 
 
 def _statuses(snapshot: Snapshot | None, thresholds: Mapping[str, Threshold]) -> Iterator[Metric]:
@@ -220,6 +350,14 @@ def _passes(sample: Sample) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "tcp_exporter_sample_overruns", "Passes that ended after the next one was due.", sample.overruns
     )
+
+
+def _by_label_and_state(name: str, documentation: str, label: str, counts: Mapping[str, StateCounts]) -> Metric:
+    family = GaugeMetricFamily(name, documentation, labels=[label, "state"])
+    for value, by_state in counts.items():
+        for state, number in by_label(by_state).items():
+            family.add_metric([value, state], number)
+    return family
 
 
 def _by_state(name: str, documentation: str, counts: Mapping[str, int]) -> Metric:

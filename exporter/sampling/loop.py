@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from exporter.sampling.cadence import Plan, plan
 from exporter.sampling.peaks import Peaks
-from exporter.sampling.sampler import assemble
-from exporter.snapshot import Pass, Sample, Snapshot, StateCounts
+from exporter.sampling.sampler import Wanted, assemble
+from exporter.snapshot import Detail, Pass, Sample, Snapshot, StateCounts
 
 if TYPE_CHECKING:
     from exporter.kernel.sysctl import Value
@@ -56,6 +56,7 @@ class Schedule(NamedTuple):
     detail: Beat = Beat(15.0)
     peak_window: float = 60.0
     full_dumps: bool = True  # without, only the first detail pass does
+    wanted: Wanted = Wanted()
 
 
 class Loop:
@@ -82,6 +83,8 @@ class Loop:
         self._failing: set[str] = set()
         self._said: set[str] = set()
         self._counts_every_socket = False
+        self._detailed: Detail | None = None
+        self._detailed_at = 0.0
 
     def start(self) -> None:
         """Begin to sample."""
@@ -166,7 +169,15 @@ class Loop:
     def _count(self) -> None:
         counted = self._sampler.count()
         taken_at, now = time.time(), time.monotonic()
-        snapshot = assemble(counted, self._sysctls, self._sysctl_problem, taken_at=taken_at, page_size=mmap.PAGESIZE)
+        detail_interval = self._passes["detail"].interval if "detail" in self._passes else 0.0
+        snapshot = assemble(
+            counted,
+            self._sysctls,
+            self._sysctl_problem,
+            taken_at=taken_at,
+            page_size=mmap.PAGESIZE,
+            detail=self._detailed if now - self._detailed_at <= _STALE_INTERVALS * detail_interval else None,
+        )
         connections = snapshot.connections
         peaks = None if connections is None else self._peaks.add(now, connections.counts)
         self._source_errors.update(source for source, problem in snapshot.sources.items() if problem is not None)
@@ -177,7 +188,8 @@ class Loop:
         if sysctls != self._sysctls:  # the same object as long as nothing changes: its rendering is kept
             self._sysctls = sysctls
         if self._schedule.full_dumps or "detail" not in self._passes:
-            self._sampler.verify()
+            self._detailed = self._sampler.detail(self._schedule.wanted, time.time())
+            self._detailed_at = time.monotonic()
 
     def _say_changes(self, snapshot: Snapshot) -> None:
         """Log what changed since the sample before: once when a source fails, once when it is back."""

@@ -7,14 +7,41 @@ import os
 import time
 
 from exporter.kernel.reader import Procfs
-from exporter.sampling.sampler import Sampler, assemble, readers
-from exporter.snapshot import Snapshot
+from exporter.record import TYPE_CHECKING
+from exporter.sampling.sampler import Sampler, Wanted, assemble, readers
+
+if TYPE_CHECKING:
+    from exporter.kernel.cgroupfs import Cgroups
+    from exporter.snapshot import Snapshot
 
 
-def snapshot(procfs_root: str, reader: str, *, netstat: bool = True, sysctls: bool = True) -> Snapshot:
-    """Sample this host once; *netstat* and *sysctls* may be left out where nobody asks for them."""
+def snapshot(
+    procfs_root: str,
+    reader: str,
+    *,
+    netstat: bool = True,
+    sysctls: bool = True,
+    queues: bool = True,
+    wanted: Wanted | None = None,
+    port: int = 0,
+) -> Snapshot:
+    """Sample this host once, and leave out what nobody asks for: *netstat*, *sysctls*, *queues*, the detail *wanted*.
+
+    With a local *port* the states are those of its sockets.
+    """
     procfs = Procfs(procfs_root)
-    sampler = Sampler(procfs, readers(reader, procfs), os.uname().release, time.monotonic)
-    counted = sampler.count(netstat=netstat)
+    cgroups = None if wanted is None else _cgroups(procfs)
+    sampler = Sampler(procfs, readers(reader, procfs), os.uname().release, time.monotonic, cgroups)
+    counted = sampler.count(netstat=netstat, queues=queues)
+    if port:
+        by_port = sampler.count_port(port)
+        counted = counted._replace(connections=by_port.connections, sources=counted.sources | by_port.sources)
     values, problem = sampler.sysctls() if sysctls else ({}, None)
-    return assemble(counted, values, problem, taken_at=time.time(), page_size=mmap.PAGESIZE)
+    detail = None if wanted is None else sampler.detail(wanted, time.time())
+    return assemble(counted, values, problem, taken_at=time.time(), page_size=mmap.PAGESIZE, detail=detail)
+
+
+def _cgroups(procfs: Procfs) -> Cgroups:
+    from exporter.kernel.cgroupfs import Cgroups  # noqa: PLC0415 - the plugin does without unless asked
+
+    return Cgroups(procfs.root)

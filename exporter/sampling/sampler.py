@@ -11,14 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 from exporter.errors import SourceError, SourceMissing, UsageError
 from exporter.kernel import READERS, derivation, procnet
-from exporter.kernel.inetdiag import ALL_STATES, COPIED_STATES, state_counts
+from exporter.kernel.inetdiag import ALL_STATES, COPIED_STATES, CountingDump, Local, state_counts
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, PsutilReader
 from exporter.record import TYPE_CHECKING, NamedTuple
-from exporter.snapshot import Connections, Snapshot, Sockstat
+from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat
+from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
     from typing import TypeVar
 
+    from exporter.kernel.cgroupfs import Cgroups
+    from exporter.kernel.detail import DetailDump, EphemeralPorts
     from exporter.kernel.sysctl import Value
 
     Answer = TypeVar("Answer")
@@ -67,6 +70,15 @@ class Counted(NamedTuple):
     counters: dict[str, int]
     sockstat: Sockstat | None
     sources: dict[str, str | None]
+    listeners: tuple[Listener, ...] | None = None
+
+
+class Wanted(NamedTuple):
+    """What a detail pass tells apart: configured ports, and how many label values a metric may have at most."""
+
+    ports: tuple[int, ...] = ()
+    remote_ports: tuple[int, ...] = ()
+    max_series: int = 100
 
 
 def assemble(
@@ -76,8 +88,9 @@ def assemble(
     *,
     taken_at: float,
     page_size: int,
+    detail: Detail | None = None,
 ) -> Snapshot:
-    """The snapshot of a counting pass and of the sysctls that were read with it or before."""
+    """The snapshot of a counting pass, and of the sysctls and the detail that were read with it or before."""
     return Snapshot(
         taken_at=taken_at,
         connections=counted.connections,
@@ -86,35 +99,80 @@ def assemble(
         sysctls=sysctls,
         page_size=page_size,
         sources={**counted.sources, "sysctl": sysctl_problem},
+        listeners=counted.listeners,
+        detail=detail,
     )
 
 
 class Sampler:
     """The sources of one host and what is remembered of them between samples: which reader works, whether sums hold."""
 
-    def __init__(self, procfs: Procfs, chain: Sequence[Reader], kernel_release: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        procfs: Procfs,
+        chain: Sequence[Reader],
+        kernel_release: str,
+        now: Callable[[], float],
+        cgroups: Cgroups | None = None,
+    ) -> None:
         self._procfs = procfs
+        self._cgroups = cgroups  # None: the detail pass does without units
         self._chain = chain
         self._now = now
         self._first = 0  # the first reader of the chain to ask
         self._retry_at = 0.0
         self._passed_over: dict[str, str] = {}
+        self._half_open: Mapping[Local, int] | None = None  # of the pass that is being made
         self._derivable = _has_netns_tw(kernel_release)
         self._disproved = False  # a full dump contradicted the sums by more than churn explains
         self._drift = derivation.Bias(_DRIFT_SAMPLES)
         self._tw_drift = derivation.Bias(_DRIFT_VERIFICATIONS)
         self.asking = ""  # the source that is being read right now: what a hung sample hangs on
 
-    def count(self, *, netstat: bool = True) -> Counted:
-        """The counting pass: every state's sockets and, if *netstat*, the counters beside what it needs itself."""
+    def count(self, *, netstat: bool = True, queues: bool = True) -> Counted:
+        """The counting pass: every state's sockets; with *netstat* all counters, with *queues* the listeners."""
         sources: dict[str, str | None] = {}
+        self._half_open = None
         before = self._sums(sources)
         connections, after = self._connections(before, sources)
         counters = dict(after.counters)
         if netstat:
             counters |= self._ask("netstat", sources, lambda: self._table("net/netstat", "TcpExt")) or {}
+        listeners = self._listeners() if queues else None
         self.asking = ""
-        return Counted(connections, counters, after.sockstat, sources)
+        return Counted(connections, counters, after.sockstat, sources, listeners)
+
+    def _listeners(self) -> tuple[Listener, ...] | None:
+        """The listeners, where the pass that counted knows of half-open connections: by netlink."""
+        from exporter.kernel.listeners import ListenerDump, listeners  # noqa: PLC0415 - as in sysctls
+
+        reader = self._reader
+        if self._half_open is None or not isinstance(reader, NetlinkReader):
+            return None
+        self.asking = reader.name
+        try:
+            return listeners(reader.collect(1 << TcpState.LISTEN, ListenerDump).sockets, self._half_open)
+        except SourceError:
+            return None  # the pass before it has just worked; the next one says what is wrong
+
+    @property
+    def _reader(self) -> Reader:
+        return self._chain[min(self._first, len(self._chain) - 1)]
+
+    def count_port(self, port: int) -> Counted:
+        """Count the sockets of one local port, by the first reader that answers: without sums, which know no ports."""
+        sources: dict[str, str | None] = {}
+        connections = None
+        for reader in self._chain:
+            try:
+                counts, unknown = reader.full(port)
+            except SourceError as error:
+                sources[reader.name] = str(error)
+                continue
+            sources[reader.name] = None
+            connections = Connections(counts, reader.name, derived=False, unknown_states=unknown)
+            break
+        return Counted(connections, {}, self._ask("sockstat", sources, self._sockstat), sources)
 
     def sysctls(self) -> tuple[dict[str, Value], str | None]:
         """Every readable sysctl that bears on TCP, by name, and what went wrong: unreadable ones are named there.
@@ -140,38 +198,65 @@ class Sampler:
         self.asking = ""
         return values, "; ".join(problems) or None
 
-    def verify(self) -> bool | None:
-        """Compare the kernel's sums with a dump of every socket, and trust or distrust them from now on.
+    def detail(self, wanted: Wanted, now: float) -> Detail | None:
+        """The detail pass: what a dump of every socket tells; by the way it is held against the kernel's sums.
 
-        None where there is nothing to compare: no netlink, no sums, or a kernel whose ``tw`` is host-wide.
+        None where netlink cannot be had: nothing else says as much. *now* is Unix time.
         """
-        reader = self._chain[min(self._first, len(self._chain) - 1)]
-        if not self._derivable or not isinstance(reader, NetlinkReader):
-            return None
-        comparison = None
-        for _ in range(_TRIES):
-            comparison = self._compare(reader)
-            if comparison is None:
-                return None
-            if comparison.agrees:
-                break
-        if comparison is not None:
-            self._disproved = not comparison.agrees
-            self._tw_drift.add(comparison.tw)
-        return self._sums_hold
+        from exporter.kernel.detail import DetailDump, summarise, told_apart  # noqa: PLC0415 - as in sysctls
+        from exporter.kernel.listeners import ListenerDump  # noqa: PLC0415
 
-    def _compare(self, reader: NetlinkReader) -> derivation.Comparison | None:
-        """The sums against a full dump; None where one of them cannot be had, which the counting pass says."""
-        sources: dict[str, str | None] = {}
-        before = self._sums(sources)
+        reader = self._reader
+        if not isinstance(reader, NetlinkReader):
+            return None
         self.asking = reader.name
         try:
-            sockets = reader.dump(ALL_STATES)
+            sockets = reader.collect(1 << TcpState.LISTEN, ListenerDump).sockets
+            listening = frozenset(int.from_bytes(socket.local.port, "big") for socket in sockets)
+            ephemeral = self._ephemeral_ports()
+            ports = told_apart(listening, wanted.ports, ephemeral)
+            remote_ports = frozenset(wanted.remote_ports)
+            dump = self._dump_verified(reader, lambda: DetailDump(ports, listening, remote_ports, ephemeral))
         except SourceError:
-            return None
-        after = self._sums(sources)
+            return None  # the counting pass meets the same trouble and says so
+        finally:
+            self.asking = ""
+        self.asking = "cgroup"
+        ids = {cgroup for cgroup, _ in dump.by_cgroup if cgroup}
+        units = None if self._cgroups is None else self._cgroups.units(ids)
         self.asking = ""
-        return derivation.compare(sockets, before.sums, after.sums) if before.sums and after.sums else None
+        return summarise(dump, units, wanted.ports, wanted.max_series, ephemeral, now)
+
+    def _dump_verified(self, reader: NetlinkReader, begin: Callable[[], DetailDump]) -> DetailDump:
+        """A dump of every socket; where it does not agree with the sums, the second, and the sums are not trusted."""
+        sources: dict[str, str | None] = {}
+        before = self._sums(sources)
+        for last in (False, True):
+            self.asking = reader.name
+            dump = reader.collect(ALL_STATES, begin)
+            after = self._sums(sources)
+            if not (self._derivable and before.sums and after.sums):
+                return dump
+            comparison = derivation.compare(dump.sockets, before.sums, after.sums)
+            if comparison.agrees or last:
+                self._disproved = not comparison.agrees
+                self._tw_drift.add(comparison.tw)
+                return dump
+            before = after
+        raise AssertionError("unreachable")
+
+    def _ephemeral_ports(self) -> EphemeralPorts | None:
+        """Where connect() picks its ports; None where that cannot be read."""
+        from exporter.kernel import sysctl  # noqa: PLC0415 - as in sysctls
+        from exporter.kernel.detail import EphemeralPorts  # noqa: PLC0415
+
+        try:
+            span = sysctl.parse("net.ipv4.ip_local_port_range", self._procfs.sysctl("net/ipv4/ip_local_port_range"))
+            low, high = (number for _, number in span.fields)
+            text = self._procfs.sysctl("net/ipv4/ip_local_reserved_ports")
+            return EphemeralPorts(low, high, sysctl.parse_ports("net.ipv4.ip_local_reserved_ports", text))
+        except (SourceError, ValueError):
+            return None
 
     @property
     def _sums_hold(self) -> bool:
@@ -211,16 +296,19 @@ class Sampler:
             if before.sums is None:
                 break
             self.asking = reader.name
-            sockets = reader.dump(COPIED_STATES)
+            dump = reader.collect(COPIED_STATES, CountingDump)
+            sockets = dump.sockets
             after = self._sums(sources)
             derived = after.sums and derivation.derive(sockets, before.sums, after.sums)
             if derived:
+                self._half_open = dump.half_open
                 self._drift.add(derived.difference)
                 unknown = state_counts(sockets)[1]
                 return Connections(derived.counts, reader.name, derived=True, unknown_states=unknown), after
             before = after
         self.asking = reader.name
-        sockets = reader.dump(ALL_STATES)
+        dump = reader.collect(ALL_STATES, CountingDump)
+        sockets, self._half_open = dump.sockets, dump.half_open
         after = self._sums(sources)
         if before.sums and after.sums:
             self._drift.add(derivation.compare(sockets, before.sums, after.sums).established)

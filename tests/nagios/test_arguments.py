@@ -107,12 +107,52 @@ def test_a_wrong_timeout_is_refused(text: str) -> None:
         (["-s", "ESTAB"], f"-s: unknown measure 'ESTAB': expected one of {', '.join(MEASURES)}"),
         (["-w", "established=5,7"], "-w: expected measure=range, got '7'"),
         (["--reader", "ss"], "--reader: expected one of auto, netlink, procfs, psutil, got 'ss'"),
+        (["--peak"], "--peak: only with --url; see --help"),
+        (["--ca-file", "x"], "--ca-file: only with --url; see --help"),
+        (["--credentials-file", ""], "--credentials-file: only with --url; see --help"),
+        (["--url", "http://h", "--reader", "procfs"], "--reader: not with --url; see --help"),
+        (["--url", "http://h", "--path.procfs", "/p"], "--path.procfs: not with --url; see --help"),
+        (
+            ["--url", "http://me:secret@h:19293"],
+            "--url: expected no user and password in the URL: --credentials-file takes them",
+        ),
+        (
+            ["--url", "me:secret@h"],
+            "--url: expected no user and password in the URL: --credentials-file takes them",
+        ),
     ],
 )
 def test_a_wrong_command_line_is_refused_with_what_was_expected(arguments: list[str], message: str) -> None:
     with pytest.raises(UsageError) as raised:
         parse(arguments)
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("http://127.0.0.1:19293", "http://127.0.0.1:19293/api/v1/snapshot"),
+        ("https://[::1]:19293/", "https://[::1]:19293/api/v1/snapshot"),
+        ("HTTP://web-1.example.org/tcp", "HTTP://web-1.example.org/tcp/api/v1/snapshot"),
+        ("http://h:1/api/v1/snapshot", "http://h:1/api/v1/snapshot"),
+        ("http://h:1/api/v1/snapshot/", "http://h:1/api/v1/snapshot"),
+    ],
+)
+def test_the_url_is_the_daemons_base_or_the_snapshots_own(text: str, url: str) -> None:
+    assert parse(["--url", text, "--peak", "--ca-file", "ca", "--credentials-file", "secret"]) == Options(
+        url=url, peak=True, ca_file="ca", credentials_file="secret"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "127.0.0.1:19293", "ftp://h", "file:///etc/passwd", "http://", "http:///x", "http://:1", "http://h:x", "http://h?q",
+     "http://h/#f", "http://h/ x", "http://h/\n", "http://h/é", "http://[::1"],
+)  # fmt: skip
+def test_what_is_no_url_of_a_daemon_is_refused(text: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse(["--url", text])
+    assert str(raised.value) == f"--url: expected a daemon's URL, as http://127.0.0.1:19293, got {text!r}"
 
 
 def test_verbosity_adds_up() -> None:

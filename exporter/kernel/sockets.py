@@ -1,0 +1,119 @@
+"""What one dump says of each socket beside its state: local port, peer, inode and cgroup, read in columns.
+
+``inetdiag`` cuts the replies into blocks, ``owners`` counts by one of these while ``reader`` takes the dump. Pure;
+no more is kept than a number for each distinct value.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
+from itertools import chain
+from typing import Generic, TypeVar
+
+from exporter.kernel.inetdiag import AF_INET, BARE, Block, blocks
+
+K = TypeVar("K")
+
+Peer = tuple[int, bytes]
+"""A family and the sixteen bytes of the address, of which IPv4 uses the first four."""
+
+ATTRIBUTE_CGROUP_ID = 21  # INET_DIAG_CGROUP_ID: of full sockets, since Linux 5.8
+
+NO_PEER = "no peer"
+
+_PORT, _INODE = "!20xH", "=84xI"  # where they are, from the netlink header
+_PEER = "=16xB23x16s"
+_ATTRIBUTE = struct.Struct("=HH")  # length, type
+_CGROUP_HEADER = _ATTRIBUTE.pack(12, ATTRIBUTE_CGROUP_ID)
+_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, what a dual-stack socket calls an IPv4 peer
+
+
+class Counting(Generic[K]):
+    """Collects how many sockets of a dump have each value of a column."""
+
+    def __init__(self, column: Callable[[Block], Iterable[K]]) -> None:
+        self.sockets: Counter[K] = Counter()
+        self._column = column
+
+    def add(self, reply: bytes) -> bool:
+        """Take one reply; True when the dump is complete. Raises as ``inetdiag.blocks`` does."""
+        found, complete = blocks(reply)
+        for block in found:
+            self.sockets.update(self._column(block))
+        return complete
+
+
+def ports(block: Block) -> Iterable[int]:
+    """The local port of every socket."""
+    return chain.from_iterable(_layout(_PORT, block.length).iter_unpack(block.data))
+
+
+def peers(block: Block) -> Iterable[Peer]:
+    """The remote address of every socket."""
+    return _layout(_PEER, block.length).iter_unpack(block.data)
+
+
+def inodes(block: Block) -> Iterable[int]:
+    """The inode of every socket; 0 where no descriptor was ever made for it or none is left."""
+    return chain.from_iterable(_layout(_INODE, block.length).iter_unpack(block.data))
+
+
+def cgroup_ids(block: Block) -> Iterable[int]:
+    """The cgroup v2 id of every socket; 0 where the kernel does not say."""
+    offset = _cgroup_offset(block.data[: block.length])
+    if offset and all(block.column(offset + i).count(byte) == block.number for i, byte in enumerate(_CGROUP_HEADER)):
+        return chain.from_iterable(_layout(f"={offset + 4}xQ", block.length).iter_unpack(block.data))
+    return _cgroup_ids(block)
+
+
+def address(peer: Peer) -> str:
+    """The text of a remote address; that of an IPv4 peer of an IPv6 socket is IPv4's. A listener has none.
+
+    >>> address((10, bytes(10) + bytes([255, 255, 192, 0, 2, 1]))), address((10, bytes(15) + bytes([1])))
+    ('192.0.2.1', '::1')
+    """
+    family, packed = peer
+    return address_text(family, packed) if any(packed) else NO_PEER
+
+
+def address_text(family: int, packed: bytes) -> str:
+    """An address as people write it, one of IPv4 that is mapped into IPv6 as what it is.
+
+    >>> address_text(2, bytes([192, 0, 2, 1]) + bytes(12)), address_text(10, bytes(16))
+    ('192.0.2.1', '::')
+    """
+    if family == AF_INET:
+        return str(IPv4Address(packed[:4]))
+    return str(IPv4Address(packed[12:]) if packed.startswith(_MAPPED) else IPv6Address(packed))
+
+
+def _cgroup_ids(block: Block) -> Iterator[int]:
+    """Message by message: for where attributes of one length in all are not the same attributes."""
+    for start in range(0, len(block.data), block.length):
+        message = block.data[start : start + block.length]
+        offset = _cgroup_offset(message)
+        yield int.from_bytes(message[offset + 4 : offset + 12], sys.byteorder) if offset else 0
+
+
+def _cgroup_offset(message: bytes) -> int:
+    """Where the attribute begins in *message*; 0 where it is not or is cut."""
+    offset = BARE
+    while offset + _ATTRIBUTE.size <= len(message):
+        length, _ = _ATTRIBUTE.unpack_from(message, offset)
+        if message.startswith(_CGROUP_HEADER, offset) and offset + length <= len(message):
+            return offset
+        if length < _ATTRIBUTE.size:
+            return 0
+        offset += (length + 3) & ~3
+    return 0
+
+
+@lru_cache(maxsize=64)
+def _layout(fields: str, length: int) -> struct.Struct:
+    """*fields* at the front of a message of *length* bytes."""
+    return struct.Struct(f"{fields}{length - struct.calcsize(fields)}x")

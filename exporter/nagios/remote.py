@@ -1,0 +1,255 @@
+"""What ``--url`` asks a running daemon for: its document, as the values and the snapshot that the plugin judges.
+
+``snapshot_of`` and ``read`` are pure; ``ask`` is the HTTP client, and makes this a rim module. Whatever is not a
+fresh sample of a daemon of this API version is an ``ExporterError`` that says what it is instead.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+
+from exporter import __version__
+from exporter.errors import SourceError, UsageError
+from exporter.kernel.sysctl import Value
+from exporter.record import TYPE_CHECKING, NamedTuple
+from exporter.snapshot import Connections, Snapshot, Sockstat, StateCounts
+from exporter.tcpstate import KNOWN_STATES, TcpState
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+API_VERSION = 1  # of web.api, which the plugin does not import
+MAX_BODY = 16 * 2**20
+_MAX_CREDENTIALS = 4096
+_ABSURD = 1e30  # also refuses what JSON of Python has beside numbers: NaN and Infinity
+
+
+class Answer(NamedTuple):
+    """A daemon's fresh sample."""
+
+    url: str
+    snapshot: Snapshot
+    age: float  # seconds
+    measures: Mapping[str, float | None]  # those that the daemon has
+    counts: StateCounts
+    peaks: StateCounts | None
+
+    def values(self, names: Iterable[str], *, peak: bool) -> dict[str, float | None]:
+        """The values of *names*, with *peak* the highest of the window for the states; None where there is none."""
+        counts = self.peaks if peak else self.counts
+        states = {state.label: None if counts is None else counts[state] for state in KNOWN_STATES}
+        return {name: states[name] if name in states else self.measures.get(name) for name in names}
+
+    def origin(self, *, peak: bool) -> str:
+        """Who was asked, for a person."""
+        which = "; the states are its peaks" if peak else ""
+        return f"read from the daemon at {self.url}, {self.age:.1f} s old{which}"
+
+
+def ask(url: str, ca_file: str | None, credentials_file: str | None) -> Answer:
+    """Ask the daemon whose snapshot is at *url*."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only for who asks a daemon, as all below
+
+    headers = {"Accept": "application/json", "User-Agent": f"check_tcp_states/{__version__}"}
+    if credentials_file is not None:
+        from base64 import b64encode  # noqa: PLC0415
+
+        headers["Authorization"] = "Basic " + b64encode(_credentials(credentials_file)).decode()
+    # Beside the main thread: a name resolution that hangs would keep the signal of the plugin's deadline waiting.
+    status, reason, body = ThreadPoolExecutor(1).submit(_get, url, headers, _trust(ca_file)).result()
+    return read(url, status, reason, body)
+
+
+def read(url: str, status: int, reason: str, body: bytes) -> Answer:
+    """The sample in an answer over HTTP; ``SourceError`` says why there is none."""
+    import json  # noqa: PLC0415
+
+    document: object = None
+    if len(body) > MAX_BODY:
+        raise SourceError(url, f"not a daemon of tcp-exporter: the answer has more than {MAX_BODY >> 20} MiB")
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        if status == 200:
+            raise SourceError(url, "not a daemon of tcp-exporter: the answer is no JSON") from None
+    if status != 200:
+        error = document.get("error") if isinstance(document, dict) else None
+        raise SourceError(url, f"answered {status} {reason}".rstrip() + (f": {error}" if error else ""))
+    if not isinstance(document, dict):
+        raise SourceError(url, f"not a daemon of tcp-exporter: the answer is {type(document).__name__}, not an object")
+    try:
+        return _answer(url, document)
+    except _Misfit as misfit:
+        raise SourceError(url, f"not a daemon of tcp-exporter: {misfit}") from None
+
+
+def snapshot_of(document: Mapping[str, object]) -> Snapshot:
+    """The snapshot that *document* was made from, as far as ``web.api.document`` tells it.
+
+    The page size is not in it: it is what makes pages of ``tcp_mem`` the limits in bytes, and 1 where there are none.
+    """
+    sysctls = {}
+    listed = _field(document, "sysctls", dict)
+    for name in listed:
+        entry = _field(listed, name, dict)
+        text, unit = _nullable(entry, "text", str), _field(entry, "unit", str)
+        sysctls[name] = Value(name, tuple(_integers(_field(entry, "fields", dict)).items()), text, unit)
+    limits, pages = _nullable(document, "memory_limit_bytes", dict), sysctls.get("tcp_mem")
+    page_size = 1
+    if limits is not None and pages is not None:
+        sizes = (_field(limits, level, int) // number for level, number in pages.fields if number > 0)
+        page_size = next(sizes, 0) or 1
+    counts, connections = _nullable(document, "connections", dict), None
+    if counts is not None:
+        connections = Connections(_counts(counts), _field(document, "reader", str), _field(document, "derived", bool))
+    used, sockstat = _nullable(document, "sockstat", dict), None
+    if used is not None:
+        orphans, tw, memory = (_field(used, name, int) for name in ("orphans", "timewait_sockets", "memory_bytes"))
+        # What the document does not have (inuse, alloc) is in no measure and in no text of the plugin.
+        sockstat = Sockstat(inuse=0, orphan=orphans, tw=tw, alloc=0, mem=memory // page_size)
+    return Snapshot(
+        taken_at=_number(document, "taken_at"),
+        connections=connections,
+        counters=_integers(_field(document, "counters", dict)),
+        sockstat=sockstat,
+        sysctls=sysctls,
+        page_size=page_size,
+        sources={
+            _field(entry, "source", str): _nullable(entry, "problem", str) for entry in _list(document, "sources")
+        },
+    )
+
+
+def _answer(url: str, document: Mapping[str, object]) -> Answer:
+    version = _field(document, "api_version", int)
+    if version != API_VERSION:
+        raise SourceError(url, f"api_version {version} is unknown to this plugin: expected {API_VERSION}")
+    age = _number(document, "age_seconds")
+    if _field(document, "stale", bool):
+        raise SourceError(url, f"the daemon's sample is stale: {age:.1f} s old")
+    snapshot, peaks = snapshot_of(document), _nullable(document, "peaks", dict)
+    if snapshot.connections is None:
+        problems = "; ".join(problem for problem in snapshot.sources.values() if problem is not None)
+        raise SourceError(url, "the daemon cannot count the sockets" + (f": {problems}" if problems else ""))
+    measures = {
+        _field(entry, "measure", str): None if entry.get("value") is None else _number(entry, "value")
+        for entry in _list(document, "measures")
+    }
+    counts = snapshot.connections.counts
+    return Answer(url, snapshot, age, measures, counts, None if peaks is None else _counts(peaks))
+
+
+# -- the document's fields, each as docs/api.md has it -----------------------------------------------------------------
+
+
+class _Misfit(ValueError):
+    """A document that is not as docs/api.md has it: what is wrong with which field."""
+
+
+def _field(of: Mapping[str, object], name: str, kind: type[T]) -> T:
+    if name not in of:
+        raise _Misfit(f"the answer has no {name}")
+    value = of[name]
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):  # to Python True is an int
+        raise _Misfit(f"{name} is of type {type(value).__name__}, not {kind.__name__}")
+    if isinstance(value, (int, float)) and not abs(value) < _ABSURD:
+        raise _Misfit(f"{name} is no number that can be")
+    return value
+
+
+def _nullable(of: Mapping[str, object], name: str, kind: type[T]) -> T | None:
+    return None if name in of and of[name] is None else _field(of, name, kind)
+
+
+def _number(of: Mapping[str, object], name: str) -> float:
+    return _field(of, name, float if isinstance(of.get(name), float) else int)
+
+
+def _integers(of: Mapping[str, object]) -> dict[str, int]:
+    return {name: _field(of, name, int) for name in of}
+
+
+def _list(of: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
+    return [_field({name: entry}, name, dict) for entry in _field(of, name, list)]
+
+
+def _counts(of: Mapping[str, object]) -> StateCounts:
+    every = {TcpState.UNKNOWN.label: 0, **of}
+    return tuple(_field(every, state.label, int) for state in TcpState)
+
+
+# -- the rim -----------------------------------------------------------------------------------------------------------
+
+
+def _get(url: str, headers: Mapping[str, str], tls: SSLContext) -> tuple[int, str, bytes]:
+    """GET *url*: status, reason and as much of the body as is read. Only the handlers named here: no redirection."""
+    from http.client import HTTPException  # noqa: PLC0415
+    from urllib import request  # noqa: PLC0415
+    from urllib.error import URLError  # noqa: PLC0415
+
+    try:
+        opener = request.OpenerDirector()
+        for handler in (
+            request.ProxyHandler({} if _is_loopback(url) else None),
+            request.HTTPHandler(),
+            request.HTTPSHandler(context=tls),
+            request.UnknownHandler(),
+        ):
+            opener.add_handler(handler)
+        with opener.open(request.Request(url, headers=dict(headers))) as answer:  # noqa: S310 - http or https: arguments
+            return answer.status, answer.reason, answer.read(MAX_BODY + 1)
+    except HTTPException as error:
+        raise SourceError(url, f"no answer in HTTP: {error}") from None
+    except (OSError, OverflowError, ValueError) as error:
+        cause = error.reason if isinstance(error, URLError) else error
+        raise SourceError(url, str(getattr(cause, "strerror", None) or cause)) from None
+
+
+def _trust(ca_file: str | None) -> SSLContext:
+    import ssl  # noqa: PLC0415
+
+    if ca_file is None:
+        return ssl.create_default_context()
+    _content("--ca-file", ca_file, 0)
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise UsageError(f"--ca-file: {ca_file}: {error.strerror or error}") from None
+
+
+def _is_loopback(url: str) -> bool:
+    """Whether *url* is of this host, where no proxy of the environment stands before it."""
+    from ipaddress import ip_address  # noqa: PLC0415
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _credentials(path: str) -> bytes:
+    line = _content("--credentials-file", path, _MAX_CREDENTIALS + 1).removesuffix(b"\n").removesuffix(b"\r")
+    if b":" not in line or len(line) > _MAX_CREDENTIALS or set(line) & set(b"\r\n\0"):
+        raise UsageError(f"--credentials-file: {path}: expected one line, user:password")
+    return line
+
+
+def _content(option: str, path: str, limit: int) -> bytes:
+    """Up to *limit* bytes of a regular file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe is refused, not waited for
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UsageError(f"{option}: {path}: cannot be read: it is no regular file")
+            return os.read(descriptor, limit)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise UsageError(f"{option}: {path}: cannot be read: {error.strerror or error}") from None

@@ -1,0 +1,139 @@
+"""Who holds the sockets in a state: the answer of ``tcp-exporter who``, grouped, ranked and written out.
+
+``kernel.owners`` counts the sockets by what the kernel says of them and gives the processes; here they become owners,
+one row each, and what has no owner that can be seen becomes a row with the reason. Pure; colour is an argument.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
+
+GROUPS = ("process", "unit", "port", "remote")
+"""What sockets can be grouped by; the first is what a person means by an owner."""
+
+
+class Row(NamedTuple):
+    """An owner and the sockets that it holds."""
+
+    label: str
+    sockets: int
+    detail: str = ""  # what else a person wants to know of the owner
+
+    @property
+    def text(self) -> str:
+        """The owner in one line."""
+        return f"{self.label} ({self.detail})" if self.detail else self.label
+
+
+class Holders(NamedTuple):
+    """Who holds the sockets in one state. The rows and the unattributed add up to the total."""
+
+    state: str  # its label
+    by: str
+    total: int
+    rows: tuple[Row, ...]  # the largest first, then by name
+    remarks: tuple[str, ...] = ()  # how far the answer reaches
+    unattributed: tuple[Row, ...] = ()  # sockets without an owner, each row a reason: never folded away
+
+
+class Process(NamedTuple):
+    """A process and those of the sockets asked for that it has open, by inode."""
+
+    pid: int
+    name: str
+    inodes: AbstractSet[int]
+
+
+def holders(
+    state: str, by: str, rows: Iterable[Row], unattributed: Iterable[Row] = (), remarks: Iterable[str] = ()
+) -> Holders:
+    """Rank the rows, total them, and make of every label what a terminal can be trusted with."""
+    ranked = sorted((row._replace(label=printable(row.label)) for row in rows), key=_rank)
+    without = tuple(row for row in unattributed if row.sockets)
+    total = sum(row.sockets for row in (*ranked, *without))
+    return Holders(state, by, total, tuple(ranked), tuple(remarks), without)
+
+
+def attribute(sockets: Mapping[int, int], processes: Iterable[Process]) -> list[Row]:
+    """The rows by process name of the *sockets*, counted by inode; *processes* come in the order of their pids.
+
+    A socket that several processes have open counts once, for the first of them; the others are counted as processes
+    of that row if they have its name.
+    """
+    owners: dict[int, str] = {}
+    counts: Counter[str] = Counter()
+    pids: dict[str, list[int]] = {}
+    for pid, name, inodes in processes:
+        for inode in inodes - owners.keys():
+            owners[inode] = name
+            counts[name] += sockets[inode]
+        if any(owners[inode] == name for inode in inodes):
+            pids.setdefault(name, []).append(pid)
+    return [Row(name, count, _processes(pids[name])) for name, count in counts.items()]
+
+
+def render(holders: Holders, top: int, *, color: bool) -> str:
+    """The answer for a terminal, of at most *top* owners; 0 for all."""
+    shown, folded = _fold(holders, top)
+    lines = [
+        f"{holders.state} by {holders.by}:",
+        _paint(f"{holders.total:>9}  total", "1", color=color),
+        *(f"{row.sockets:>9}  {row.text}" for row in (*shown, *folded)),
+        *(_paint(f"{row.sockets:>9}  {row.text}", "2", color=color) for row in holders.unattributed),
+    ]
+    if holders.remarks:
+        lines += ["", *holders.remarks]
+    return "\n".join(lines) + "\n"
+
+
+def document(holders: Holders, top: int) -> dict[str, object]:
+    """The answer for a script, of at most *top* owners; 0 for all."""
+    shown, folded = _fold(holders, top)
+    return {
+        "state": holders.state,
+        "by": holders.by,
+        "total": holders.total,
+        "owners": [{"owner": row.label, "sockets": row.sockets, "detail": row.detail} for row in shown],
+        "more": {"owners": len(holders.rows) - len(shown), "sockets": sum(row.sockets for row in folded)},
+        "unattributed": [{"reason": row.label, "sockets": row.sockets} for row in holders.unattributed],
+        "remarks": list(holders.remarks),
+    }
+
+
+def printable(text: str) -> str:
+    r"""*text* with everything escaped that a terminal would act on: a process may call itself anything.
+
+    >>> printable("nginx"), printable("a\x1b[2J")
+    ('nginx', 'a\\x1b[2J')
+    """
+    return "".join(_printable(text))
+
+
+def _printable(text: str) -> Iterator[str]:
+    for character in text:
+        yield character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+
+
+def _rank(row: Row) -> tuple[int, int, str]:
+    """The largest first, then by name; ports by number."""
+    return -row.sockets, len(row.label) if row.label.isdecimal() else 0, row.label
+
+
+def _fold(holders: Holders, top: int) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """The rows that are shown, and the row that sums the others where there are any."""
+    shown = holders.rows[: top or None]
+    others = holders.rows[len(shown) :]
+    folded = (Row(f"... and {len(others)} more", sum(row.sockets for row in others)),) if others else ()
+    return shown, folded
+
+
+def _processes(pids: list[int]) -> str:
+    first = f"pid {min(pids)}"
+    return first if len(pids) == 1 else f"{first}, {len(pids)} processes"
+
+
+def _paint(line: str, code: str, *, color: bool) -> str:
+    return f"\x1b[{code}m{line}\x1b[0m" if color else line

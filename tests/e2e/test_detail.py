@@ -1,0 +1,254 @@
+"""Whose connections: ports, families, listeners, queues, units and ephemeral ports against sockets that were made."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import PLUGIN, PROGRAM, Daemon, by_state, wait_for
+from tests.lab import LabProcess
+
+pytestmark = pytest.mark.lab
+
+
+def dumped(lab: LabProcess, *arguments: str) -> dict[str, float]:
+    """The series of one ``dump`` in the lab's namespace."""
+    done = lab.run([*PROGRAM, "dump", *arguments])
+    assert done.returncode == 0, done.stderr
+    lines = (line.rpartition(" ") for line in done.stdout.splitlines() if line[:1] not in {"", "#"})
+    return {series: float(value) for series, _, value in lines}
+
+
+def nonzero(series: dict[str, float], family: str) -> dict[str, float]:
+    start = family + "{"
+    return {name.removeprefix(family): value for name, value in series.items() if name.startswith(start) and value}
+
+
+def hold(lab: LabProcess, script: str, ready: str = "ready") -> None:
+    """Run a Python program in the lab's namespace that says *ready* and then waits; it ends with the lab."""
+    program = textwrap.dedent(script) + "\nprint('ready', flush=True)\nimport time\ntime.sleep(600)\n"
+    process = lab.popen([sys.executable, "-c", program])
+    assert process.stdout is not None
+    assert process.stdout.readline() == ready + "\n"
+
+
+def test_families_and_ports_are_exact(populated: LabProcess) -> None:
+    series = dumped(populated)
+    expected = {
+        f'{{family="{family}",state="{state}"}}': float(number)
+        for family, counts in populated.expected_by_family().items()
+        for state, number in counts.items()
+        if number
+    }
+    assert nonzero(series, "tcp_family_connections") == expected
+    total: dict[str, float] = {}
+    for name, number in nonzero(series, "tcp_port_connections").items():
+        state = name.partition('state="')[2].rstrip('"}')
+        total[state] = total.get(state, 0) + number
+    assert total == {state: float(number) for state, number in populated.expected().items() if number}
+
+
+def test_connections_are_counted_by_the_port_of_their_listener_and_configured_ports_always(
+    lab: LabProcess, tmp_path: Path
+) -> None:
+    hold(
+        lab,
+        """
+        import socket
+        one = socket.create_server(("127.0.0.1", 8080)); two = socket.create_server(("127.0.0.1", 8443))
+        ends = [socket.create_connection(("127.0.0.1", 8080)) for _ in range(5)] + [one.accept()[0] for _ in range(5)]
+        ends += [socket.create_connection(("127.0.0.1", 8443)) for _ in range(2)]
+        """,
+    )
+    file = tmp_path / "exporter.yml"
+    file.write_text("detail: {ports: [9999], remote_ports: [8080]}\n")
+    series = dumped(lab, "--config.file", str(file))
+    assert nonzero(series, "tcp_port_connections") == {
+        '{port="8080",state="established"}': 5,
+        '{port="8080",state="listen"}': 1,
+        '{port="8443",state="established"}': 2,
+        '{port="8443",state="listen"}': 1,
+        '{port="other",state="established"}': 7,
+    }
+    assert series['tcp_port_connections{port="9999",state="established"}'] == 0
+    assert nonzero(series, "tcp_remote_port_connections") == {'{port="8080",state="established"}': 5}
+
+
+def test_a_full_accept_queue_is_a_ratio_of_one_with_its_listener(lab: LabProcess) -> None:
+    hold(
+        lab,
+        """
+        import socket
+        server = socket.socket(); server.bind(("127.0.0.1", 8080)); server.listen(4)
+        ends = [socket.create_connection(("127.0.0.1", 8080)) for _ in range(5)]
+        """,
+    )
+    series = dumped(lab)
+    listener = '{address="127.0.0.1",port="8080"}'
+    assert series[f"tcp_listener_accept_queue_length{listener}"] == 5
+    assert series[f"tcp_listener_accept_queue_limit{listener}"] == 4
+    assert series['tcp_saturation_ratio{resource="accept_queue"}'] == 1.0
+
+
+def test_sockets_that_share_a_port_are_summed_and_their_number_is_told(lab: LabProcess) -> None:
+    hold(
+        lab,
+        """
+        import socket
+        servers = []
+        for _ in range(3):
+            server = socket.socket(); server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            server.bind(("127.0.0.1", 8080)); server.listen(10); servers.append(server)
+        """,
+    )
+    series = dumped(lab)
+    assert series['tcp_listener_sockets{address="127.0.0.1",port="8080"}'] == 3
+    assert series['tcp_listener_accept_queue_limit{address="127.0.0.1",port="8080"}'] == 30
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_half_open_connections_are_their_listeners(lab: LabProcess, family: int) -> None:
+    lab.make({"syn_recv": 7}, family, backlog=16)
+    series = dumped(lab)
+    address = "192.0.2.1" if family == socket.AF_INET else "2001:db8::1"
+    ((labels, number),) = nonzero(series, "tcp_listener_syn_recv").items()
+    assert (labels.startswith(f'{{address="{address}",port="'), number) == (True, 7)
+    assert series['tcp_saturation_ratio{resource="syn_queue"}'] == pytest.approx(7 / 17)
+
+
+def test_an_ipv4_client_of_a_dual_stack_listener_is_an_ipv6_socket(lab: LabProcess) -> None:
+    hold(
+        lab,
+        """
+        import socket
+        server = socket.create_server(("::", 8080), family=socket.AF_INET6, dualstack_ipv6=True)
+        client = socket.create_connection(("127.0.0.1", 8080)); peer, _ = server.accept()
+        """,
+    )
+    series = dumped(lab)
+    assert nonzero(series, "tcp_family_connections") == {
+        '{family="ipv4",state="established"}': 1,
+        '{family="ipv6",state="established"}': 1,
+        '{family="ipv6",state="listen"}': 1,
+    }
+
+
+def test_queued_bytes_leave_listeners_out(lab: LabProcess) -> None:
+    hold(
+        lab,
+        """
+        import socket
+        server = socket.create_server(("127.0.0.1", 8080), backlog=77)
+        client = socket.create_connection(("127.0.0.1", 8080)); peer, _ = server.accept()
+        client.sendall(b"x" * 1234)
+        waiting = socket.create_connection(("127.0.0.1", 8080))
+        """,
+    )
+    series = dumped(lab)
+    assert (series["tcp_receive_queue_bytes"], series["tcp_send_queue_bytes"]) == (1234, 0)
+
+
+def test_ephemeral_ports_are_counted_towards_the_busiest_destination(lab: LabProcess) -> None:
+    lab.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
+    lab.sysctl("net.ipv4.ip_local_reserved_ports", "40000-40009")
+    hold(
+        lab,
+        """
+        import socket
+        servers = [socket.create_server(("127.0.0.1", port), backlog=100) for port in (8080, 8081)]
+        ends = [socket.create_connection(("127.0.0.1", 8080)) for _ in range(60)]
+        ends += [socket.create_connection(("127.0.0.1", 8081)) for _ in range(20)]
+        """,
+    )
+    series = dumped(lab)
+    assert (series["tcp_ephemeral_ports_used"], series["tcp_ephemeral_ports_available"]) == (60, 90)
+    assert series['tcp_saturation_ratio{resource="ephemeral_ports"}'] == pytest.approx(60 / 90)
+
+
+def test_three_hundred_listeners_stay_under_the_cap_and_the_page_says_so(lab: LabProcess) -> None:
+    hold(
+        lab,
+        """
+        import socket
+        servers = [socket.create_server(("127.0.0.1", 10000 + n)) for n in range(300)]
+        ends = [socket.create_connection(("127.0.0.1", 10007)) for _ in range(9)]
+        """,
+    )
+    lab.establish(10_000)
+    series = dumped(lab)
+    ports = {name.split('"')[1] for name in series if name.startswith("tcp_port_connections{")}
+    listeners = [name for name in series if name.startswith("tcp_listener_sockets{")]
+    assert (len(ports), len(listeners), "10007" in ports) == (101, 101, True)
+    assert series['tcp_exporter_folded{metric="tcp_listener_sockets"}'] == 200
+    assert series['tcp_exporter_folded{metric="tcp_port_connections"}'] >= 200
+    assert sum(number for name, number in series.items() if name.startswith("tcp_listener_sockets{")) == 300
+
+
+def test_the_daemon_serves_the_detail_and_drops_none_of_it_between_passes(lab: LabProcess, tmp_path: Path) -> None:
+    lab.establish(50)
+    with Daemon(tmp_path / "log", "--sample.interval", "100ms", lab=lab) as daemon:
+        metrics = daemon.ready().metrics()
+        assert metrics['tcp_family_connections{family="ipv4",state="established"}'] >= 50
+        samples = metrics['tcp_exporter_samples_total{pass="counting"}'] + 3
+        wait_for(lambda: daemon.metrics()['tcp_exporter_samples_total{pass="counting"}'] > samples or None, "samples")
+        assert 'tcp_family_connections{family="ipv4",state="established"}' in daemon.metrics()
+        assert by_state(daemon.metrics())["established"] >= 50
+
+
+def test_without_netlink_what_it_alone_knows_is_absent(lab: LabProcess) -> None:
+    series = dumped(lab, "--reader", "procfs")
+    assert [name for name in series if name.startswith(("tcp_listener_", "tcp_unit_"))] == []
+    assert [name for name in series if name.startswith("tcp_saturation_ratio") and "queue" in name] == []
+
+
+def test_who_names_the_holder(lab: LabProcess) -> None:
+    hold(
+        lab,
+        """
+        import socket
+        server = socket.create_server(("127.0.0.1", 8080))
+        ends = [socket.create_connection(("127.0.0.1", 8080)) for _ in range(3)]
+        """,
+    )
+    done = lab.run([*PROGRAM, "who", "established", "--by", "port", "--json"])
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["total"]) == (0, 6)
+    assert {"8080": 3}.items() <= {owner["owner"]: owner["sockets"] for owner in answer["owners"]}.items()
+
+
+def test_the_plugin_names_the_fullest_listener(lab: LabProcess) -> None:
+    hold(
+        lab,
+        """
+        import socket
+        server = socket.socket(); server.bind(("127.0.0.1", 8080)); server.listen(4)
+        ends = [socket.create_connection(("127.0.0.1", 8080)) for _ in range(5)]
+        """,
+    )
+    done = lab.run([*PLUGIN, "-s", "accept_queue_ratio", "-c", "0.8", "-v"])
+    first, *details = done.stdout.splitlines()
+    assert (done.returncode, first.split(" | ")[0]) == (2, "TCP STATES CRITICAL: accept_queue_ratio 1 (> 0.8)")
+    assert "fullest: 127.0.0.1:8080, 5 waiting, limit 4" in details
+
+
+@pytest.mark.parametrize("reader", ["netlink", "procfs", "psutil"])
+def test_the_plugin_counts_one_local_port(lab: LabProcess, reader: str) -> None:
+    hold(
+        lab,
+        """
+        import socket
+        server = socket.create_server(("127.0.0.1", 8080)); other = socket.create_server(("127.0.0.1", 8443))
+        ends = [socket.create_connection(("127.0.0.1", 8080)) for _ in range(3)]
+        ends += [server.accept()[0] for _ in range(3)]
+        ends += [socket.create_connection(("127.0.0.1", 8443))]
+        """,
+    )
+    done = lab.run([*PLUGIN, "-p", "8080", "-c", "2", "--reader", reader])
+    data = "established=3;;2;0; syn_sent=0;;;0; syn_recv=0;;;0; fin_wait1=0;;;0; fin_wait2=0;;;0; time_wait=0;;;0; "
+    data += "close=0;;;0; close_wait=0;;;0; last_ack=0;;;0; listen=1;;;0; closing=0;;;0;"
+    assert (done.returncode, done.stdout) == (2, f"TCP STATES CRITICAL: established 3 (> 2) | {data}\n")
