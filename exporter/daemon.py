@@ -40,22 +40,9 @@ _STOP_SECONDS = 2.0  # for the sample in progress, when the process is told to e
 
 def serve(load: Callable[[], Config], procfs: str) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. *load* reads the configuration, at the start and on SIGHUP."""
-    load = _refusing_tls(load)
     settings = load()
     logger = log.logger(settings.log.level, settings.log.format, sys.stderr, os.environ)
     return asyncio.run(_Daemon(load, settings, Procfs(procfs), logger).run())
-
-
-def _refusing_tls(load: Callable[[], Config]) -> Callable[[], Config]:
-    """TLS and authentication that are asked for and not there must not be served without, at no time."""
-
-    def checked() -> Config:
-        settings = load()
-        if settings.web.config_file is not None:
-            raise ConfigError(["web.config_file: this version has no TLS and no authentication yet"])
-        return settings
-
-    return checked
 
 
 class _Daemon:
@@ -88,6 +75,7 @@ class _Daemon:
         urls = await server.start(addresses)
         try:
             self._log.info("starting", version=__version__, python=platform.python_version(), pid=os.getpid())
+            self._say_idle(self._settings)
             self._loop.start()
             for url in urls:
                 self._log.info("listening", address=url)
@@ -156,13 +144,21 @@ class _Daemon:
             self._log.error("configuration refused, the one before it stays in force", error=mistake)
         if not mistakes:
             for key, before, after in _fixed(self._settings, settings):
-                self._log.warning("a changed setting waits for a restart", key=key, now=str(before), file=str(after))
+                self._log.warning("a changed setting waits for a restart", key=key, now=before, file=after)
             self._settings = settings
             self._loop.reschedule(_schedule(settings))
             self._log.info("configuration reloaded")
+            self._say_idle(settings)
         if self._read_again:
             self._read_again = False
             self._reload(events)
+
+    def _say_idle(self, settings: Config) -> None:
+        """Name what the configuration asks for and this version does not do yet."""
+        idle = {"detail.namespaces": settings.detail.namespaces, "sysctl.expected": settings.sysctl.expected}
+        for key, value in idle.items():
+            if value:
+                self._log.warning("a setting has no effect in this version", key=key)
 
     def _unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._log.error("unexpected error", error=context.get("message"), exc_info=context.get("exception"))
@@ -178,12 +174,13 @@ def _schedule(settings: Config) -> Schedule:
     )
 
 
-def _fixed(before: Config, after: Config) -> list[tuple[str, object, object]]:
+def _fixed(before: Config, after: Config) -> list[tuple[str, str, str]]:
     """The settings that are only read at the start and differ."""
     pairs = [
         ("sample.reader", before.sample.reader, after.sample.reader),
-        ("web.listen_address", before.web.listen_address, after.web.listen_address),
-        ("web.max_requests", before.web.max_requests, after.web.max_requests),
-        ("log", before.log, after.log),
+        ("web.listen_address", ", ".join(before.web.listen_address), ", ".join(after.web.listen_address)),
+        ("web.max_requests", str(before.web.max_requests), str(after.web.max_requests)),
+        ("log.level", before.log.level, after.log.level),
+        ("log.format", before.log.format, after.log.format),
     ]
     return [pair for pair in pairs if pair[1] != pair[2]]

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from exporter import measures
-from exporter.snapshot import Snapshot
+from exporter.snapshot import Listener, Snapshot, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from exporter.thresholds import Result, Status, Threshold, evaluate
 
 _COLORS = {Status.WARNING: "33", Status.CRITICAL: "31;1", Status.UNKNOWN: "35"}
+_TOP = 5  # listeners, ports and units that are shown
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 def render(snapshot: Snapshot, thresholds: Mapping[str, Threshold], host: str, when: str, *, color: bool) -> str:
     """The table of *snapshot*, taken *when* on *host*."""
     lines = [f"TCP on {host}, {when}", "", *_states(snapshot, thresholds, color=color), "", *_limits(snapshot)]
+    if snapshot.listeners:
+        lines += ["", *_listeners(snapshot.listeners)]
+    if snapshot.detail is not None:
+        lines += ["", *_top("PORT", snapshot.detail.ports)]
+        if snapshot.detail.units is not None:
+            lines += ["", *_top("UNIT", snapshot.detail.units)]
     problems = [problem for problem in snapshot.sources.values() if problem]
     if problems:
         lines += ["", "Not readable:", *(f"  {problem}" for problem in problems)]
@@ -57,6 +64,28 @@ def _limits(snapshot: Snapshot) -> Iterator[str]:
         share = measures.value(snapshot, ratio)
         percent = "" if share is None else f"{share:.1%}"
         yield f"{name:<24}{used:>13}{limit or '-':>13}{percent:>8}".rstrip()
+
+
+def _listeners(listeners: Sequence[Listener]) -> Iterator[str]:
+    """The listeners, the fullest first, as many as fit a screen beside the rest."""
+    yield f"{'LISTENER':<28}{'WAITING':>9}{'LIMIT':>8}{'HALF OPEN':>11}"
+    ranked = sorted(listeners, key=lambda it: (-it.fullest, -it.syn_recv, it.port, it.address))
+    for it in ranked[:_TOP]:
+        address = f"[{it.address}]" if ":" in it.address else it.address
+        yield f"{f'{address}:{it.port}':<28}{it.accept_queue:>9}{it.accept_limit:>8}{it.syn_recv:>11}"
+    if len(ranked) > _TOP:
+        yield f"... and {len(ranked) - _TOP} more"
+
+
+def _top(title: str, counts: Mapping[str, StateCounts]) -> Iterator[str]:
+    """The names with the most sockets, and their most frequent states."""
+    yield f"{title:<28}{'SOCKETS':>9}  STATES"
+    ranked = sorted(counts.items(), key=lambda item: (-sum(item[1]), item[0]))
+    for name, by_state in ranked[:_TOP]:
+        if any(by_state):
+            states = sorted((state for state in KNOWN_STATES if by_state[state]), key=lambda it: (-by_state[it], it))
+            text = ", ".join(f"{state.label} {by_state[state]}" for state in states[:3])
+            yield f"{name:<28}{sum(by_state):>9}  {text}"
 
 
 def _sysctl(snapshot: Snapshot, name: str) -> str | None:

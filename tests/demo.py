@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 
 
@@ -15,9 +17,11 @@ def main() -> None:
         try:
             assert daemon.stderr is not None
             url = next(found[1] for line in daemon.stderr if (found := re.search(r"address=(\S+)", line)))
+            print("\nThe daemon's listener and the ends of this scrape's connections come on top of the lab's sockets.")
             print(f"\n$ curl {url}/metrics | grep tcp_connections{{")
-            while 'tcp_connections{state="listen"}' not in (page := _get(f"{url}/metrics")):
-                pass  # the first sample takes milliseconds
+            while _get(f"{url}/-/ready") is None:
+                time.sleep(0.2)  # each question leaves a TIME-WAIT behind, so few are asked
+            page = _get(f"{url}/metrics") or ""
             print("\n".join(line for line in page.splitlines() if line.startswith("tcp_connections{")))
         finally:
             daemon.terminate()
@@ -25,9 +29,12 @@ def main() -> None:
     subprocess.run([sys.executable, "-c", "from exporter.nagios.check import main; main()", "-v"], check=False)
 
 
-def _get(url: str) -> str:
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10) as answer:
-        return str(answer.read(), "utf-8")
+def _get(url: str) -> str | None:
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10) as answer:
+            return str(answer.read(), "utf-8")
+    except urllib.error.HTTPError:
+        return None
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 
 from exporter import table
 from exporter.nagios import check
+from exporter.prometheus.counters import COUNTERS
 from exporter.prometheus.exposition import page
 from exporter.prometheus.families import View
 from exporter.prometheus.formats import Format
@@ -37,6 +38,16 @@ def metrics(situation: str, form: Format) -> str:
 
 def test_the_metrics_page_of_each_situation(situation: str, golden: Golden) -> None:
     golden(f"{situation}.prom", metrics(situation, Format.TEXT))
+
+
+def test_no_counter_has_anothers_name_or_field() -> None:
+    for column in ([counter.name for counter in COUNTERS], [counter.field for counter in COUNTERS]):
+        assert sorted(column) == sorted(set(column))
+
+
+def test_no_family_is_on_a_page_twice(situation: str) -> None:
+    families = [line.split()[2] for line in metrics(situation, Format.TEXT).splitlines() if line.startswith("# TYPE ")]
+    assert sorted(families) == sorted(set(families))
 
 
 def test_the_openmetrics_page_of_a_quiet_host(golden: Golden) -> None:

@@ -183,7 +183,7 @@ class ProcfsReader:
         self._procfs = procfs
 
     def full(self, port: int = 0) -> tuple[StateCounts, tuple[str, ...]]:
-        """Count every socket, or every one of a local port; without tcp6 there is no IPv6, without tcp it is an error."""
+        """Count every socket, or every one of a local port. A missing tcp6 is no IPv6, a missing tcp an error."""
         counts, unknown = self._file("net/tcp", port)
         try:
             counts6, unknown6 = self._file("net/tcp6", port)

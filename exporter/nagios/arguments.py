@@ -95,7 +95,8 @@ _LONG = [
     "credentials-file=", "timeout=", "verbose", "version", "help",
 ]  # fmt: skip
 _NAMES = {
-    "-w": "warning", "-c": "critical", "-s": "state", "-p": "port", "-t": "timeout", "-v": "verbose", "-V": "version", "-h": "help",
+    "-w": "warning", "-c": "critical", "-s": "state", "-p": "port", "-t": "timeout", "-v": "verbose", "-V": "version",
+    "-h": "help",
     "-?": "help",
 }  # fmt: skip
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", re.ASCII)

@@ -14,7 +14,7 @@ from exporter import __version__
 from exporter.errors import SourceError, UsageError
 from exporter.kernel.sysctl import Value
 from exporter.record import TYPE_CHECKING, NamedTuple
-from exporter.snapshot import Connections, Snapshot, Sockstat, StateCounts
+from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
 
 if TYPE_CHECKING:
@@ -122,6 +122,47 @@ def snapshot_of(document: Mapping[str, object]) -> Snapshot:
         sources={
             _field(entry, "source", str): _nullable(entry, "problem", str) for entry in _list(document, "sources")
         },
+        listeners=_listeners(document),
+        detail=_detail(document),
+    )
+
+
+def _listeners(document: Mapping[str, object]) -> tuple[Listener, ...] | None:
+    """The listeners; None also of a daemon that is too old to tell."""
+    if document.get("listeners") is None:
+        return None
+    return tuple(
+        Listener(
+            address=_field(entry, "address", str),
+            port=_field(entry, "port", int),
+            sockets=_field(entry, "sockets", int),
+            accept_queue=_field(entry, "accept_queue", int),
+            accept_limit=_field(entry, "accept_limit", int),
+            syn_recv=_field(entry, "syn_recv", int),
+            fullest=_number(entry, "fullest"),
+        )
+        for entry in _list(document, "listeners")
+    )
+
+
+def _detail(document: Mapping[str, object]) -> Detail | None:
+    """The detail; None also of a daemon that is too old to tell."""
+    if document.get("detail") is None:
+        return None
+    detail = _field(document, "detail", dict)
+    units = _nullable(detail, "units", dict)
+    return Detail(
+        taken_at=_number(detail, "taken_at"),
+        families=_counts_by_name(_field(detail, "families", dict)),
+        ports=_counts_by_name(_field(detail, "ports", dict)),
+        remote_ports=_counts_by_name(_field(detail, "remote_ports", dict)),
+        units=None if units is None else _counts_by_name(units),
+        receive_queue=_field(detail, "receive_queue", int),
+        send_queue=_field(detail, "send_queue", int),
+        ephemeral_used=_nullable(detail, "ephemeral_used", int),
+        ephemeral_available=_nullable(detail, "ephemeral_available", int),
+        ephemeral_towards=_field(detail, "ephemeral_towards", str),
+        folded=_integers(_field(detail, "folded", dict)),
     )
 
 
@@ -181,6 +222,10 @@ def _list(of: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
 def _counts(of: Mapping[str, object]) -> StateCounts:
     every = {TcpState.UNKNOWN.label: 0, **of}
     return tuple(_field(every, state.label, int) for state in TcpState)
+
+
+def _counts_by_name(of: Mapping[str, object]) -> dict[str, StateCounts]:
+    return {name: _counts(_field(of, name, dict)) for name in of}
 
 
 # -- the rim -----------------------------------------------------------------------------------------------------------

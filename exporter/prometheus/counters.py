@@ -1,6 +1,7 @@
 """The kernel's event counters that explain a state, each under the name of what it counts.
 
-One line a counter: adding one means a line here and a golden. ``families`` renders those that the kernel has.
+One line a counter: adding one means a line here, the goldens and the generated reference. ``families`` renders those
+that the kernel has.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 
 from exporter import __version__, measures
-from exporter.snapshot import Sample, Snapshot, by_label
+from exporter.snapshot import Detail, Sample, Snapshot, StateCounts, by_label
 from exporter.thresholds import Threshold, evaluate
 
 API_VERSION = 1
@@ -44,6 +44,8 @@ def document(snapshot: Snapshot, thresholds: Mapping[str, Threshold]) -> dict[st
             "memory_bytes": sockstat.mem * snapshot.page_size,
         },
         "memory_limit_bytes": snapshot.memory_limits,
+        "listeners": None if snapshot.listeners is None else [it._asdict() for it in snapshot.listeners],
+        "detail": None if snapshot.detail is None else _detail(snapshot.detail),
         "counters": dict(snapshot.counters),
         "sysctls": {
             value.name: {"unit": value.unit, "fields": dict(value.fields), "text": value.text}
@@ -53,6 +55,20 @@ def document(snapshot: Snapshot, thresholds: Mapping[str, Threshold]) -> dict[st
             {"source": source, "up": problem is None, "problem": problem}
             for source, problem in snapshot.sources.items()
         ],
+    }
+
+
+def _detail(detail: Detail) -> dict[str, object]:
+    def labelled(counts: Mapping[str, StateCounts]) -> dict[str, dict[str, int]]:
+        return {name: by_label(by_state) for name, by_state in counts.items()}
+
+    return detail._asdict() | {
+        "taken_at": round(detail.taken_at, 3),
+        "families": labelled(detail.families),
+        "ports": labelled(detail.ports),
+        "remote_ports": labelled(detail.remote_ports),
+        "units": None if detail.units is None else labelled(detail.units),
+        "folded": dict(detail.folded),
     }
 
 

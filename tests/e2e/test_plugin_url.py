@@ -29,6 +29,7 @@ BUSY = (
     "established=656;600;800;0; syn_sent=6;;;0; syn_recv=12;;;0; fin_wait1=6;;;0; fin_wait2=12;;;0; time_wait=6;;;0; "
     "close=0;;;0; close_wait=6;;;0; last_ack=6;;;0; listen=12;;;0; closing=6;;;0;"
 )
+NOT_VISIBLE = "not visible from this network namespace, or to this reader"
 NOT_OURS = "not a daemon of tcp-exporter: "
 PATH = "/api/v1/snapshot"
 
@@ -178,7 +179,7 @@ def test_v_explains_as_locally_and_vv_says_who_was_asked(busy: str) -> None:
 
 def test_a_measure_that_is_not_known_is_unknown_with_the_daemons_reason(busy: str) -> None:
     code, answer = plugin("--url", busy, "-s", "memory_ratio")
-    assert (code, answer.split(" | ")[0]) == (3, "TCP STATES UNKNOWN: memory_ratio unknown")
+    assert (code, answer.split(" | ")[0]) == (3, "TCP STATES UNKNOWN: memory_ratio unknown: " + NOT_VISIBLE)
 
 
 def test_a_burst_that_is_over_alerts_with_peak(tmp_path: Path) -> None:
