@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from exporter.kernel.reader import Procfs, ProcfsReader
-from exporter.sampling.sampler import Sampler, assemble
+from exporter.sampling.sampler import Sampler, Wanted, assemble
 from exporter.snapshot import Snapshot
 
 TESTS = Path(__file__).parent
@@ -45,7 +45,8 @@ def sample_situation(name: str) -> Snapshot:
     sampler = Sampler(procfs, [ProcfsReader(procfs)], "6.18.44", lambda: 0.0)
     counted = sampler.count()
     sysctls, problem = sampler.sysctls()
-    return assemble(counted, sysctls, problem, taken_at=TAKEN_AT, page_size=4096)
+    detail = sampler.detail(Wanted(), TAKEN_AT)
+    return assemble(counted, sysctls, problem, taken_at=TAKEN_AT, page_size=4096, detail=detail)
 
 
 @pytest.fixture(autouse=True)

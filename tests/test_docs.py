@@ -15,12 +15,13 @@ import pytest
 from prometheus_client.core import Metric
 
 from exporter.kernel import READERS
-from exporter.measures import MEASURES, STATES
+from exporter.measures import MEASURES, RATIOS, STATES
 from exporter.prometheus import families as module
 from exporter.prometheus.counters import COUNTERS
 from exporter.prometheus.families import View, families, sysctls
 from exporter.sampling.loop import SOURCES
-from exporter.snapshot import Pass, Sample
+from exporter.snapshot import Detail, Listener, Pass, Sample, StateCounts
+from exporter.tcpstate import TcpState
 from exporter.thresholds import DEFAULTS
 from exporter.web import api
 from exporter.web.app import Current, application
@@ -35,16 +36,39 @@ VALUES = {
     "state": STATES,
     "measure": MEASURES,
     "severity": ("warning", "critical"),
+    "resource": tuple(ratio.removesuffix("_ratio") for ratio in RATIOS),
     "level": ("min", "pressure", "max"),
+    "family": ("ipv4", "ipv6"),
+    "metric": ("tcp_port_connections", "tcp_unit_connections", "tcp_listener_sockets"),
     "pass": PASSES,
     "reader": READERS[1:],
     "source": SOURCES,
 }
+ONE_OF_EACH: StateCounts = (0,) + (1,) * (len(TcpState) - 1)
+LISTENERS = (
+    Listener("0.0.0.0", 443, sockets=2, accept_queue=3, accept_limit=8192, syn_recv=1, fullest=3 / 4097),  # noqa: S104
+    Listener("::", 19293, sockets=1, accept_queue=0, accept_limit=100, syn_recv=0, fullest=0.0),
+)
+DETAIL = Detail(
+    taken_at=1_700_000_000.0,
+    families={"ipv4": ONE_OF_EACH, "ipv6": ONE_OF_EACH},
+    ports={"443": ONE_OF_EACH, "other": ONE_OF_EACH},
+    remote_ports={"5432": ONE_OF_EACH},
+    units={"nginx.service": ONE_OF_EACH, "none": ONE_OF_EACH, "other": ONE_OF_EACH},
+    receive_queue=17,
+    send_queue=4096,
+    ephemeral_used=12,
+    ephemeral_available=28232,
+    ephemeral_towards="192.0.2.1 -> 198.51.100.7:5432",
+    folded={"tcp_port_connections": 0, "tcp_unit_connections": 3},
+)
 
 
 def everything() -> Sample:
-    """A sample that has all there can be: every counter, peaks, passes, and a host's whole set of sysctls."""
-    snapshot = sample_situation("quiet")._replace(counters={counter.field: 1 for counter in COUNTERS})
+    """A sample that has all there can be: counters, listeners, detail, peaks, passes, a host's whole set of sysctls."""
+    snapshot = sample_situation("quiet")._replace(
+        counters={counter.field: 1 for counter in COUNTERS}, listeners=LISTENERS, detail=DETAIL
+    )
     assert snapshot.connections is not None
     return Sample.single(snapshot)._replace(
         peaks=snapshot.connections.counts, passes=PASSES, source_errors=dict.fromkeys(SOURCES, 0)
@@ -52,7 +76,10 @@ def everything() -> Sample:
 
 
 def every_family() -> list[Metric]:
-    sample = everything()
+    return families_of(everything())
+
+
+def families_of(sample: Sample) -> list[Metric]:
     return [*families(sample, VIEW), *sysctls(sample.snapshot)]
 
 
@@ -73,12 +100,16 @@ def reference() -> str:
     """The generated part of docs/metrics.md."""
     groups: dict[str, list[Metric]] = {
         "Sockets, memory and thresholds": [],
+        "Listeners": [],
+        "The detail pass": [],
         "Kernel counters": [],
         "Sysctls": [],
         "The daemon on itself": [],
     }
+    sample = everything()
+    without = {family.name for family in families_of(sample._replace(snapshot=sample.snapshot._replace(detail=None)))}
     for family in every_family():
-        groups[group_of(family)].append(family)
+        groups[group_of(family) if family.name in without else "The detail pass"].append(family)
     parts = [f"\n## {title}\n\n{table(found)}" for title, found in groups.items()]
     values = [f"| `{label}` | {', '.join(f'`{value}`' for value in known)} |\n" for label, known in VALUES.items()]
     parts.append("\n## Label values\n\n| Label | Values |\n| --- | --- |\n" + "".join(values) + "\n")
@@ -90,6 +121,8 @@ def group_of(family: Metric) -> str:
         return "The daemon on itself"
     if family.name.startswith("tcp_sysctl_"):
         return "Sysctls"
+    if family.name.startswith("tcp_listener_"):
+        return "Listeners"
     return "Kernel counters" if family.type == "counter" else "Sockets, memory and thresholds"
 
 
@@ -131,12 +164,27 @@ def test_the_label_values_are_those_that_the_pages_show(label: str) -> None:
     assert shown <= set(VALUES[label])
 
 
+def test_the_metrics_that_fold_are_those_that_the_reference_names() -> None:
+    (folded,) = [family for family in every_family() if family.name == "tcp_exporter_folded"]
+    assert {sample.labels["metric"] for sample in folded.samples} == set(VALUES["metric"])
+    assert set(VALUES["metric"]) <= set(metric_names())
+
+
 # -- docs/api.md -------------------------------------------------------------------------------------------------------
 
 OPEN = {
     "connections": "<state>",
     "peaks": "<state>",
     "memory_limit_bytes": "<level>",
+    "detail.families": "<family>",
+    "detail.families.<family>": "<state>",
+    "detail.ports": "<port>",
+    "detail.ports.<port>": "<state>",
+    "detail.remote_ports": "<port>",
+    "detail.remote_ports.<port>": "<state>",
+    "detail.units": "<unit>",
+    "detail.units.<unit>": "<state>",
+    "detail.folded": "<metric>",
     "counters": "<counter>",
     "sysctls": "<name>",
     "sysctls.<name>.fields": "<field>",
@@ -171,6 +219,7 @@ def real_documents() -> Iterator[Mapping[str, object]]:
         sample = Sample.single(snapshot)._replace(peaks=snapshot.connections and snapshot.connections.counts)
         sample = sample._replace(stale_after=3.0)  # without a loop it is infinite, which JSON has no number for
         yield json.loads(api.encode(api.sampled(sample, DEFAULTS, now=0.5)))
+    yield json.loads(api.encode(api.sampled(everything()._replace(stale_after=3.0), DEFAULTS, now=0.5)))
     request = Request("GET", "/api/v1/snapshot", "", {})
     nothing = application(lambda: Current(None, VIEW, 0.0, "/metrics"))(request)
     yield json.loads(nothing.body)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from exporter.errors import SourceError, SourceMissing
 from exporter.kernel import derivation, procnet
-from exporter.kernel.inetdiag import ALL_STATES, COPIED_STATES, state_counts
+from exporter.kernel.inetdiag import COPIED_STATES
 from exporter.kernel.netns import Counts, Key, NamespaceCounts, Reading, Resident, labels, told, unchanged
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
 from exporter.record import TYPE_CHECKING, NamedTuple
@@ -133,6 +133,9 @@ class Namespaces:
         for path in found.paths:
             try:
                 if self._enter(path, found.nsfs):
+                    inside = self._key("thread-self")
+                    if inside != key and inside in self._found:
+                        return None  # without CAP_SYS_PTRACE a scan cannot tell that a process lives in it
                     return self._count_at("thread-self", key, found, budget)
             except SourceError:
                 continue

@@ -35,7 +35,7 @@ _REPLY = 65536  # bytes; the kernel fills at most half of it, and cuts what does
 _RECEIVE_SECONDS = 5.0  # a kernel that works answers within milliseconds, however many sockets it walks
 _DUMP_SECONDS = 60.0
 _INTERRUPTED_TRIES = 3
-_SYSCTL_BYTES = 1 << 20
+_CHUNK = 4096
 _SYSCTL_NAME = re.compile(r"tcp_[A-Za-z0-9_.-]+", re.ASCII)
 
 
@@ -81,7 +81,12 @@ class Procfs:
         except OSError as error:
             _raise(whole, error)
         try:
-            return os.read(descriptor, _SYSCTL_BYTES).decode("utf-8", "backslashreplace")
+            content = b""
+            while chunk := os.read(descriptor, _CHUNK):
+                content += chunk
+                if len(chunk) < _CHUNK:
+                    break  # the end: one read more of each of a hundred files would show
+            return content.decode("utf-8", "backslashreplace")
         except OSError as error:
             _raise(whole, error)
         finally:

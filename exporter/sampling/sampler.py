@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from exporter.errors import SourceError, SourceMissing, UsageError
 from exporter.kernel import READERS, derivation, procnet
-from exporter.kernel.inetdiag import ALL_STATES, COPIED_STATES, CountingDump, Local, state_counts
+from exporter.kernel.inetdiag import AF_INET, AF_INET6, ALL_STATES, COPIED_STATES, CountingDump, Local, state_counts
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, PsutilReader
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat
@@ -199,33 +200,57 @@ class Sampler:
         return values, "; ".join(problems) or None
 
     def detail(self, wanted: Wanted, now: float) -> Detail | None:
-        """The detail pass: what a dump of every socket tells; by the way it is held against the kernel's sums.
+        """The detail pass: what a listing of every socket tells; by the way it is held against the kernel's sums.
 
-        None where netlink cannot be had: nothing else says as much. *now* is Unix time.
+        None where no reader can list them. *now* is Unix time.
         """
-        from exporter.kernel.detail import DetailDump, summarise, told_apart  # noqa: PLC0415 - as in sysctls
-        from exporter.kernel.listeners import ListenerDump  # noqa: PLC0415
+        from exporter.kernel.detail import summarise  # noqa: PLC0415 - as in sysctls
 
-        reader = self._reader
-        if not isinstance(reader, NetlinkReader):
-            return None
+        reader, ephemeral, units = self._reader, self._ephemeral_ports(), None
         self.asking = reader.name
         try:
-            sockets = reader.collect(1 << TcpState.LISTEN, ListenerDump).sockets
-            listening = frozenset(int.from_bytes(socket.local.port, "big") for socket in sockets)
-            ephemeral = self._ephemeral_ports()
-            ports = told_apart(listening, wanted.ports, ephemeral)
-            remote_ports = frozenset(wanted.remote_ports)
-            dump = self._dump_verified(reader, lambda: DetailDump(ports, listening, remote_ports, ephemeral))
+            if isinstance(reader, NetlinkReader):
+                dump = self._detail_by_netlink(reader, wanted, ephemeral)
+                self.asking = "cgroup"
+                if self._cgroups is not None:
+                    units = self._cgroups.units({cgroup for cgroup, _ in dump.by_cgroup if cgroup})
+            elif isinstance(reader, ProcfsReader):
+                dump = self._detail_by_procfs(wanted, ephemeral)
+            else:
+                return None
         except SourceError:
             return None  # the counting pass meets the same trouble and says so
         finally:
             self.asking = ""
-        self.asking = "cgroup"
-        ids = {cgroup for cgroup, _ in dump.by_cgroup if cgroup}
-        units = None if self._cgroups is None else self._cgroups.units(ids)
-        self.asking = ""
         return summarise(dump, units, wanted.ports, wanted.max_series, ephemeral, now)
+
+    def _detail_by_netlink(self, reader: NetlinkReader, wanted: Wanted, ephemeral: EphemeralPorts | None) -> DetailDump:
+        from exporter.kernel.detail import DetailDump, told_apart  # noqa: PLC0415 - as in sysctls
+        from exporter.kernel.listeners import ListenerDump  # noqa: PLC0415
+
+        sockets = reader.collect(1 << TcpState.LISTEN, ListenerDump).sockets
+        listening = frozenset(int.from_bytes(socket.local.port, "big") for socket in sockets)
+        ports = told_apart(listening, wanted.ports, ephemeral)
+        return self._dump_verified(
+            reader, lambda: DetailDump(ports, listening, frozenset(wanted.remote_ports), ephemeral)
+        )
+
+    def _detail_by_procfs(self, wanted: Wanted, ephemeral: EphemeralPorts | None) -> DetailDump:
+        """Without units, which /proc does not know."""
+        from exporter.kernel.detail import told_apart  # noqa: PLC0415 - as in sysctls
+        from exporter.kernel.proctcp import ProcDetail, listening_ports  # noqa: PLC0415
+
+        root = self._procfs.root
+        listening = listening_ports(self._procfs.lines("net/tcp"), f"{root}/net/tcp")
+        files = [("net/tcp", AF_INET)]
+        with suppress(SourceMissing):  # no tcp6: no IPv6
+            listening |= listening_ports(self._procfs.lines("net/tcp6"), f"{root}/net/tcp6")
+            files.append(("net/tcp6", AF_INET6))
+        ports = told_apart(listening, wanted.ports, ephemeral)
+        dump = ProcDetail(ports, listening, frozenset(wanted.remote_ports), ephemeral)
+        for path, family in files:
+            dump.add_lines(self._procfs.lines(path), f"{root}/{path}", family)
+        return dump
 
     def _dump_verified(self, reader: NetlinkReader, begin: Callable[[], DetailDump]) -> DetailDump:
         """A dump of every socket; where it does not agree with the sums, the second, and the sums are not trusted."""

@@ -37,8 +37,9 @@ def hold(lab: LabProcess, script: str, ready: str = "ready") -> None:
     assert process.stdout.readline() == ready + "\n"
 
 
-def test_families_and_ports_are_exact(populated: LabProcess) -> None:
-    series = dumped(populated)
+@pytest.mark.parametrize("reader", ["netlink", "procfs"])
+def test_families_and_ports_are_exact(populated: LabProcess, reader: str) -> None:
+    series = dumped(populated, "--reader", reader)
     expected = {
         f'{{family="{family}",state="{state}"}}': float(number)
         for family, counts in populated.expected_by_family().items()
