@@ -46,7 +46,7 @@ VALUES = {
 }
 ONE_OF_EACH: StateCounts = (0,) + (1,) * (len(TcpState) - 1)
 LISTENERS = (
-    Listener("0.0.0.0", 443, sockets=2, accept_queue=3, accept_limit=8192, syn_recv=1, fullest=3 / 4097),  # noqa: S104
+    Listener("0.0.0.0", 443, sockets=2, accept_queue=3, accept_limit=8192, syn_recv=1, fullest=3 / 4097),
     Listener("::", 19293, sockets=1, accept_queue=0, accept_limit=100, syn_recv=0, fullest=0.0),
 )
 DETAIL = Detail(

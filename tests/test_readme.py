@@ -21,12 +21,16 @@ import pytest
 import exporter
 from exporter import config
 from exporter.kernel.catalogue import CATALOGUE
+from exporter.nagios import arguments
+from exporter.who import Row, holders, render
 from tests.test_docs import metric_names
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/metrics.md", "docs/api.md"]
+DOCUMENTS = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/metrics.md", "docs/api.md", "tests/lab/README.md"]
 ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 _FENCE = re.compile(r"^```(?P<kind>\w+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_MEASURES_OF_NETLINK = {"accept_queue_ratio", "syn_queue_ratio"}  # a recorded /proc does not have them
+_EXAMPLE = re.compile(r"^(?P<indent> *)# {3}(?P<line> *\S.*)\n", re.MULTILINE)
 _GRAMMAR = re.compile(r"(?P<indent> *)\[ (?P<key>\w+): .+ \| default = (?P<default>.+) \]|(?P<section>\w+):")
 
 
@@ -116,7 +120,21 @@ def plugin_examples() -> Iterator[str]:
                 yield line.partition("  #")[0].strip()
 
 
-@pytest.mark.parametrize("example", [*plugin_examples()])
+def commented_nrpe_commands() -> list[str]:
+    return re.findall(r"^# command\[\w+\]=\S+/(check_tcp_states.*)$", text_of("deploy/nagios/nrpe.cfg"), re.MULTILINE)
+
+
+def is_answered_by_procfs(example: str) -> bool:
+    options = arguments.parse(shlex.split(example)[1:])
+    return options.url is None and _MEASURES_OF_NETLINK.isdisjoint(options.measures)
+
+
+@pytest.mark.parametrize("example", [*plugin_examples(), *commented_nrpe_commands()])
+def test_every_example_of_the_plugin_is_a_command_line_that_it_takes(example: str) -> None:
+    assert arguments.parse(shlex.split(example)[1:]).show is None
+
+
+@pytest.mark.parametrize("example", [*filter(is_answered_by_procfs, plugin_examples())])
 def test_every_example_of_the_plugin_gets_an_answer(example: str) -> None:
     command = example.replace("/etc/tcp-exporter.yml", "deploy/tcp-exporter.yml")
     done = subprocess.run(
@@ -124,6 +142,78 @@ def test_every_example_of_the_plugin_gets_an_answer(example: str) -> None:
         env=ENVIRONMENT, cwd=ROOT, timeout=60, check=False, capture_output=True, text=True,
     )  # fmt: skip
     assert (done.returncode in {0, 2}, done.stderr) == (True, ""), done.stdout
+
+
+def test_the_answer_of_who_that_the_readme_shows_is_one_that_it_gives() -> None:
+    (block,) = [block for block in blocks("README.md", "text") if block.startswith("$ tcp-exporter who")]
+    (shown,) = commands(block)
+    from exporter.kernel import owners  # noqa: PLC0415 - imports psutil, which no other test here needs
+
+    rows = [
+        Row(found["label"], int(found["sockets"]), found["detail"] or "")
+        for line in shown.output[2:]
+        if (found := re.fullmatch(r" *(?P<sockets>\d+)  (?P<label>\S+)(?: \((?P<detail>[^)]+)\))?", line))
+    ]
+    missing = int(shown.output[1].split()[0]) - sum(row.sockets for row in rows)
+    answer = holders(shown.command.split()[-1], "process", rows, [Row(owners.NOT_FOUND, missing)])
+    assert render(answer, 20, color=False).splitlines() == shown.output
+
+
+def lab_commands() -> Iterator[str]:
+    for document in ("README.md", "tests/lab/README.md"):
+        for block in blocks(document, "sh"):
+            yield from (line.partition("  #")[0].strip() for line in block.splitlines() if "tests.lab" in line)
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("command", [*lab_commands()])
+def test_every_command_of_the_lab_runs_as_it_is_written(command: str) -> None:
+    """What it runs in there is this environment's, wherever that is."""
+    words = [
+        str(Path(sys.executable).with_name(Path(word).name)) if word.startswith(".venv/bin/") else word
+        for word in shlex.split(command)
+    ]
+    assert command.startswith(".venv/bin/python -m tests.lab ")
+    done = subprocess.run(
+        words, env=ENVIRONMENT, cwd=ROOT, timeout=120, check=False, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    if done.returncode == 77:
+        pytest.skip(done.stdout)
+    judged_critical = 2 if "check_tcp_states" in command else 0  # 801 are above 800
+    assert done.returncode == judged_critical, done.stdout
+    assert "lab:" not in done.stdout
+
+
+def configuration_examples() -> Iterator[tuple[str, str]]:
+    """Each example of the shipped configuration: its key, and the file with the example in the place of that key."""
+    lines = text_of("deploy/tcp-exporter.yml").splitlines(keepends=True)
+    example: list[str] = []
+    for number, line in enumerate(lines):
+        found = _EXAMPLE.fullmatch(line)
+        if found:
+            example.append(f"{found['indent']}{found['line']}\n")
+        elif example and not line.lstrip().startswith("#"):
+            key, indent = line.partition(":")[0], len(line) - len(line.lstrip())
+            assert example[0].startswith(f"{key}:"), (example[0], line)
+            after = number + 1
+            while after < len(lines) and lines[after].startswith(" " * (indent + 1)):
+                after += 1
+            yield key.strip(), "".join([*lines[:number], *example, *lines[after:]])
+            example = []
+    assert not example
+
+
+def test_the_shipped_configuration_has_an_example_of_each_key_that_is_a_list_or_a_mapping() -> None:
+    examples = {key for key, _ in configuration_examples()}
+    assert examples == {"ports", "remote_ports", "thresholds", "expected", "listen_address"}
+
+
+@pytest.mark.parametrize(("key", "text"), [*configuration_examples()], ids=dict(configuration_examples()))
+def test_every_example_of_the_shipped_configuration_is_valid_in_the_place_of_its_key(key: str, text: str) -> None:
+    changed = config.parse(text.encode(), "deploy/tcp-exporter.yml")
+    assert changed != config.Config(), key
+    assert config.parse(text_of("deploy/tcp-exporter.yml").encode(), "deploy/tcp-exporter.yml") == config.Config()
 
 
 def test_the_flags_of_the_daemon_are_those_of_its_help() -> None:

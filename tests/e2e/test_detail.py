@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 import textwrap
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.kernel.cgroupfs import Cgroups
 from tests.e2e.conftest import PLUGIN, PROGRAM, Daemon, by_state, wait_for
 from tests.lab import LabProcess
 
@@ -253,3 +255,48 @@ def test_the_plugin_counts_one_local_port(lab: LabProcess, reader: str) -> None:
     data = "established=3;;2;0; syn_sent=0;;;0; syn_recv=0;;;0; fin_wait1=0;;;0; fin_wait2=0;;;0; time_wait=0;;;0; "
     data += "close=0;;;0; close_wait=0;;;0; last_ack=0;;;0; listen=1;;;0; closing=0;;;0;"
     assert (done.returncode, done.stdout) == (2, f"TCP STATES CRITICAL: established 3 (> 2) | {data}\n")
+
+
+def test_sockets_are_counted_by_the_unit_that_made_them(lab: LabProcess) -> None:
+    mount = Cgroups("/proc").mount_point
+    if mount is None or not os.access(mount, os.W_OK):
+        pytest.skip("no writable cgroup v2 tree")
+    units = {"e2e-alpha.service": 3, f"docker-{'0123456789abcdef' * 4}.scope": 2}
+    folders = [Path(mount) / name for name in units]
+    try:
+        for folder, number in zip(folders, units.values(), strict=True):
+            folder.mkdir()
+            hold(
+                lab,
+                f"""
+                import os, socket
+                open({str(folder / "cgroup.procs")!r}, "w").write(str(os.getpid()))
+                server = socket.create_server(("127.0.0.1", 0))
+                ends = [socket.create_connection(server.getsockname()) for _ in range({number})]
+                """,
+            )
+        counted = nonzero(dumped(lab), "tcp_unit_connections")
+        # Both ends were made in the unit: a connection that is accepted, or will be, has its listener's cgroup.
+        assert {name: number for name, number in counted.items() if "established" in name} == {
+            '{state="established",unit="e2e-alpha.service"}': 6,
+            '{state="established",unit="docker-0123456789ab"}': 4,
+        }
+    finally:
+        lab.close()
+        for folder in folders:
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a cgroup once the last of its processes is gone."""
+
+    def removed() -> bool | None:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return None
+        return True
+
+    wait_for(removed, f"{folder} to be empty")
