@@ -22,10 +22,11 @@ from exporter.errors import ConfigError
 from exporter.kernel import detail as _detail  # noqa: F401 - imported now, so that no sample pays for it
 from exporter.kernel import sysctl as _sysctl  # noqa: F401 - as above
 from exporter.kernel.cgroupfs import Cgroups
+from exporter.kernel.netnsfs import Namespaces
 from exporter.kernel.reader import Procfs
 from exporter.prometheus.families import View
 from exporter.sampling.loop import Beat, Loop, Schedule
-from exporter.sampling.sampler import Sampler, Wanted, readers
+from exporter.sampling.sampler import Sampler, Wanted, has_netns_tw, readers
 from exporter.web.app import Current, application
 from exporter.web.server import Limits, Server
 
@@ -57,7 +58,8 @@ class _Daemon:
         self._started = time.monotonic()
         chain = readers(settings.sample.reader, procfs)
         sampler = Sampler(procfs, chain, os.uname().release, time.monotonic, Cgroups(procfs.root))
-        self._loop = Loop(sampler, _schedule(settings), logger)
+        namespaces = Namespaces(procfs.root, derivable=has_netns_tw(os.uname().release))
+        self._loop = Loop(sampler, namespaces, _schedule(settings), logger)
 
     async def run(self) -> int:
         stop = asyncio.Event()
@@ -155,22 +157,21 @@ class _Daemon:
 
     def _say_idle(self, settings: Config) -> None:
         """Name what the configuration asks for and this version does not do yet."""
-        idle = {"detail.namespaces": settings.detail.namespaces, "sysctl.expected": settings.sysctl.expected}
-        for key, value in idle.items():
-            if value:
-                self._log.warning("a setting has no effect in this version", key=key)
+        if settings.sysctl.expected:
+            self._log.warning("a setting has no effect in this version", key="sysctl.expected")
 
     def _unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._log.error("unexpected error", error=context.get("message"), exc_info=context.get("exception"))
 
 
 def _schedule(settings: Config) -> Schedule:
+    detail = settings.detail
     return Schedule(
         Beat(settings.sample.interval, settings.sample.max_cpu_ratio),
         Beat(settings.detail.interval or _SYSCTL_SECONDS, settings.detail.max_cpu_ratio),
         settings.sample.peak_window,
         full_dumps=settings.detail.interval > 0,
-        wanted=Wanted(settings.detail.ports, settings.detail.remote_ports, settings.detail.max_series),
+        wanted=Wanted(detail.ports, detail.remote_ports, detail.max_series, detail.namespaces),
     )
 
 

@@ -80,6 +80,7 @@ class Snapshot(NamedTuple):
     sources: Mapping[str, str | None]  # every source that was asked: None when read, else what went wrong
     listeners: tuple[Listener, ...] | None = None  # None: only netlink knows the limits
     detail: Detail | None = None  # None: no detail pass, or its last one is too old
+    namespaces: Mapping[str, tuple[int | None, ...]] | None = None  # by name, as StateCounts; None: not asked for
 
     @property
     def memory_limits(self) -> Mapping[str, int] | None:

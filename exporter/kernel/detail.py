@@ -6,11 +6,10 @@ length are read in columns, at C speed; nothing is built or kept per socket.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from exporter.kernel.inetdiag import AF_INET6, FAMILY, STATE, Block, Tally, blocks, tally_blocks
+from exporter.kernel.inetdiag import AF_INET6, FAMILY, STATE, Block, Tally, blocks, packed, tally_blocks
 from exporter.kernel.sockets import address_text, cgroup_ids
 from exporter.record import NamedTuple
 from exporter.snapshot import NO_SOCKETS, Detail, StateCounts
@@ -18,7 +17,6 @@ from exporter.tcpstate import TcpState, of_number
 
 _PORT, _REMOTE_PORT = 20, 22  # offsets in a message, from its netlink header; network order
 _RECEIVE_QUEUE, _SEND_QUEUE = 72, 76
-_LITTLE = sys.byteorder == "little"
 _CONNECTED = frozenset(TcpState) - {TcpState.UNKNOWN, TcpState.CLOSE, TcpState.LISTEN}
 
 NO_UNIT = "none"
@@ -139,17 +137,28 @@ class DetailDump:
         tally_blocks(found, self.sockets)
         for block in found:
             states = block.column(STATE)
-            ports = _packed(block.column(_PORT + 1), block.column(_PORT), states)
+            ports = packed(block.column(_PORT + 1), block.column(_PORT), states)
             self._by_port.update(ports)
             if self._remote_ports:
-                self._by_remote_port.update(_packed(block.column(_REMOTE_PORT + 1), block.column(_REMOTE_PORT), states))
-            self.by_cgroup.update(zip(cgroup_ids(block), states, strict=True))
+                self._by_remote_port.update(packed(block.column(_REMOTE_PORT + 1), block.column(_REMOTE_PORT), states))
+            self._add_cgroups(block, states)
             self.receive_queue += _queued(block, _RECEIVE_QUEUE, states)
             self.send_queue += _queued(block, _SEND_QUEUE, states)
             if self._ephemeral is not None:
                 self._add_destinations(block, ports, self._ephemeral)
         self._fold()
         return complete
+
+    def merge(self, other: DetailDump) -> None:
+        """Add what a dump of other states collected."""
+        self.sockets.update(other.sockets)
+        self.by_cgroup.update(other.by_cgroup)
+        self.receive_queue += other.receive_queue
+        self.send_queue += other.send_queue
+        self._by_port.update(other._by_port)
+        self._by_remote_port.update(other._by_remote_port)
+        self._destinations.update(other._destinations)
+        self._fold()
 
     def ports(self) -> dict[int, StateCounts]:
         """Counts by state of each of the local ports, and of all others together under 0."""
@@ -180,6 +189,14 @@ class DetailDump:
         destination, number = max(self._destinations.items(), key=lambda item: item[1], default=(b"", 0))
         return number, destination
 
+    def _add_cgroups(self, block: Block, states: bytes) -> None:
+        ids = cgroup_ids(block)
+        if len(set(states)) == 1:  # as mostly: numbers alone count three times faster
+            for cgroup, number in Counter(ids).items():
+                self.by_cgroup[cgroup, states[0]] += number
+        else:
+            self.by_cgroup.update(zip(ids, states, strict=True))
+
     def _add_destinations(self, block: Block, ports: memoryview[int], ephemeral: EphemeralPorts) -> None:
         low, high, listening, data = ephemeral.low, ephemeral.high, self._listening, block.data
         if all(not low <= port <= high or port in listening for port in {key & 0xFFFF for key in set(ports)}):
@@ -200,14 +217,6 @@ class DetailDump:
         while len(self._destinations) > MAX_KEYS:
             self._destinations = Counter({key: number for key, number in self._destinations.items() if number > least})
             least *= 2
-
-
-def _packed(low: bytes, high: bytes, states: bytes) -> memoryview[int]:
-    """A number for each message: a port by its bytes, and the state above it."""
-    gathered = bytearray(4 * len(states))
-    for position, column in enumerate((low, high, states)):
-        gathered[position if _LITTLE else 3 - position :: 4] = column
-    return memoryview(gathered).cast("I")
 
 
 def _by_port(counter: Mapping[int, int], kept: frozenset[int]) -> dict[int, StateCounts]:

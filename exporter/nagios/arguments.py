@@ -35,7 +35,7 @@ With no option: warning above 600 established connections, critical above 800.
  -s, --state=MEASURE    judge this measure; repeatable (default: established)
                         -w or -c replaces the defaults of both
  -p, --port=PORT        count the sockets of this local port only; ratios and
-                        limits stay those of the host
+                        limits stay those of the host; not with --url
      --config=FILE      take the thresholds from the daemon's configuration file
      --reader=READER    auto, netlink, procfs or psutil (default: auto)
      --path.procfs=DIR  where procfs is mounted (default: /proc)
@@ -209,7 +209,11 @@ def _url(options: Options, option: str, text: str) -> Options:
 def _together(options: Options) -> None:
     """Refuse what says nothing without --url, or nothing with it."""
     remote = {"--peak": options.peak, "--ca-file": options.ca_file, "--credentials-file": options.credentials_file}
-    local = {"--reader": options.reader != "auto", "--path.procfs": options.procfs != "/proc"}
+    local = {
+        "--reader": options.reader != "auto",
+        "--path.procfs": options.procfs != "/proc",
+        "--port": options.port != 0,
+    }
     for option, given in (remote if options.url is None else local).items():
         if given not in {None, False}:
             raise UsageError(f"{option}: {'only with' if option in remote else 'not with'} --url; see --help")

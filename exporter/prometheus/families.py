@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from exporter import __version__, measures
 from exporter.prometheus.counters import COUNTERS
 from exporter.snapshot import Detail, Listener, Sample, Snapshot, StateCounts, by_label
+from exporter.tcpstate import KNOWN_STATES
 from exporter.thresholds import Threshold, evaluate
 
 
@@ -41,6 +42,8 @@ def families(sample: Sample | None, view: View) -> Iterator[Metric]:
             yield from _listeners(current.listeners, view.max_series)
         if current.detail is not None:
             yield from _detail(current.detail)
+        if current.namespaces is not None:
+            yield _namespaces(current.namespaces, view.max_series)
         yield from _folded(current, view.max_series)
     yield from _statuses(current, view.thresholds)
     yield from _thresholds(view.thresholds)
@@ -158,10 +161,32 @@ def _listeners(listeners: Sequence[Listener], max_series: int) -> Iterator[Metri
     yield from (length, limit, half_open, sockets)
 
 
+def _namespaces(namespaces: Mapping[str, tuple[int | None, ...]], max_series: int) -> Metric:
+    """Namespaces by themselves, the largest where there are too many; a state that cannot be told is left out."""
+    family = GaugeMetricFamily(
+        "tcp_netns_connections",
+        "TCP sockets by network namespace, when detail.namespaces asks for it, and state (inet_diag or /proc/PID/net).",
+        labels=["netns", "state"],
+    )
+    largest = sorted(namespaces, key=lambda name: (-sum(number or 0 for number in namespaces[name]), name))
+    shown = {name: namespaces[name] for name in largest[:max_series]}
+    if len(largest) > max_series:
+        columns = zip(*(namespaces[name] for name in largest[max_series:]), strict=True)
+        shown["other"] = tuple(None if None in column else sum(filter(None, column)) for column in columns)
+    for name, counts in shown.items():
+        for state in KNOWN_STATES:
+            number = counts[state]
+            if number is not None:
+                family.add_metric([name, state.label], number)
+    return family
+
+
 def _folded(snapshot: Snapshot, max_series: int) -> Iterator[Metric]:
     folded = dict(snapshot.detail.folded) if snapshot.detail is not None else {}
     if snapshot.listeners is not None:
         folded["tcp_listener_sockets"] = max(0, len(snapshot.listeners) - max_series)
+    if snapshot.namespaces is not None:
+        folded["tcp_netns_connections"] = max(0, len(snapshot.namespaces) - max_series)
     family = GaugeMetricFamily(
         "tcp_exporter_folded",
         "Label values that the metric counts together as other, beyond detail.max_series; 0 when it shows all.",

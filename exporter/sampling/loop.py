@@ -19,6 +19,7 @@ from exporter.sampling.sampler import Wanted, assemble
 from exporter.snapshot import Detail, Pass, Sample, Snapshot, StateCounts
 
 if TYPE_CHECKING:
+    from exporter.kernel.netnsfs import Namespaces
     from exporter.kernel.sysctl import Value
     from exporter.sampling.sampler import Sampler
 
@@ -62,9 +63,10 @@ class Schedule(NamedTuple):
 class Loop:
     """Samples until it is stopped. ``sample`` is None until the first sample is there."""
 
-    def __init__(self, sampler: Sampler, schedule: Schedule, log: Log) -> None:
+    def __init__(self, sampler: Sampler, namespaces: Namespaces, schedule: Schedule, log: Log) -> None:
         self.sample: Sample | None = None
         self._sampler = sampler
+        self._namespaces = namespaces
         self._schedule = schedule
         self._log = log
         # A daemon thread: a read that never returns must not keep the process from ending.
@@ -85,6 +87,7 @@ class Loop:
         self._counts_every_socket = False
         self._detailed: Detail | None = None
         self._detailed_at = 0.0
+        self._by_namespace: dict[str, tuple[int | None, ...]] | None = None
 
     def start(self) -> None:
         """Begin to sample."""
@@ -170,13 +173,15 @@ class Loop:
         counted = self._sampler.count()
         taken_at, now = time.time(), time.monotonic()
         detail_interval = self._passes["detail"].interval if "detail" in self._passes else 0.0
+        is_fresh = now - self._detailed_at <= _STALE_INTERVALS * detail_interval
         snapshot = assemble(
             counted,
             self._sysctls,
             self._sysctl_problem,
             taken_at=taken_at,
             page_size=mmap.PAGESIZE,
-            detail=self._detailed if now - self._detailed_at <= _STALE_INTERVALS * detail_interval else None,
+            detail=self._detailed if is_fresh else None,
+            namespaces=self._by_namespace if is_fresh else None,
         )
         connections = snapshot.connections
         peaks = None if connections is None else self._peaks.add(now, connections.counts)
@@ -188,7 +193,11 @@ class Loop:
         if sysctls != self._sysctls:  # the same object as long as nothing changes: its rendering is kept
             self._sysctls = sysctls
         if self._schedule.full_dumps or "detail" not in self._passes:
-            self._detailed = self._sampler.detail(self._schedule.wanted, time.time())
+            wanted = self._schedule.wanted
+            self._detailed = self._sampler.detail(wanted, time.time())
+            self._by_namespace = None
+            if wanted.namespaces:
+                self._by_namespace = {found.name: found.counts for found in self._namespaces.count()}
             self._detailed_at = time.monotonic()
 
     def _say_changes(self, snapshot: Snapshot) -> None:

@@ -12,7 +12,16 @@ from contextlib import suppress
 
 from exporter.errors import SourceError, SourceMissing, UsageError
 from exporter.kernel import READERS, derivation, procnet
-from exporter.kernel.inetdiag import AF_INET, AF_INET6, ALL_STATES, COPIED_STATES, CountingDump, Local, state_counts
+from exporter.kernel.inetdiag import (
+    AF_INET,
+    AF_INET6,
+    ALL_STATES,
+    COPIED_STATES,
+    MINI_STATES,
+    CountingDump,
+    Local,
+    state_counts,
+)
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, PsutilReader
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat
@@ -75,11 +84,12 @@ class Counted(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What a detail pass tells apart: configured ports, and how many label values a metric may have at most."""
+    """What a detail pass tells apart: configured ports, other namespaces, and label values of a metric at most."""
 
     ports: tuple[int, ...] = ()
     remote_ports: tuple[int, ...] = ()
     max_series: int = 100
+    namespaces: bool = False
 
 
 def assemble(
@@ -90,6 +100,7 @@ def assemble(
     taken_at: float,
     page_size: int,
     detail: Detail | None = None,
+    namespaces: Mapping[str, tuple[int | None, ...]] | None = None,
 ) -> Snapshot:
     """The snapshot of a counting pass, and of the sysctls and the detail that were read with it or before."""
     return Snapshot(
@@ -102,6 +113,7 @@ def assemble(
         sources={**counted.sources, "sysctl": sysctl_problem},
         listeners=counted.listeners,
         detail=detail,
+        namespaces=namespaces,
     )
 
 
@@ -124,7 +136,7 @@ class Sampler:
         self._retry_at = 0.0
         self._passed_over: dict[str, str] = {}
         self._half_open: Mapping[Local, int] | None = None  # of the pass that is being made
-        self._derivable = _has_netns_tw(kernel_release)
+        self._derivable = has_netns_tw(kernel_release)
         self._disproved = False  # a full dump contradicted the sums by more than churn explains
         self._drift = derivation.Bias(_DRIFT_SAMPLES)
         self._tw_drift = derivation.Bias(_DRIFT_VERIFICATIONS)
@@ -258,7 +270,9 @@ class Sampler:
         before = self._sums(sources)
         for last in (False, True):
             self.asking = reader.name
-            dump = reader.collect(ALL_STATES, begin)
+            # The kernel's messages for mini-sockets and requests are shorter: apart, each dump has one length.
+            dump = reader.collect(ALL_STATES & ~MINI_STATES, begin)
+            dump.merge(reader.collect(MINI_STATES, begin))
             after = self._sums(sources)
             if not (self._derivable and before.sums and after.sums):
                 return dump
@@ -385,7 +399,7 @@ class _Sums(NamedTuple):
     sockstat: Sockstat | None
 
 
-def _has_netns_tw(release: str) -> bool:
+def has_netns_tw(release: str) -> bool:
     """Whether sockstat's ``tw`` is that of the namespace: since Linux 4.11; before, it is the host's."""
     numbers = re.match(r"(\d+)\.(\d+)", release, re.ASCII)
     return numbers is not None and (int(numbers[1]), int(numbers[2])) >= (4, 11)

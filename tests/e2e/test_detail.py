@@ -300,3 +300,25 @@ def _remove(folder: Path) -> None:
         return True
 
     wait_for(removed, f"{folder} to be empty")
+
+
+def test_every_namespace_is_counted_when_asked_for_and_one_that_dies_is_gone(tmp_path: Path) -> None:
+    file = tmp_path / "exporter.yml"
+    file.write_text("detail: {namespaces: true, interval: 500ms, max_cpu_ratio: 1}\n")
+    with LabProcess() as one, LabProcess() as two, LabProcess() as dying:
+        for lab, number in ((one, 11), (two, 222), (dying, 3333)):
+            lab.establish(number)
+        with Daemon(tmp_path / "log", "--config.file", str(file)) as daemon:
+            daemon.ready()
+
+            def numbers() -> set[float]:
+                return {
+                    value
+                    for series, value in daemon.metrics().items()
+                    if series.startswith("tcp_netns_connections{") and 'state="established"' in series
+                }
+
+            wait_for(lambda: {11, 222, 3333} <= numbers() or None, "three namespaces")
+            assert 'tcp_netns_connections{netns="host",state="listen"}' in daemon.metrics()
+            dying.close()
+            wait_for(lambda: ({11, 222} <= numbers() and 3333 not in numbers()) or None, "the third to be gone")
