@@ -64,10 +64,13 @@ DETAIL = Detail(
 )
 
 
+NAMESPACES: dict[str, tuple[int | None, ...]] = {"host": (0,) * 12, "pod-1": (0, None, *[0] * 10)}
+
+
 def everything() -> Sample:
     """A sample that has all there can be: counters, listeners, detail, peaks, passes, a host's whole set of sysctls."""
     snapshot = sample_situation("quiet")._replace(
-        counters={counter.field: 1 for counter in COUNTERS}, listeners=LISTENERS, detail=DETAIL
+        counters={counter.field: 1 for counter in COUNTERS}, listeners=LISTENERS, detail=DETAIL, namespaces=NAMESPACES
     )
     assert snapshot.connections is not None
     return Sample.single(snapshot)._replace(
@@ -107,7 +110,10 @@ def reference() -> str:
         "The daemon on itself": [],
     }
     sample = everything()
-    without = {family.name for family in families_of(sample._replace(snapshot=sample.snapshot._replace(detail=None)))}
+    without = {
+        family.name
+        for family in families_of(sample._replace(snapshot=sample.snapshot._replace(detail=None, namespaces=None)))
+    }
     for family in every_family():
         groups[group_of(family) if family.name in without else "The detail pass"].append(family)
     parts = [f"\n## {title}\n\n{table(found)}" for title, found in groups.items()]

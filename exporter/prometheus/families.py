@@ -189,7 +189,7 @@ def _folded(snapshot: Snapshot, max_series: int) -> Iterator[Metric]:
         folded["tcp_netns_connections"] = max(0, len(snapshot.namespaces) - max_series)
     family = GaugeMetricFamily(
         "tcp_exporter_folded",
-        "Label values that the metric counts together as other, beyond detail.max_series; 0 when it shows all.",
+        "Label values that the metric counts together as other because of detail.max_series.",
         labels=["metric"],
     )
     for metric, number in folded.items():
@@ -200,20 +200,20 @@ def _folded(snapshot: Snapshot, max_series: int) -> Iterator[Metric]:
 def _detail(detail: Detail) -> Iterator[Metric]:
     yield _by_label_and_state(
         "tcp_family_connections",
-        "TCP sockets by family of the socket, so that an IPv4 peer of an IPv6 socket is ipv6, and state (inet_diag).",
+        "TCP sockets by family, that of the socket, and state (inet_diag or /proc/net/tcp).",
         "family",
         detail.families,
     )
     yield _by_label_and_state(
         "tcp_port_connections",
-        "TCP sockets by local port, of ports with a listener and configured ones, and state (inet_diag).",
+        "TCP sockets by local port, those with a listener and configured ones, and state (inet_diag or /proc/net/tcp).",
         "port",
         detail.ports,
     )
     if detail.remote_ports:
         yield _by_label_and_state(
             "tcp_remote_port_connections",
-            "TCP sockets by remote port, of configured ones, and state (inet_diag).",
+            "TCP sockets by remote port, of configured ones, and state (inet_diag or /proc/net/tcp).",
             "port",
             detail.remote_ports,
         )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from exporter import __version__, measures
 from exporter.snapshot import Detail, Sample, Snapshot, StateCounts, by_label
+from exporter.tcpstate import KNOWN_STATES
 from exporter.thresholds import Threshold, evaluate
 
 API_VERSION = 1
@@ -46,6 +47,7 @@ def document(snapshot: Snapshot, thresholds: Mapping[str, Threshold]) -> dict[st
         "memory_limit_bytes": snapshot.memory_limits,
         "listeners": None if snapshot.listeners is None else [it._asdict() for it in snapshot.listeners],
         "detail": None if snapshot.detail is None else _detail(snapshot.detail),
+        "namespaces": None if snapshot.namespaces is None else _namespaces(snapshot.namespaces),
         "counters": dict(snapshot.counters),
         "sysctls": {
             value.name: {"unit": value.unit, "fields": dict(value.fields), "text": value.text}
@@ -56,6 +58,10 @@ def document(snapshot: Snapshot, thresholds: Mapping[str, Threshold]) -> dict[st
             for source, problem in snapshot.sources.items()
         ],
     }
+
+
+def _namespaces(namespaces: Mapping[str, tuple[int | None, ...]]) -> dict[str, dict[str, int | None]]:
+    return {name: {state.label: counts[state] for state in KNOWN_STATES} for name, counts in namespaces.items()}
 
 
 def _detail(detail: Detail) -> dict[str, object]:
