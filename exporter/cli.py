@@ -22,7 +22,7 @@ from exporter import __version__, config, configfile, deadline, log, who
 from exporter.errors import ConfigError, ExporterError, UsageError
 from exporter.kernel import READERS
 from exporter.sampling import once
-from exporter.sampling.sampler import Wanted
+from exporter.sampling.detailer import Wanted
 from exporter.snapshot import Snapshot
 from exporter.tcpstate import BY_LABEL
 
@@ -193,7 +193,8 @@ def _dump(options: argparse.Namespace) -> int:
     settings = config.Config() if options.file is None else configfile.load(options.file)
     snapshot = _sample(options, settings)
     if snapshot.connections is None:
-        raise UsageError("no reader could count the sockets: " + "; ".join(filter(None, snapshot.sources.values())))
+        reasons = [problem for source, problem in snapshot.sources.items() if problem and source != "detail"]
+        raise UsageError("no reader could count the sockets: " + "; ".join(reasons))
     if options.format == "json":
         content = api.encode(api.document(snapshot, settings.thresholds))
     else:

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 from exporter import __version__, log
 from exporter.config import Config, parse_listen_address
 from exporter.errors import ConfigError
-from exporter.kernel import detail as _detail  # noqa: F401 - imported now, so that no sample pays for it
-from exporter.kernel import sysctl as _sysctl  # noqa: F401 - as above
 from exporter.kernel.cgroupfs import Cgroups
+from exporter.kernel.derivation import Trust, has_netns_tw
 from exporter.kernel.netnsfs import Namespaces
 from exporter.kernel.reader import Procfs
 from exporter.prometheus.families import View
+from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.loop import Beat, Loop, Schedule
-from exporter.sampling.sampler import Sampler, Wanted, has_netns_tw, readers
+from exporter.sampling.sampler import Sampler, readers
 from exporter.web.app import Current, application
 from exporter.web.server import Limits, Server
 
@@ -56,10 +56,12 @@ class _Daemon:
         self._reload_successful = True
         self._reading = self._read_again = False
         self._started = time.monotonic()
-        chain = readers(settings.sample.reader, procfs)
-        sampler = Sampler(procfs, chain, os.uname().release, time.monotonic, Cgroups(procfs.root))
-        namespaces = Namespaces(procfs.root, derivable=has_netns_tw(os.uname().release))
-        self._loop = Loop(sampler, namespaces, _schedule(settings), logger)
+        release = os.uname().release
+        trust = Trust(release)
+        sampler = Sampler(procfs, readers(settings.sample.reader, procfs), trust, time.monotonic)
+        detailer = Detailer(procfs, readers(settings.sample.reader, procfs), trust, Cgroups(procfs.root))
+        namespaces = Namespaces(procfs.root, derivable=has_netns_tw(release))
+        self._loop = Loop(sampler, detailer, namespaces, _schedule(settings), logger)
 
     async def run(self) -> int:
         stop = asyncio.Event()

@@ -5,14 +5,18 @@ A golden is an expected output in the repository; ``--update-golden`` rewrites i
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 
+from exporter.errors import SourceError
+from exporter.kernel.derivation import Trust
 from exporter.kernel.reader import Procfs, ProcfsReader
-from exporter.sampling.sampler import Sampler, Wanted, assemble
+from exporter.sampling.detailer import Detailer, Wanted
+from exporter.sampling.sampler import Sampler, assemble
 from exporter.snapshot import Snapshot
 
 TESTS = Path(__file__).parent
@@ -42,10 +46,13 @@ def situation_root(name: str) -> str:
 def sample_situation(name: str) -> Snapshot:
     """Sample the tree of a situation with the procfs reader, as the programs do."""
     procfs = Procfs(situation_root(name))
-    sampler = Sampler(procfs, [ProcfsReader(procfs)], "6.18.44", lambda: 0.0)
+    trust = Trust("6.18.44")
+    sampler = Sampler(procfs, [ProcfsReader(procfs)], trust, lambda: 0.0)
     counted = sampler.count()
     sysctls, problem = sampler.sysctls()
-    detail = sampler.detail(Wanted(), TAKEN_AT)
+    detail = None
+    with contextlib.suppress(SourceError):
+        detail = Detailer(procfs, [ProcfsReader(procfs)], trust).detail(Wanted(), TAKEN_AT)
     return assemble(counted, sysctls, problem, taken_at=TAKEN_AT, page_size=4096, detail=detail)
 
 

@@ -12,6 +12,7 @@ So a dump of the other nine states tells these two; and since two of the sums te
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Mapping
 
@@ -19,6 +20,9 @@ from exporter.kernel.inetdiag import Tally, full_syn_recv, mini_fin_wait2, state
 from exporter.record import NamedTuple
 from exporter.snapshot import StateCounts
 from exporter.tcpstate import TcpState
+
+_DRIFT_SAMPLES = 30  # that err to one side: churn alone would do so once in a billion
+_DRIFT_VERIFICATIONS = 8
 
 FULL_STATES = (
     TcpState.LISTEN,
@@ -126,3 +130,36 @@ def compare(sockets: Tally, before: Sums, after: Sums) -> Comparison:
     established = counts[TcpState.ESTABLISHED] + counts[TcpState.CLOSE_WAIT]
     tw = counts[TcpState.TIME_WAIT] + mini_fin_wait2(sockets)
     return Comparison(after.established - established, after.tw - tw, after.churn_since(before))
+
+
+class Trust:
+    """Whether the kernel's sums are derived from: what counting passes and verifications have seen of them.
+
+    The counting pass asks and tells what it saw, the detail pass verifies; each of them writes fields of its own.
+    """
+
+    def __init__(self, kernel_release: str) -> None:
+        self._derivable = has_netns_tw(kernel_release)
+        self._disproved = False  # a full dump contradicted the sums by more than churn explains
+        self._drift = Bias(_DRIFT_SAMPLES)
+        self._tw_drift = Bias(_DRIFT_VERIFICATIONS)
+
+    @property
+    def holds(self) -> bool:
+        """Whether to derive."""
+        return self._derivable and not (self._disproved or self._drift.persists or self._tw_drift.persists)
+
+    def seen(self, difference: int) -> None:
+        """A counting pass: by how much CurrEstab was above what the sockets, or ``inuse``, said."""
+        self._drift.add(difference)
+
+    def verified(self, comparison: Comparison) -> None:
+        """A verification: the last word until the next one."""
+        self._disproved = self._derivable and not comparison.agrees
+        self._tw_drift.add(comparison.tw)
+
+
+def has_netns_tw(release: str) -> bool:
+    """Whether sockstat's ``tw`` is that of the namespace: since Linux 4.11; before, it is the host's."""
+    numbers = re.match(r"(\d+)\.(\d+)", release, re.ASCII)
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= (4, 11)

@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from exporter.kernel.inetdiag import AF_INET6, FAMILY, STATE, Block, Tally, blocks, packed, tally_blocks
+from exporter.kernel.inetdiag import (
+    AF_INET,
+    AF_INET6,
+    FAMILY,
+    MAPPED,
+    STATE,
+    Block,
+    Tally,
+    blocks,
+    packed,
+    tally_blocks,
+)
 from exporter.kernel.sockets import address_text, cgroup_ids
 from exporter.record import NamedTuple
 from exporter.snapshot import NO_SOCKETS, Detail, StateCounts
@@ -81,7 +92,10 @@ def summarise(
         ephemeral_used=None if ephemeral is None else used,
         ephemeral_available=None if ephemeral is None else ephemeral.number,
         ephemeral_towards=destination_text(destination),
-        folded={"tcp_port_connections": folded, "tcp_unit_connections": folded_units},
+        folded={
+            "tcp_port_connections": folded + dump.untold,
+            **({} if by_unit is None else {"tcp_unit_connections": folded_units}),
+        },
     )
 
 
@@ -90,10 +104,12 @@ def capped(
 ) -> tuple[dict[str, StateCounts], int]:
     """The *limit* largest of *counts*, configured ones first, and the rest as ``other``; and how many that folds."""
     first = set(configured)
+    counts = dict(counts)
+    rest = [counts.pop("other")] if "other" in counts else []  # somebody's own name for it: what it is called anyway
     ranked = sorted(counts, key=lambda name: (name not in first, -sum(counts[name]), name))
-    rest = [counts[name] for name in ranked[limit:]]
+    rest += [counts[name] for name in ranked[limit:]]
     kept = {name: counts[name] for name in ranked[:limit]}
-    return kept | {"other": tuple(map(sum, zip(NO_SOCKETS, *rest, strict=True)))}, len(rest)
+    return kept | {"other": tuple(map(sum, zip(NO_SOCKETS, *rest, strict=True)))}, len(ranked[limit:])
 
 
 def destination_text(destination: bytes) -> str:
@@ -123,6 +139,7 @@ class DetailDump:
         self.by_cgroup: Counter[tuple[int, int]] = Counter()  # (cgroup id, state number); id 0 where there is none
         self.receive_queue = 0
         self.send_queue = 0
+        self.untold = len(listening - ports)  # ports with a listener that are not counted by themselves
         self._ports = ports
         self._listening = listening
         self._remote_ports = remote_ports
@@ -186,7 +203,10 @@ class DetailDump:
 
     def busiest(self) -> tuple[int, bytes]:
         """The most local ports that are taken towards one destination, and that destination; 0 and nothing for none."""
-        destination, number = max(self._destinations.items(), key=lambda item: item[1], default=(b"", 0))
+        merged: Counter[bytes] = Counter()  # the kernel has one space of ports for IPv4, mapped into IPv6 or not
+        for key, number in self._destinations.items():
+            merged[_unmapped(key)] += number
+        destination, number = max(merged.items(), key=lambda item: item[1], default=(b"", 0))
         return number, destination
 
     def _add_cgroups(self, block: Block, states: bytes) -> None:
@@ -217,6 +237,14 @@ class DetailDump:
         while len(self._destinations) > MAX_KEYS:
             self._destinations = Counter({key: number for key, number in self._destinations.items() if number > least})
             least *= 2
+
+
+def _unmapped(destination: bytes) -> bytes:
+    """A destination whose addresses are IPv4's mapped into IPv6 as what it is."""
+    source, target = destination[3:19], destination[19:]
+    if destination[0] == AF_INET6 and source.startswith(MAPPED) and target.startswith(MAPPED):
+        return bytes([AF_INET]) + destination[1:3] + source[12:] + bytes(12) + target[12:] + bytes(12)
+    return destination
 
 
 def _by_port(counter: Mapping[int, int], kept: frozenset[int]) -> dict[int, StateCounts]:

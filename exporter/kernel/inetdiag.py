@@ -45,7 +45,8 @@ FAMILY, STATE, TIMER = 16, 17, 18  # offsets in a message
 _SOCKET_MESSAGES = {kind.to_bytes(2, sys.byteorder) for kind in (TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY)}
 _ANY_COOKIE = 0xFFFFFFFF
 _ERRNO = struct.Struct("=i")
-_LOCAL = struct.Struct("=16xB3x2s2x16s")  # of a message: family, local port, local address
+_SOCKET = struct.Struct("=16xB3x2s2x16s32xII")  # of a message: family, local port and address, both queues
+MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, IPv4 within IPv6
 
 Tally = Counter[tuple[int, int, int, int]]
 """Sockets by (family, state, timer, type of the first attribute or 0), as the messages say."""
@@ -144,18 +145,34 @@ def packed(*columns: bytes) -> memoryview[int]:
 
 
 class Local(NamedTuple):
-    """A local end: what a SYN is addressed to."""
+    """A local end: what a SYN is addressed to. An IPv4 address mapped into IPv6 is IPv4's, as for the kernel."""
 
     family: int
     port: bytes  # network order
     address: bytes  # 16 bytes; IPv4 has the first four
 
+    @classmethod
+    def of(cls, family: int, port: bytes, address: bytes) -> Local:
+        """The local end of a socket as its message has it."""
+        if family == AF_INET6 and address.startswith(MAPPED):
+            return cls(AF_INET, port, address[12:] + bytes(12))
+        return cls(family, port, address)
+
+
+class Listening(NamedTuple):
+    """One listening socket: how many connections wait for accept(2), and how many may."""
+
+    local: Local
+    queue: int
+    limit: int
+
 
 class CountingDump:
-    """Collects what the counting pass needs: the tally, and where the half-open connections are."""
+    """Collects what the counting pass needs: the tally, the listeners, and where the half-open connections are."""
 
     def __init__(self) -> None:
         self.sockets = Tally()
+        self.listening: list[Listening] = []
         self.half_open: Counter[Local] = Counter()
 
     def add(self, reply: bytes) -> bool:
@@ -164,11 +181,19 @@ class CountingDump:
         tally_blocks(found, self.sockets)
         for block in found:
             states = block.column(STATE)
-            if TcpState.SYN_RECV in states:
-                for number, state in enumerate(states):
-                    if state == TcpState.SYN_RECV:
-                        self.half_open[Local(*_LOCAL.unpack_from(block.data, number * block.length))] += 1
+            if TcpState.SYN_RECV in states or TcpState.LISTEN in states:
+                self._add_listeners(block, states)
         return complete
+
+    def _add_listeners(self, block: Block, states: bytes) -> None:
+        for number, state in enumerate(states):
+            if state in {TcpState.SYN_RECV, TcpState.LISTEN}:
+                family, port, address, queue, limit = _SOCKET.unpack_from(block.data, number * block.length)
+                local = Local.of(family, port, address)
+                if state == TcpState.LISTEN:
+                    self.listening.append(Listening(local, queue, limit))
+                else:
+                    self.half_open[local] += 1
 
 
 def _joined(by_length: dict[int, list[bytes]]) -> list[Block]:

@@ -1,4 +1,4 @@
-"""Listeners: what waits in each one's queues, and the limits. From a dump of LISTEN only, which is almost free.
+"""Listeners: what waits in each one's queues, and the limits, from what the counting pass's dump lists anyway.
 
 Half-open connections belong to no listening socket but to its address and port, so they are matched here, as the kernel
 finds a listener for a SYN. ``sampling.sampler`` brings both, ``snapshot`` has the result.
@@ -6,47 +6,17 @@ finds a listener for a SYN. ``sampling.sampler`` brings both, ``snapshot`` has t
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from exporter.kernel.inetdiag import AF_INET6, STATE, Local, blocks
+from exporter.kernel.inetdiag import AF_INET6, Listening, Local
 from exporter.kernel.sockets import address_text
-from exporter.record import NamedTuple
 from exporter.snapshot import Listener
-from exporter.tcpstate import TcpState
 
-# Family, local port and address (network order), receive and send queue of a message, from its netlink header.
-_SOCKET = struct.Struct("=16xB3x2s2x16s32xII")
 _ANY = bytes(16)
 
 
-class Listening(NamedTuple):
-    """One listening socket."""
-
-    local: Local
-    queue: int
-    limit: int
-
-
-class ListenerDump:
-    """Collects the listening sockets of a dump of LISTEN."""
-
-    def __init__(self) -> None:
-        self.sockets: list[Listening] = []
-
-    def add(self, reply: bytes) -> bool:
-        """Take one reply; True when the dump is complete. Raises as ``inetdiag.blocks`` does."""
-        found, complete = blocks(reply)
-        for block in found:
-            for offset in range(0, len(block.data), block.length):
-                if block.data[offset + STATE] == TcpState.LISTEN:
-                    family, port, address, queue, limit = _SOCKET.unpack_from(block.data, offset)
-                    self.sockets.append(Listening(Local(family, port, address), queue, limit))
-        return complete
-
-
-def listeners(sockets: Iterable[Listening], half_open: Mapping[Local, int]) -> tuple[Listener, ...]:
+def listeners_of(sockets: Iterable[Listening], half_open: Mapping[Local, int]) -> tuple[Listener, ...]:
     """The listeners by address and port, with the half-open connections of each, sorted by port and address."""
     groups: dict[Local, list[Listening]] = {}
     for socket in sockets:
@@ -56,22 +26,19 @@ def listeners(sockets: Iterable[Listening], half_open: Mapping[Local, int]) -> t
         listener = _listener_of(local, groups)
         if listener is not None:  # else it closed just now: what is left of its half-open connections is nobody's
             waiting[listener] += number
-    return tuple(
-        sorted(
-            (
-                Listener(
-                    address=address_text(local.family, local.address),
-                    port=int.from_bytes(local.port, "big"),
-                    sockets=len(group),
-                    accept_queue=sum(socket.queue for socket in group),
-                    accept_limit=sum(socket.limit for socket in group),
-                    syn_recv=waiting[local],
-                    fullest=max(socket.queue / (socket.limit + 1) for socket in group),
-                )
-                for local, group in groups.items()
-            ),
-            key=lambda listener: (listener.port, listener.address),
-        )
+    found = [_listener(local, group, waiting[local]) for local, group in groups.items()]
+    return tuple(sorted(found, key=lambda listener: (listener.port, listener.address)))
+
+
+def _listener(local: Local, group: list[Listening], half_open: int) -> Listener:
+    return Listener(
+        address=address_text(local.family, local.address),
+        port=int.from_bytes(local.port, "big"),
+        sockets=len(group),
+        accept_queue=sum(socket.queue for socket in group),
+        accept_limit=sum(socket.limit for socket in group),
+        syn_recv=half_open,
+        fullest=max(socket.queue / (socket.limit + 1) for socket in group),
     )
 
 

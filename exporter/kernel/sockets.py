@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv6Address
 from itertools import chain
 from typing import Generic, TypeVar
 
-from exporter.kernel.inetdiag import AF_INET, BARE, Block, blocks
+from exporter.kernel.inetdiag import AF_INET, BARE, MAPPED, Block, blocks
 
 K = TypeVar("K")
 
@@ -30,7 +30,6 @@ _PORT, _INODE = "!20xH", "=84xI"  # where they are, from the netlink header
 _PEER = "=16xB23x16s"
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _CGROUP_HEADER = _ATTRIBUTE.pack(12, ATTRIBUTE_CGROUP_ID)
-_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, what a dual-stack socket calls an IPv4 peer
 
 
 class Counting(Generic[K]):
@@ -81,6 +80,7 @@ def address(peer: Peer) -> str:
     return address_text(family, packed) if any(packed) else NO_PEER
 
 
+@lru_cache(maxsize=4096)
 def address_text(family: int, packed: bytes) -> str:
     """An address as people write it, one of IPv4 that is mapped into IPv6 as what it is.
 
@@ -89,7 +89,7 @@ def address_text(family: int, packed: bytes) -> str:
     """
     if family == AF_INET:
         return str(IPv4Address(packed[:4]))
-    return str(IPv4Address(packed[12:]) if packed.startswith(_MAPPED) else IPv6Address(packed))
+    return str(IPv4Address(packed[12:]) if packed.startswith(MAPPED) else IPv6Address(packed))
 
 
 def _cgroup_ids(block: Block) -> Iterator[int]:

@@ -104,7 +104,7 @@ def _acquire(options: Options, names: Sequence[str]) -> tuple[Snapshot, Mapping[
     ratios = {name for name in names if name in measures.RATIOS}
     wanted = None
     if "ephemeral_ports_ratio" in ratios:
-        from exporter.sampling.sampler import Wanted  # noqa: PLC0415
+        from exporter.sampling.detailer import Wanted  # noqa: PLC0415
 
         wanted = Wanted()
     snapshot = once.snapshot(
@@ -114,6 +114,7 @@ def _acquire(options: Options, names: Sequence[str]) -> tuple[Snapshot, Mapping[
         sysctls=options.verbose > 0 or bool(ratios),
         queues=not ratios.isdisjoint(("accept_queue_ratio", "syn_queue_ratio")),
         wanted=wanted,
+        units=False,
         port=options.port,
     )
     return snapshot, measures.read(snapshot, names), []

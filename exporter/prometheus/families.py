@@ -127,7 +127,7 @@ def _saturations(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _listeners(listeners: Sequence[Listener], max_series: int) -> Iterator[Metric]:
-    """Each listener by itself, and what is beyond the cap together as ``other``: the idle ones first."""
+    """Each listener by itself, and what is beyond the cap together as ``other``."""
     length = GaugeMetricFamily(
         "tcp_listener_accept_queue_length",
         "Connections that wait for accept(2) (inet_diag: idiag_rqueue).",
@@ -148,11 +148,10 @@ def _listeners(listeners: Sequence[Listener], max_series: int) -> Iterator[Metri
         "Sockets that share the address and port by SO_REUSEPORT; their queues are summed (inet_diag).",
         labels=["address", "port"],
     )
-    ranked = sorted(listeners, key=lambda it: (-it.accept_queue - it.syn_recv, it.port, it.address))
-    shown = sorted(ranked[:max_series], key=lambda it: (it.port, it.address))
-    groups = {(it.address, str(it.port)): [it] for it in shown}
-    if len(ranked) > max_series:
-        groups["other", "other"] = ranked[max_series:]
+    # In the order of ports, and not of queues: which series there are must not change with the load.
+    groups = {(it.address, str(it.port)): [it] for it in listeners[:max_series]}
+    if len(listeners) > max_series:
+        groups["other", "other"] = list(listeners[max_series:])
     for labels, group in groups.items():
         length.add_metric(labels, sum(it.accept_queue for it in group))
         limit.add_metric(labels, sum(it.accept_limit for it in group))

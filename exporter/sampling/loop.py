@@ -13,9 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from exporter.errors import SourceError
 from exporter.sampling.cadence import Plan, plan
+from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.peaks import Peaks
-from exporter.sampling.sampler import Wanted, assemble
+from exporter.sampling.sampler import assemble
 from exporter.snapshot import Detail, Pass, Sample, Snapshot, StateCounts
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from exporter.kernel.sysctl import Value
     from exporter.sampling.sampler import Sampler
 
-SOURCES = ("netlink", "procfs", "psutil", "snmp", "netstat", "sockstat", "sockstat6", "sysctl")
+SOURCES = ("netlink", "procfs", "psutil", "snmp", "netstat", "sockstat", "sockstat6", "sysctl", "detail")
 """Every source that a sample may ask."""
 
 _STALE_INTERVALS = 3
@@ -61,97 +63,99 @@ class Schedule(NamedTuple):
 
 
 class Loop:
-    """Samples until it is stopped. ``sample`` is None until the first sample is there."""
+    """Samples until it is stopped. ``sample`` is None until the first sample is there.
 
-    def __init__(self, sampler: Sampler, namespaces: Namespaces, schedule: Schedule, log: Log) -> None:
+    The two kinds of pass have a thread each, so that a detail pass of seconds delays no count. The counting thread
+    publishes; what the detail thread found is in the next sample.
+    """
+
+    def __init__(
+        self, sampler: Sampler, detailer: Detailer, namespaces: Namespaces, schedule: Schedule, log: Log
+    ) -> None:
         self.sample: Sample | None = None
         self._sampler = sampler
+        self._detailer = detailer
         self._namespaces = namespaces
         self._schedule = schedule
         self._log = log
-        # A daemon thread: a read that never returns must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="sampling", daemon=True)
-        self._wake = threading.Event()
+        # Daemon threads: a read that never returns must not keep the process from ending.
+        self._threads = {
+            kind: threading.Thread(target=self._run, args=(kind, take), name=kind, daemon=True)
+            for kind, take in (("counting", self._count), ("detail", self._detail))
+        }
+        self._wake = {kind: threading.Event() for kind in self._threads}
         self._stopping = False
-        self._plans: dict[str, Plan] = {}
         self._passes: dict[str, Pass] = {}
         self._stretched: Counter[str] = Counter()
-        self._overruns = 0
+        self._overruns: Counter[str] = Counter()
         self._counted: _Count | None = None
         self._peaks = Peaks(schedule.peak_window)
-        self._sysctls: Mapping[str, Value] = {}
-        self._sysctl_problem: str | None = None
+        self._sysctls: tuple[Mapping[str, Value], str | None] = ({}, None)
         self._source_errors = Counter(dict.fromkeys(SOURCES, 0))
         self._failing: set[str] = set()
         self._said: set[str] = set()
         self._counts_every_socket = False
-        self._detailed: Detail | None = None
-        self._detailed_at = 0.0
-        self._by_namespace: dict[str, tuple[int | None, ...]] | None = None
+        self._detailed = _Detailed()
 
     def start(self) -> None:
-        """Begin to sample."""
-        self._thread.start()
+        """Begin to sample; the sysctls come first, so that they are in every sample."""
+        for thread in self._threads.values():
+            thread.start()
 
     def stop(self, seconds: float) -> None:
-        """End after the sample that is being taken, waiting for it at most *seconds*."""
+        """End after the passes that are being made, waiting for them at most *seconds*."""
         self._stopping = True
-        self._wake.set()
-        self._thread.join(seconds)
+        for wake in self._wake.values():
+            wake.set()
+        for thread in self._threads.values():
+            thread.join(seconds)
 
     def reschedule(self, schedule: Schedule) -> None:
         """Sample on another schedule from now on."""
         self._schedule = schedule
-        self._wake.set()
+        for wake in self._wake.values():
+            wake.set()
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread runs: it ends only when it is told to, or by a bug."""
-        return self._thread.is_alive()
+        """Whether the threads run: they end only when they are told to, or by a bug."""
+        return all(thread.is_alive() for thread in self._threads.values())
 
     @property
     def asking(self) -> str | None:
-        """The source that is being read at this moment."""
+        """The source that the counting pass is reading at this moment."""
         return self._sampler.asking or None
 
-    def _run(self) -> None:
-        # Detail first, so that no sample is published before the sums that it derives from were verified.
-        takes: dict[str, Callable[[], None]] = {"detail": self._detail, "counting": self._count}
-        schedule = self._schedule
-        now = time.monotonic()
-        self._plans = {kind: Plan(due=now, interval=_beat(schedule, kind).interval, at=now) for kind in takes}
+    def _run(self, kind: str, take: Callable[[], None]) -> None:
+        schedule, now = self._schedule, time.monotonic()
+        planned = Plan(due=now, interval=_beat(schedule, kind).interval, at=now)
         while not self._stopping:
             if schedule is not self._schedule:
                 schedule = self._schedule
-                self._peaks.window = schedule.peak_window
-                self._plans = {
-                    kind: planned._replace(due=min(planned.due, time.monotonic() + _beat(schedule, kind).interval))
-                    for kind, planned in self._plans.items()
-                }
-            for kind, take in takes.items():
-                if time.monotonic() >= self._plans[kind].due and not self._stopping:
-                    self._pass(kind, take, _beat(schedule, kind))
-            next_due = min(planned.due for planned in self._plans.values())
-            if self._wake.wait(max(0.0, next_due - time.monotonic())):
-                self._wake.clear()
+                planned = planned._replace(due=min(planned.due, time.monotonic() + _beat(schedule, kind).interval))
+            if time.monotonic() >= planned.due:
+                planned = self._pass(kind, take, planned, _beat(schedule, kind))
+            if self._wake[kind].wait(max(0.0, planned.due - time.monotonic())):
+                self._wake[kind].clear()
 
-    def _pass(self, kind: str, take: Callable[[], None], beat: Beat) -> None:
-        """Run one pass, plan the next and publish."""
+    def _pass(self, kind: str, take: Callable[[], None], last: Plan, beat: Beat) -> Plan:
+        """Run one pass and plan the next."""
         started, cpu_started = time.monotonic(), time.thread_time()
         try:
             take()
         except Exception:  # noqa: BLE001 - a bug in one pass must not end the sampling; the sample goes stale
             self._log.exception("sample failed", sampling_pass=kind)
         cpu, ended = time.thread_time() - cpu_started, time.monotonic()
-        planned = plan(self._plans[kind], now=ended, interval=beat.interval, cpu=cpu, max_cpu_ratio=beat.max_cpu_ratio)
-        self._plans[kind] = planned
-        self._overruns += planned.overrun
+        planned = plan(last, now=ended, interval=beat.interval, cpu=cpu, max_cpu_ratio=beat.max_cpu_ratio)
+        self._overruns[kind] += planned.overrun
         total = 1 + (self._passes[kind].total if kind in self._passes else 0)
         self._passes[kind] = Pass(ended - started, cpu, planned.interval, total)
-        self._publish()
+        if kind == "counting":
+            self._publish()
         self._stretched[kind] = self._stretched[kind] + 1 if planned.interval > beat.interval else 0
         if self._stretched[kind] == _STRETCHES_TO_SAY:
             self._say_once(f"{kind} interval stretched to keep the CPU share", interval=f"{planned.interval:.3g}s")
+        return planned
 
     def _publish(self) -> None:
         if self._counted is None:
@@ -164,24 +168,33 @@ class Loop:
             stale_after=_STALE_INTERVALS * self._passes["counting"].interval,
             passes=dict(self._passes),
             source_errors=dict(self._source_errors),
-            overruns=self._overruns,
+            overruns=self._overruns.total(),
         )
         if before is None or before.snapshot is not self._counted.snapshot:
             self._say_changes(self._counted.snapshot)
 
     def _count(self) -> None:
+        if self._counted is None:
+            self._read_sysctls(self._sampler)
+        self._peaks.window = self._schedule.peak_window
         counted = self._sampler.count()
         taken_at, now = time.time(), time.monotonic()
-        detail_interval = self._passes["detail"].interval if "detail" in self._passes else 0.0
-        is_fresh = now - self._detailed_at <= _STALE_INTERVALS * detail_interval
+        detailed = self._detailed
+        if now > detailed.fresh_until:
+            detailed = _Detailed(problem=detailed.problem)
+        sysctls, sysctl_problem = self._sysctls
+        if detailed.problem is not None:
+            counted.sources["detail"] = detailed.problem
+        elif detailed.detail is not None:
+            counted.sources["detail"] = None
         snapshot = assemble(
             counted,
-            self._sysctls,
-            self._sysctl_problem,
+            sysctls,
+            sysctl_problem,
             taken_at=taken_at,
             page_size=mmap.PAGESIZE,
-            detail=self._detailed if is_fresh else None,
-            namespaces=self._by_namespace if is_fresh else None,
+            detail=detailed.detail,
+            namespaces=detailed.namespaces,
         )
         connections = snapshot.connections
         peaks = None if connections is None else self._peaks.add(now, connections.counts)
@@ -189,16 +202,30 @@ class Loop:
         self._counted = _Count(snapshot, peaks, now)
 
     def _detail(self) -> None:
-        sysctls, self._sysctl_problem = self._sampler.sysctls()
-        if sysctls != self._sysctls:  # the same object as long as nothing changes: its rendering is kept
-            self._sysctls = sysctls
-        if self._schedule.full_dumps or "detail" not in self._passes:
-            wanted = self._schedule.wanted
-            self._detailed = self._sampler.detail(wanted, time.time())
-            self._by_namespace = None
-            if wanted.namespaces:
-                self._by_namespace = {found.name: found.counts for found in self._namespaces.count()}
-            self._detailed_at = time.monotonic()
+        self._read_sysctls(self._detailer)
+        if not self._schedule.full_dumps and "detail" in self._passes:
+            self._detailed = _Detailed()
+            return
+        wanted, before = self._schedule.wanted, self._detailed
+        try:
+            detail = self._detailer.detail(wanted, time.time())
+        except SourceError as error:
+            self._detailed = before._replace(problem=str(error))  # what is there stays until it is too old
+            return
+        namespaces = None
+        if wanted.namespaces:
+            namespaces = {found.name: found.counts for found in self._namespaces.count()}
+        if not self._schedule.full_dumps:  # it was made to verify the sums, once, and is not to be shown
+            return
+        interval = max(
+            self._schedule.detail.interval, self._passes["detail"].interval if self._passes.get("detail") else 0
+        )
+        self._detailed = _Detailed(detail, namespaces, None, time.monotonic() + _STALE_INTERVALS * interval)
+
+    def _read_sysctls(self, source: Sampler | Detailer) -> None:
+        sysctls, problem = source.sysctls()
+        # The same object as long as nothing changes: its rendering is kept.
+        self._sysctls = (self._sysctls[0] if sysctls == self._sysctls[0] else sysctls, problem)
 
     def _say_changes(self, snapshot: Snapshot) -> None:
         """Log what changed since the sample before: once when a source fails, once when it is back."""
@@ -224,6 +251,15 @@ class Loop:
         if event not in self._said:
             self._said.add(event)
             self._log.warning(event, **fields)
+
+
+class _Detailed(NamedTuple):
+    """What the detail thread leaves for the counting thread to publish."""
+
+    detail: Detail | None = None
+    namespaces: Mapping[str, tuple[int | None, ...]] | None = None
+    problem: str | None = None
+    fresh_until: float = 0.0  # monotonic seconds
 
 
 class _Count(NamedTuple):

@@ -6,13 +6,15 @@ import mmap
 import os
 import time
 
+from exporter.errors import SourceError
+from exporter.kernel.derivation import Trust
 from exporter.kernel.reader import Procfs
 from exporter.record import TYPE_CHECKING
-from exporter.sampling.sampler import Sampler, Wanted, assemble, readers
+from exporter.sampling.sampler import Counted, Sampler, assemble, readers
 
 if TYPE_CHECKING:
-    from exporter.kernel.cgroupfs import Cgroups
-    from exporter.snapshot import Snapshot
+    from exporter.sampling.detailer import Wanted
+    from exporter.snapshot import Detail, Snapshot
 
 
 def snapshot(
@@ -23,25 +25,33 @@ def snapshot(
     sysctls: bool = True,
     queues: bool = True,
     wanted: Wanted | None = None,
+    units: bool = True,
     port: int = 0,
 ) -> Snapshot:
     """Sample this host once, and leave out what nobody asks for: *netstat*, *sysctls*, *queues*, the detail *wanted*.
 
     With a local *port* the states are those of its sockets.
     """
-    procfs = Procfs(procfs_root)
-    cgroups = None if wanted is None else _cgroups(procfs)
-    sampler = Sampler(procfs, readers(reader, procfs), os.uname().release, time.monotonic, cgroups)
+    procfs, trust = Procfs(procfs_root), Trust(os.uname().release)
+    sampler = Sampler(procfs, readers(reader, procfs), trust, time.monotonic)
     counted = sampler.count(netstat=netstat, queues=queues)
     if port:
         by_port = sampler.count_port(port)
         counted = counted._replace(connections=by_port.connections, sources=counted.sources | by_port.sources)
     values, problem = sampler.sysctls() if sysctls else ({}, None)
-    detail = None if wanted is None else sampler.detail(wanted, time.time())
+    detail = None if wanted is None else _detail(procfs, reader, trust, wanted, counted, units=units)
     return assemble(counted, values, problem, taken_at=time.time(), page_size=mmap.PAGESIZE, detail=detail)
 
 
-def _cgroups(procfs: Procfs) -> Cgroups:
+def _detail(
+    procfs: Procfs, reader: str, trust: Trust, wanted: Wanted, counted: Counted, *, units: bool
+) -> Detail | None:
     from exporter.kernel.cgroupfs import Cgroups  # noqa: PLC0415 - the plugin does without unless asked
+    from exporter.sampling.detailer import Detailer  # noqa: PLC0415
 
-    return Cgroups(procfs.root)
+    cgroups = Cgroups(procfs.root) if units else None
+    try:
+        return Detailer(procfs, readers(reader, procfs), trust, cgroups).detail(wanted, time.time())
+    except SourceError as error:
+        counted.sources["detail"] = str(error)
+        return None

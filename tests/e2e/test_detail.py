@@ -195,11 +195,13 @@ def test_three_hundred_listeners_stay_under_the_cap_and_the_page_says_so(lab: La
 def test_the_daemon_serves_the_detail_and_drops_none_of_it_between_passes(lab: LabProcess, tmp_path: Path) -> None:
     lab.establish(50)
     with Daemon(tmp_path / "log", "--sample.interval", "100ms", lab=lab) as daemon:
-        metrics = daemon.ready().metrics()
-        assert metrics['tcp_family_connections{family="ipv4",state="established"}'] >= 50
+        daemon.ready()
+        series = 'tcp_family_connections{family="ipv4",state="established"}'
+        metrics = wait_for(lambda: m if series in (m := daemon.metrics()) else None, "the first detail")
+        assert metrics[series] >= 50
         samples = metrics['tcp_exporter_samples_total{pass="counting"}'] + 3
         wait_for(lambda: daemon.metrics()['tcp_exporter_samples_total{pass="counting"}'] > samples or None, "samples")
-        assert 'tcp_family_connections{family="ipv4",state="established"}' in daemon.metrics()
+        assert series in daemon.metrics()
         assert by_state(daemon.metrics())["established"] >= 50
 
 
@@ -322,3 +324,35 @@ def test_every_namespace_is_counted_when_asked_for_and_one_that_dies_is_gone(tmp
             assert 'tcp_netns_connections{netns="host",state="listen"}' in daemon.metrics()
             dying.close()
             wait_for(lambda: ({11, 222} <= numbers() and 3333 not in numbers()) or None, "the third to be gone")
+
+
+def test_a_listener_of_a_mapped_address_is_that_of_the_ipv4_address(lab: LabProcess) -> None:
+    hold(
+        lab,
+        """
+        import socket
+        servers = []
+        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::ffff:127.0.0.1")):
+            server = socket.socket(family); server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            server.bind((address, 8080)); server.listen(10); servers.append(server)
+        """,
+    )
+    series = dumped(lab)
+    assert nonzero(series, "tcp_listener_sockets") == {'{address="127.0.0.1",port="8080"}': 2}
+    assert nonzero(series, "tcp_listener_accept_queue_limit") == {'{address="127.0.0.1",port="8080"}': 20}
+
+
+def test_clients_of_both_families_take_from_one_space_of_ports(lab: LabProcess) -> None:
+    hold(
+        lab,
+        """
+        import socket
+        server = socket.create_server(("127.0.0.1", 8080), backlog=100)
+        ends = [socket.create_connection(("127.0.0.1", 8080)) for _ in range(20)]
+        for _ in range(30):
+            end = socket.socket(socket.AF_INET6); end.connect(("::ffff:127.0.0.1", 8080)); ends.append(end)
+        """,
+    )
+    assert dumped(lab)["tcp_ephemeral_ports_used"] == 50

@@ -17,13 +17,17 @@ COUNT = """
 import json, os, sys, time
 from exporter.kernel import inetdiag
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, PsutilReader
-from exporter.sampling.sampler import Sampler, Wanted
+from exporter.kernel.derivation import Trust
+from exporter.sampling.detailer import Detailer, Wanted
+from exporter.sampling.sampler import Sampler
 from exporter.snapshot import by_label
 
 procfs = Procfs()
 by_family = NetlinkReader()
 by_family._legacy = False  # as on a kernel that refuses the legacy request
-sampler = Sampler(procfs, [NetlinkReader()], os.uname().release, time.monotonic)
+trust = Trust(os.uname().release)
+sampler = Sampler(procfs, [NetlinkReader()], trust, time.monotonic)
+detailer = Detailer(procfs, [NetlinkReader()], trust)
 derived = sampler.count().connections
 tally = NetlinkReader().dump(inetdiag.ALL_STATES)
 families = {
@@ -37,7 +41,7 @@ print(json.dumps({
     "psutil": by_label(PsutilReader().full()[0]),
     "derived": by_label(derived.counts),
     "is derived": derived.derived,
-    "detailed": {family: by_label(n) for family, n in sampler.detail(Wanted(), 0.0).families.items()},
+    "detailed": {family: by_label(n) for family, n in detailer.detail(Wanted(), 0.0).families.items()},
     "families": families,
 }))
 """

@@ -95,10 +95,10 @@ def test_the_lines_of_both_files_give_the_detail_that_a_dump_gives_but_no_units(
         units=None,
         receive_queue=0x102 + 1 + 1,
         send_queue=0xA,
-        ephemeral_used=2,
+        ephemeral_used=3,
         ephemeral_available=28232,
         ephemeral_towards="192.0.2.2 -> 203.0.113.80:443",
-        folded={"tcp_port_connections": 0, "tcp_unit_connections": 0},
+        folded={"tcp_port_connections": 1},
     )
 
 
@@ -339,9 +339,8 @@ def test_whatever_the_kernel_prints_is_counted(
 COMPARE = """
 import json, socket
 from exporter.kernel.detail import DetailDump, EphemeralPorts, destination_text
-from exporter.kernel.inetdiag import ALL_STATES, AF_INET, AF_INET6
+from exporter.kernel.inetdiag import ALL_STATES, AF_INET, AF_INET6, CountingDump
 from exporter.kernel.proctcp import ProcDetail, listening_ports
-from exporter.kernel.listeners import ListenerDump
 from exporter.kernel.reader import NetlinkReader, Procfs
 
 held = []
@@ -365,7 +364,7 @@ for family, address, dual, clients in (
 procfs, reader = Procfs(), NetlinkReader()
 files = (("net/tcp", AF_INET), ("net/tcp6", AF_INET6))
 listening = frozenset().union(*(listening_ports(procfs.lines(path), path) for path, _ in files))
-by_netlink = reader.collect(1 << 10, ListenerDump).sockets
+by_netlink = reader.collect(1 << 10, CountingDump).listening
 told = listening, listening, frozenset({443, *listening}), EphemeralPorts(20000, 65535)
 
 def of_proc():

@@ -10,8 +10,10 @@ import pytest
 
 from exporter.errors import SourceUnreadable, UsageError
 from exporter.kernel import inetdiag
+from exporter.kernel.derivation import Trust
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
-from exporter.sampling.sampler import Sampler, Wanted, readers
+from exporter.sampling.detailer import Detailer, Wanted
+from exporter.sampling.sampler import Sampler, readers
 from exporter.snapshot import StateCounts
 from exporter.tcpstate import TcpState
 from tests.conftest import situation_root
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from exporter.kernel.reader import Collector
 
 C = TypeVar("C", bound="Collector")
+DETAILERS: dict[Sampler, Detailer] = {}  # the detail pass beside each sampler
 LISTEN_ONLY = 1 << TcpState.LISTEN
 
 
@@ -74,7 +77,9 @@ class Sockets(NetlinkReader):
 
 def sampler(host: Host, release: str = "6.18.44") -> tuple[Sampler, Sockets]:
     reader = Sockets(host)
-    return Sampler(host, [reader], release, lambda: 0.0), reader
+    trust = Trust(release)
+    DETAILERS[made := Sampler(host, [reader], trust, lambda: 0.0)] = Detailer(host, [reader], trust)
+    return made, reader
 
 
 def established(made: Sampler) -> tuple[int, bool]:
@@ -85,7 +90,7 @@ def established(made: Sampler) -> tuple[int, bool]:
 
 def verified(made: Sampler) -> bool:
     """Whether the sums are trusted after a detail pass, by what the next sample does."""
-    made.detail(Wanted(), 0.0)
+    DETAILERS[made].detail(Wanted(), 0.0)
     return established(made)[1]
 
 
@@ -122,7 +127,7 @@ def test_a_full_dump_that_contradicts_the_sums_makes_them_distrusted_until_one_a
     host = Host()
     made, _ = sampler(host)
     host.drift = 3
-    made.detail(Wanted(), 0.0)
+    DETAILERS[made].detail(Wanted(), 0.0)
     host.drift = 0
     assert established(made) == (100, False)
     assert verified(made) is True
@@ -143,7 +148,7 @@ def test_the_next_reader_counts_where_one_is_refused_and_the_better_is_tried_aga
     host = Host()
     refused: NetlinkReader = Refused()
     chain: list[NetlinkReader | ProcfsReader] = [refused, Counting(host)]
-    made = Sampler(host, chain, "6.18.44", lambda: now[0])
+    made = Sampler(host, chain, Trust("6.18.44"), lambda: now[0])
     first = made.count(netstat=False)
     assert first.connections is not None
     assert (first.connections.reader, first.sources["netlink"]) == ("procfs", "netlink: refused")
@@ -159,7 +164,7 @@ def _reader(made: Sampler) -> str | None:
 
 
 def test_nothing_that_counts_is_no_connections_and_every_reason() -> None:
-    made = Sampler(Host(), [Refused()], "6.18.44", lambda: 0.0)
+    made = Sampler(Host(), [Refused()], Trust("6.18.44"), lambda: 0.0)
     counted = made.count(netstat=False)
     assert (counted.connections, counted.sources["netlink"]) == (None, "netlink: refused")
 

@@ -1,0 +1,115 @@
+"""The sources of one host beside its sockets: sums, counters and sysctls, each read, parsed or found wanting.
+
+``sampler`` and ``detailer`` each have one, since they work at the same time. A source that fails is a reason under its
+name; it never takes another one with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from exporter.errors import SourceError, SourceMissing
+from exporter.kernel import derivation, procnet
+from exporter.kernel.reader import Procfs
+from exporter.record import TYPE_CHECKING, NamedTuple
+from exporter.snapshot import Sockstat
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    from exporter.kernel.sysctl import Value
+
+    Answer = TypeVar("Answer")
+
+_SYSCTLS_BESIDE_TCP = {
+    "net.core.somaxconn": "net/core/somaxconn",
+    "net.core.netdev_max_backlog": "net/core/netdev_max_backlog",
+    "net.ipv4.ip_local_port_range": "net/ipv4/ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports": "net/ipv4/ip_local_reserved_ports",
+}
+
+
+class Reading(NamedTuple):
+    """One reading of the files that carry the kernel's sums."""
+
+    sums: derivation.Sums | None  # None where one of the files is missing or broken
+    counters: dict[str, int]
+    sockstat: Sockstat | None
+
+
+class Sources:
+    """Reads what is below one procfs. *problems* collects the reasons by source, None for one that answered."""
+
+    def __init__(self, procfs: Procfs) -> None:
+        self.procfs = procfs
+        self.asking = ""  # the source that is being read right now: what a hung pass hangs on
+
+    def sums(self, problems: dict[str, str | None]) -> Reading:
+        """Read the files that carry the kernel's own sums; what they lack, they lack for this sample."""
+        counters = self.ask("snmp", problems, lambda: self._table("net/snmp", "Tcp")) or {}
+        sockstat = self.ask("sockstat", problems, self._sockstat)
+        if sockstat is not None:
+            inuse6 = self.ask("sockstat6", problems, self._sockstat6, optional=True)
+            sockstat = sockstat._replace(inuse6=inuse6)
+            if problems.get("sockstat6") is None:  # read, or there is no IPv6
+                total = sockstat.inuse + (inuse6 or 0)
+                return Reading(derivation.sums(counters, total, sockstat.tw), counters, sockstat)
+        return Reading(None, counters, sockstat)
+
+    def ask(
+        self, source: str, problems: dict[str, str | None], read: Callable[[], Answer], *, optional: bool = False
+    ) -> Answer | None:
+        """Read one source, or None and the reason under its name; an *optional* one may be missing without a word."""
+        self.asking = source
+        try:
+            answer = read()
+        except SourceMissing as error:
+            if not optional:
+                problems[source] = str(error)
+            return None
+        except SourceError as error:
+            problems[source] = str(error)
+            return None
+        problems.setdefault(source, None)
+        return answer
+
+    def _table(self, path: str, table: str) -> dict[str, int]:
+        return procnet.parse_snmp(self.procfs.text(path), f"{self.procfs.root}/{path}", table)
+
+    def _sockstat(self) -> Sockstat:
+        return procnet.parse_sockstat(self.procfs.text("net/sockstat"), f"{self.procfs.root}/net/sockstat")
+
+    def _sockstat6(self) -> int:
+        return procnet.parse_sockstat6(self.procfs.text("net/sockstat6"), f"{self.procfs.root}/net/sockstat6")
+
+    def netstat(self, problems: dict[str, str | None]) -> dict[str, int]:
+        """The counters of /proc/net/netstat, or none."""
+        return self.ask("netstat", problems, lambda: self._table("net/netstat", "TcpExt")) or {}
+
+    def sockstat(self, problems: dict[str, str | None]) -> Sockstat | None:
+        """/proc/net/sockstat by itself."""
+        return self.ask("sockstat", problems, self._sockstat)
+
+    def sysctls(self) -> tuple[dict[str, Value], str | None]:
+        """Every readable sysctl that bears on TCP, by name, and what went wrong: unreadable ones are named there.
+
+        One that does not exist here is not there: child network namespaces have fewer. A secret one is never opened.
+        """
+        from exporter.kernel import sysctl  # noqa: PLC0415 - the plugin does without the catalogue unless asked
+
+        self.asking = "sysctl"
+        values: dict[str, Value] = {}
+        problems = []
+        try:
+            paths = {name: f"net/ipv4/{name}" for name in self.procfs.sysctl_names() if not sysctl.is_secret(name)}
+        except SourceError as error:
+            paths, problems = {}, [str(error)]
+        for name, path in (paths | _SYSCTLS_BESIDE_TCP).items():
+            try:
+                values[name] = sysctl.parse(name, self.procfs.sysctl(path))
+            except SourceMissing:
+                continue
+            except SourceError as error:
+                problems.append(str(error))
+        self.asking = ""
+        return values, "; ".join(problems) or None

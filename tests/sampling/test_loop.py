@@ -1,0 +1,106 @@
+"""The loop: two kinds of pass that do not wait for each other, and what of the detail is published for how long."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from exporter.errors import SourceUnreadable
+from exporter.kernel.derivation import Trust
+from exporter.kernel.netnsfs import Namespaces
+from exporter.kernel.reader import Procfs, ProcfsReader
+from exporter.sampling.detailer import Detailer, Wanted
+from exporter.sampling.loop import Beat, Loop, Schedule
+from exporter.sampling.sampler import Sampler
+from exporter.snapshot import Detail, Sample
+from tests.conftest import situation_root
+
+FAST = Schedule(counting=Beat(0.05, 1.0), detail=Beat(0.1, 1.0))
+
+
+class Log:
+    def info(self, event: str, **fields: object) -> None:
+        pass
+
+    warning = exception = info
+
+
+class Slow(Detailer):
+    """A detail pass that takes until it is let go."""
+
+    go = threading.Event()
+
+    def detail(self, wanted: Wanted, now: float) -> Detail:
+        self.go.wait(30)
+        return super().detail(wanted, now)
+
+
+class Failing(Detailer):
+    """A detail pass that fails from the second on."""
+
+    passes = 0
+
+    def detail(self, wanted: Wanted, now: float) -> Detail:
+        self.passes += 1
+        if self.passes > 1:
+            raise SourceUnreadable("detail", "refused")
+        return super().detail(wanted, now)
+
+
+@contextmanager
+def running(kind: type[Detailer], schedule: Schedule = FAST) -> Iterator[Loop]:
+    procfs = Procfs(situation_root("busy"))
+    trust = Trust("6.18.44")
+    sampler = Sampler(procfs, [ProcfsReader(procfs)], trust, time.monotonic)
+    loop = Loop(sampler, kind(procfs, [ProcfsReader(procfs)], trust), Namespaces(enter=False), schedule, Log())
+    loop.start()
+    try:
+        yield loop
+    finally:
+        Slow.go.set()
+        loop.stop(10)
+        Slow.go.clear()
+
+
+def wait(loop: Loop, found: Callable[[Sample], bool]) -> Sample:
+    """The first sample of which *found* is true."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        sample = loop.sample
+        if sample is not None and found(sample):
+            return sample
+        time.sleep(0.01)
+    pytest.fail("waited in vain")
+
+
+def test_a_slow_detail_pass_delays_no_count() -> None:
+    with running(Slow) as loop:
+        first = wait(loop, lambda sample: True)
+        assert first.snapshot.detail is None
+        wait(loop, lambda sample: sample.passes["counting"].total > 5)
+        assert "detail" not in first.passes
+        Slow.go.set()
+        assert wait(loop, lambda sample: sample.snapshot.detail is not None).snapshot.sources["detail"] is None
+
+
+def test_the_sysctls_are_in_the_very_first_sample() -> None:
+    with running(Slow) as loop:
+        assert "tcp_rmem" in wait(loop, lambda sample: True).snapshot.sysctls
+
+
+def test_a_failed_detail_pass_is_said_and_its_predecessor_stays_until_it_is_too_old() -> None:
+    with running(Failing) as loop:
+        failed = wait(loop, lambda sample: sample.snapshot.sources.get("detail") is not None)
+        assert failed.snapshot.sources["detail"] == "detail: refused"
+        gone = wait(loop, lambda sample: sample.snapshot.detail is None and "detail" in sample.snapshot.sources)
+        assert gone.source_errors["detail"] > 0
+
+
+def test_detail_that_is_switched_off_verifies_once_and_shows_nothing() -> None:
+    with running(Detailer, FAST._replace(full_dumps=False)) as loop:
+        sample = wait(loop, lambda sample: "detail" in sample.passes and sample.passes["detail"].total > 3)
+        assert sample.snapshot.detail is None
