@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import suppress
 from typing import TypeVar
 
 import psutil
 
 from exporter import who
-from exporter.errors import SourceMissing
+from exporter.errors import SourceError, SourceMissing
 from exporter.kernel import cgroup, sockets
 from exporter.kernel.cgroupfs import Cgroups
-from exporter.kernel.inetdiag import Block
-from exporter.kernel.reader import NetlinkReader
+from exporter.kernel.inetdiag import AF_INET, AF_INET6, Block
+from exporter.kernel.proctcp import replay
+from exporter.kernel.reader import NetlinkReader, Procfs
 from exporter.tcpstate import TcpState
 from exporter.who import Holders, Process, Row
 
@@ -42,7 +44,7 @@ _SOCKET = "socket:["  # what a descriptor's link begins with; the inode and a br
 def hold(state: TcpState, by: str) -> Holders:
     """Who holds the sockets in *state* in this network namespace; *by* is one of ``who.GROUPS``.
 
-    Raises ``SourceError`` where netlink is refused, and by unit where there is no cgroup v2.
+    Raises ``SourceError`` where the sockets cannot be listed, and by unit where netlink or cgroup v2 is not to be had.
     """
     return _HOLD[by](state)
 
@@ -85,7 +87,17 @@ _HOLD = {"process": _by_process, "unit": _by_unit, "port": _by_port, "remote": _
 
 
 def _count(state: TcpState, column: Callable[[Block], Iterable[K]]) -> Counter[K]:
-    return NetlinkReader().collect(1 << state, lambda: sockets.Counting(column)).sockets
+    """Count by netlink, or where it is refused from /proc, which knows all columns but the cgroup."""
+    try:
+        return NetlinkReader().collect(1 << state, lambda: sockets.Counting(column)).sockets
+    except SourceError:
+        if column is sockets.cgroup_ids:
+            raise
+    procfs, counting = Procfs(), sockets.Counting(column)
+    replay(procfs.lines("net/tcp"), "/proc/net/tcp", AF_INET, counting, 1 << state)
+    with suppress(SourceMissing):  # no tcp6: no IPv6
+        replay(procfs.lines("net/tcp6"), "/proc/net/tcp6", AF_INET6, counting, 1 << state)
+    return counting.sockets
 
 
 def _merge(counts: Iterable[tuple[str, int]]) -> list[Row]:

@@ -14,8 +14,12 @@ from itertools import islice
 
 from exporter.errors import SourceMalformed
 from exporter.kernel.detail import DetailDump
-from exporter.kernel.inetdiag import AF_INET, AF_INET6, BARE, NLM_F_MULTI, SOCK_DIAG_BY_FAMILY
+from exporter.kernel.inetdiag import AF_INET, AF_INET6, ALL_STATES, BARE, NLM_F_MULTI, SOCK_DIAG_BY_FAMILY
+from exporter.record import TYPE_CHECKING
 from exporter.tcpstate import TcpState
+
+if TYPE_CHECKING:
+    from exporter.kernel.reader import Collector
 
 _TITLE = "sl"
 _TITLES = "the column titles of /proc/net/tcp"
@@ -24,7 +28,8 @@ _BATCH = 1024  # lines
 _LINE = (  # the addresses, then send and receive queue; of the rest, mini-sockets and requests have all up to the inode
     " *[0-9]+:"
     " +(?P<local>{address}):(?P<port>[0-9A-F]{{4}}) +(?P<remote>{address}):(?P<remote_port>[0-9A-F]{{4}})"
-    " +(?P<state>[0-9A-F]{{2}}) +(?P<send>[0-9A-F]{{8}}):(?P<receive>[0-9A-F]{{8}})(?: +[^ \n]+){{5}}(?: [^\n]*)?\n"
+    " +(?P<state>[0-9A-F]{{2}}) +(?P<send>[0-9A-F]{{8}}):(?P<receive>[0-9A-F]{{8}})"
+    "(?: +[^ \n]+){{4}} +(?P<inode>[0-9]+)(?: [^\n]*)?\n"
 )
 _LINES = {
     AF_INET: re.compile(_LINE.format(address="[0-9A-F]{8}")),
@@ -34,9 +39,9 @@ _OF_EITHER_FAMILY = re.compile(_LINE.format(address="[0-9A-F]{8}(?:[0-9A-F]{24})
 
 # An address is printed as the numbers that its words are on this host; a port as people write it.
 _WORDS = {AF_INET: struct.Struct(">I"), AF_INET6: struct.Struct(">4I")}
-_MESSAGES = {  # nlmsghdr, then inet_diag_msg: family and state, ports, addresses, queues
-    AF_INET: struct.Struct("=IHH8x BB2x 2s2s I12xI12x 16xII8x"),
-    AF_INET6: struct.Struct("=IHH8x BB2x 2s2s 4I4I 16xII8x"),
+_MESSAGES = {  # nlmsghdr, then inet_diag_msg: family and state, ports, addresses, queues, inode
+    AF_INET: struct.Struct("=IHH8x BB2x 2s2s I12xI12x 16xII4xI"),
+    AF_INET6: struct.Struct("=IHH8x BB2x 2s2s 4I4I 16xII4xI"),
 }
 
 
@@ -48,9 +53,14 @@ class ProcDetail(DetailDump):
 
     def add_lines(self, lines: Iterable[str], source: str, family: int) -> None:
         """Take a whole file, that of ``AF_INET`` or ``AF_INET6``, streaming. Raises as ``procnet.parse_tcp`` does."""
-        messages = _messages(lines, source, family)
-        while batch := b"".join(islice(messages, _BATCH)):
-            self.add(batch)
+        replay(lines, source, family, self)
+
+
+def replay(lines: Iterable[str], source: str, family: int, collector: Collector, states: int = ALL_STATES) -> None:
+    """Hand a file's sockets whose state is in the mask to *collector*, as the messages of a netlink dump."""
+    messages = _messages(lines, source, family, states)
+    while batch := b"".join(islice(messages, _BATCH)):
+        collector.add(batch)
 
 
 def listening_ports(lines: Iterable[str], source: str) -> frozenset[int]:
@@ -60,10 +70,12 @@ def listening_ports(lines: Iterable[str], source: str) -> frozenset[int]:
     return frozenset(int(socket["port"], 16) for socket in found if socket["state"] == listen)
 
 
-def _messages(lines: Iterable[str], source: str, family: int) -> Iterator[bytes]:
+def _messages(lines: Iterable[str], source: str, family: int, states: int) -> Iterator[bytes]:
     words, pack = _WORDS[family].unpack, _MESSAGES[family].pack
     for socket in _sockets(lines, source, _LINES[family]):
-        local, port, remote, remote_port, state, send, receive = socket.groups()
+        local, port, remote, remote_port, state, send, receive, inode = socket.groups()
+        if not states >> int(state, 16) & 1 and states != ALL_STATES:
+            continue
         yield pack(
             BARE,
             SOCK_DIAG_BY_FAMILY,
@@ -76,6 +88,7 @@ def _messages(lines: Iterable[str], source: str, family: int) -> Iterator[bytes]
             *words(bytes.fromhex(remote)),
             int(receive, 16),
             int(send, 16),
+            int(inode) & 0xFFFFFFFF,  # as wide as netlink has it
         )
 
 

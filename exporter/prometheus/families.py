@@ -188,7 +188,7 @@ def _folded(snapshot: Snapshot, max_series: int) -> Iterator[Metric]:
         folded["tcp_netns_connections"] = max(0, len(snapshot.namespaces) - max_series)
     family = GaugeMetricFamily(
         "tcp_exporter_folded",
-        "Label values that the metric counts together as other because of detail.max_series.",
+        "Label values in the metric's other: beyond detail.max_series, or listeners' ports in the ephemeral range.",
         labels=["metric"],
     )
     for metric, number in folded.items():

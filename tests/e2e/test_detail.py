@@ -356,3 +356,21 @@ def test_clients_of_both_families_take_from_one_space_of_ports(lab: LabProcess) 
         """,
     )
     assert dumped(lab)["tcp_ephemeral_ports_used"] == 50
+
+
+SNAPSHOT = """
+import json
+from exporter.sampling import once
+from exporter.sampling.detailer import Wanted
+from exporter.web import api
+document = api.document(once.snapshot("/proc", "auto", wanted=Wanted()), {})
+document["detail"].pop("taken_at")
+print(json.dumps({key: document[key] for key in ("connections", "listeners", "detail", "reader")}))
+"""
+
+
+def test_an_unprivileged_user_sees_the_same(populated: LabProcess, anyones_python: str) -> None:
+    as_root = populated.run([sys.executable, "-c", SNAPSHOT])
+    as_nobody = populated.run([anyones_python, "-c", SNAPSHOT], user=65534)
+    assert (as_nobody.returncode, as_nobody.stderr) == (0, "")
+    assert json.loads(as_nobody.stdout) == json.loads(as_root.stdout)

@@ -15,7 +15,6 @@ import pytest
 
 from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.owners import NO_CGROUP, NO_PROCESS, NOT_FOUND, REFUSED
-from exporter.who import GROUPS
 from tests.lab import LabProcess
 
 pytestmark = pytest.mark.lab
@@ -189,10 +188,18 @@ def test_ten_thousand_more_are_counted_by_process(lab: LabProcess) -> None:
     assert who(lab, "established", "process").owners == {psutil.Process(lab.pid).name(): 10_000}
 
 
-@pytest.mark.parametrize("by", GROUPS)
-def test_where_netlink_is_refused_the_error_says_so(lab: LabProcess, by: str) -> None:
-    refusing = str(Path(__file__).parent / "refuse_netlink.py")
-    done = lab.run([sys.executable, refusing, sys.executable, "-c", WHO, "established", by])
+REFUSING = [sys.executable, str(Path(__file__).parent / "refuse_netlink.py"), sys.executable, "-c"]
+
+
+@pytest.mark.parametrize("by", ["process", "port", "remote"])
+def test_where_netlink_is_refused_proc_tells_the_same(populated: LabProcess, by: str) -> None:
+    hold(populated, "holder", 2, 8443)
+    answers = [populated.run([*start, WHO, "established", by]).stdout for start in ([sys.executable, "-c"], REFUSING)]
+    assert answers[0] == answers[1] != ""
+
+
+def test_where_netlink_is_refused_units_cannot_be_told(lab: LabProcess) -> None:
+    done = lab.run([*REFUSING, WHO, "established", "unit"])
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "exporter.errors.SourceUnreadable: netlink: Permission denied (EACCES)"
 
