@@ -96,6 +96,7 @@ class Loop:
         self._said: set[str] = set()
         self._counts_every_socket = False
         self._detailed = _Detailed()
+        self._detail_ended = 0.0  # monotonic seconds
 
     def start(self) -> None:
         """Begin to sample; the sysctls come first, so that they are in every sample."""
@@ -149,6 +150,8 @@ class Loop:
         planned = plan(last, now=ended, interval=beat.interval, cpu=cpu, max_cpu_ratio=beat.max_cpu_ratio)
         self._overruns[kind] += planned.overrun
         total = 1 + (self._passes[kind].total if kind in self._passes else 0)
+        if kind == "detail":
+            self._detail_ended = ended
         self._passes[kind] = Pass(ended - started, cpu, planned.interval, total)
         if kind == "counting":
             self._publish()
@@ -179,10 +182,14 @@ class Loop:
         self._peaks.window = self._schedule.peak_window
         counted = self._sampler.count()
         taken_at, now = time.time(), time.monotonic()
-        detailed = self._detailed
-        if now > detailed.fresh_until:
+        detailed, (sysctls, sysctl_problem) = self._detailed, self._sysctls
+        made = self._passes.get("detail")
+        if made is not None and now - self._detail_ended > made.duration + _STALE_INTERVALS * made.interval:
+            # What the detail thread reads would go on to be shown as it was when that thread began to hang.
+            detailed = _Detailed(problem="detail: the pass hangs")
+            sysctls, sysctl_problem = {}, "sysctl: the pass that reads them hangs"
+        elif made is not None and now - detailed.at > made.duration + _STALE_INTERVALS * made.interval:
             detailed = _Detailed(problem=detailed.problem)
-        sysctls, sysctl_problem = self._sysctls
         if detailed.problem is not None:
             counted.sources["detail"] = detailed.problem
         elif detailed.detail is not None:
@@ -217,10 +224,7 @@ class Loop:
             namespaces = {found.name: found.counts for found in self._namespaces.count()}
         if not self._schedule.full_dumps:  # it was made to verify the sums, once, and is not to be shown
             return
-        interval = max(
-            self._schedule.detail.interval, self._passes["detail"].interval if self._passes.get("detail") else 0
-        )
-        self._detailed = _Detailed(detail, namespaces, None, time.monotonic() + _STALE_INTERVALS * interval)
+        self._detailed = _Detailed(detail, namespaces, None, time.monotonic())
 
     def _read_sysctls(self, source: Sampler | Detailer) -> None:
         sysctls, problem = source.sysctls()
@@ -259,7 +263,7 @@ class _Detailed(NamedTuple):
     detail: Detail | None = None
     namespaces: Mapping[str, tuple[int | None, ...]] | None = None
     problem: str | None = None
-    fresh_until: float = 0.0  # monotonic seconds
+    at: float = 0.0  # monotonic seconds
 
 
 class _Count(NamedTuple):

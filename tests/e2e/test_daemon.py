@@ -304,7 +304,7 @@ def test_the_cpu_share_stretches_the_interval_visibly(tmp_path: Path) -> None:
     file.write_text("sample: {interval: 100ms, max_cpu_ratio: 0.0001}\n")
     with Daemon(tmp_path / "log", "--config.file", str(file)) as daemon:
         interval = 'tcp_exporter_sample_interval_seconds{pass="counting"}'
-        assert daemon.ready().metrics()[interval] == 0.1
+        assert daemon.ready().metrics()[interval] >= 0.1
         # A minute's allowance is 6 ms of CPU: a few samples later each has to be earned, which takes seconds.
         wait_for(lambda: daemon.metrics()[interval] > 1 or None, "the interval to stretch")
         assert daemon.get("/-/ready")[0] == 200

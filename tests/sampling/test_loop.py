@@ -104,3 +104,24 @@ def test_detail_that_is_switched_off_verifies_once_and_shows_nothing() -> None:
     with running(Detailer, FAST._replace(full_dumps=False)) as loop:
         sample = wait(loop, lambda sample: "detail" in sample.passes and sample.passes["detail"].total > 3)
         assert sample.snapshot.detail is None
+
+
+class Hanging(Detailer):
+    """A detail pass that hangs from the second on."""
+
+    passes = 0
+
+    def detail(self, wanted: Wanted, now: float) -> Detail:
+        self.passes += 1
+        if self.passes > 1:
+            Slow.go.wait(30)
+        return super().detail(wanted, now)
+
+
+def test_a_detail_pass_that_hangs_is_said_and_nothing_that_it_read_is_shown_any_more() -> None:
+    with running(Hanging) as loop:
+        wait(loop, lambda sample: sample.snapshot.detail is not None)
+        hung = wait(loop, lambda sample: sample.snapshot.sources.get("detail") is not None)
+        assert (hung.snapshot.detail, hung.snapshot.sysctls) == (None, {})
+        assert hung.snapshot.sources["sysctl"] == "sysctl: the pass that reads them hangs"
+        assert hung.snapshot.connections is not None
