@@ -116,12 +116,12 @@ def test_sockets_that_share_a_port_are_summed_and_their_number_is_told(lab: LabP
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 def test_half_open_connections_are_their_listeners(lab: LabProcess, family: int) -> None:
-    lab.make({"syn_recv": 7}, family, backlog=16)
+    lab.make({"syn_recv": 300}, family, backlog=512)
     series = dumped(lab)
     address = "192.0.2.1" if family == socket.AF_INET else "2001:db8::1"
     ((labels, number),) = nonzero(series, "tcp_listener_syn_recv").items()
-    assert (labels.startswith(f'{{address="{address}",port="'), number) == (True, 7)
-    assert series['tcp_saturation_ratio{resource="syn_queue"}'] == pytest.approx(7 / 17)
+    assert (labels.startswith(f'{{address="{address}",port="'), number) == (True, 300)
+    assert series['tcp_saturation_ratio{resource="syn_queue"}'] == pytest.approx(300 / 513)
 
 
 def test_an_ipv4_client_of_a_dual_stack_listener_is_an_ipv6_socket(lab: LabProcess) -> None:
@@ -157,20 +157,20 @@ def test_queued_bytes_leave_listeners_out(lab: LabProcess) -> None:
 
 
 def test_ephemeral_ports_are_counted_towards_the_busiest_destination(lab: LabProcess) -> None:
-    lab.sysctl("net.ipv4.ip_local_port_range", "40000 40099")
+    lab.sysctl("net.ipv4.ip_local_port_range", "40000 44999")
     lab.sysctl("net.ipv4.ip_local_reserved_ports", "40000-40009")
     hold(
         lab,
         """
         import socket
-        servers = [socket.create_server(("127.0.0.1", port), backlog=100) for port in (8080, 8081)]
-        ends = [socket.create_connection(("127.0.0.1", 8080)) for _ in range(60)]
-        ends += [socket.create_connection(("127.0.0.1", 8081)) for _ in range(20)]
+        servers = [socket.create_server(("127.0.0.1", port), backlog=4000) for port in (8080, 8081)]
+        ends = [socket.create_connection(("127.0.0.1", 8080)) for _ in range(3000)]
+        ends += [socket.create_connection(("127.0.0.1", 8081)) for _ in range(1000)]
         """,
     )
     series = dumped(lab)
-    assert (series["tcp_ephemeral_ports_used"], series["tcp_ephemeral_ports_available"]) == (60, 90)
-    assert series['tcp_saturation_ratio{resource="ephemeral_ports"}'] == pytest.approx(60 / 90)
+    assert (series["tcp_ephemeral_ports_used"], series["tcp_ephemeral_ports_available"]) == (3000, 4990)
+    assert series['tcp_saturation_ratio{resource="ephemeral_ports"}'] == pytest.approx(3000 / 4990)
 
 
 def test_three_hundred_listeners_stay_under_the_cap_and_the_page_says_so(lab: LabProcess) -> None:
