@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from exporter.kernel.reader import Procfs, ProcfsReader
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.sampler import Sampler, assemble
 from exporter.snapshot import Snapshot
+from tests.lab import LabProcess, LabUnavailable
 
 TESTS = Path(__file__).parent
 SITUATIONS = sorted(path.name for path in (TESTS / "fixtures" / "proc").iterdir())
@@ -60,6 +61,16 @@ def sample_situation(name: str) -> Snapshot:
 def _at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages name files from the repository's root, whatever folder pytest was started in."""
     monkeypatch.chdir(TESTS.parent)
+
+
+@pytest.fixture
+def lab() -> Iterator[LabProcess]:
+    """A fresh network namespace to put sockets into."""
+    try:
+        with LabProcess() as process:
+            yield process
+    except LabUnavailable as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
@@ -24,15 +23,6 @@ NOBODY = 65534
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BY_NUMBER = {int(state): state for state in KNOWN_STATES}
 MINI_SOCKET_TIMER = "03"
-
-
-@pytest.fixture
-def lab() -> Iterator[LabProcess]:
-    try:
-        with LabProcess() as process:
-            yield process
-    except LabUnavailable as error:
-        pytest.skip(str(error))
 
 
 class Row:

@@ -22,7 +22,6 @@ from exporter.snapshot import StateCounts
 from exporter.tcpstate import TcpState
 
 _DRIFT_SAMPLES = 30  # that err to one side: churn alone would do so once in a billion
-_DRIFT_VERIFICATIONS = 8
 
 FULL_STATES = (
     TcpState.LISTEN,
@@ -142,12 +141,11 @@ class Trust:
         self._derivable = has_netns_tw(kernel_release)
         self._disproved = False  # a full dump contradicted the sums by more than churn explains
         self._drift = Bias(_DRIFT_SAMPLES)
-        self._tw_drift = Bias(_DRIFT_VERIFICATIONS)
 
     @property
     def holds(self) -> bool:
         """Whether to derive."""
-        return self._derivable and not (self._disproved or self._drift.persists or self._tw_drift.persists)
+        return self._derivable and not (self._disproved or self._drift.persists)
 
     def seen(self, difference: int) -> None:
         """A counting pass: by how much CurrEstab was above what the sockets, or ``inuse``, said."""
@@ -155,8 +153,7 @@ class Trust:
 
     def verified(self, comparison: Comparison) -> None:
         """A verification: the last word until the next one."""
-        self._disproved = self._derivable and not comparison.agrees
-        self._tw_drift.add(comparison.tw)
+        self._disproved = not comparison.agrees
 
 
 def has_netns_tw(release: str) -> bool:

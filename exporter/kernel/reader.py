@@ -163,7 +163,7 @@ class NetlinkReader:
             with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, inetdiag.NETLINK_SOCK_DIAG) as netlink:
                 netlink.settimeout(self._receive_seconds)
                 netlink.sendto(request, (0, 0))
-                while True:
+                while time.monotonic() < deadline:
                     size, _, flags, (port, _) = netlink.recvmsg_into([buffer])
                     if port != 0:
                         continue  # not from the kernel
@@ -171,8 +171,7 @@ class NetlinkReader:
                         raise SourceUnreadable(self.name, f"a reply larger than {_REPLY} bytes was cut")
                     if collector.add(bytes(memoryview(buffer)[:size])):
                         return
-                    if time.monotonic() > deadline:
-                        raise SourceTimeout(self.name, f"the dump did not end within {self._dump_seconds:g} s")
+                raise SourceTimeout(self.name, f"the dump did not end within {self._dump_seconds:g} s")
         except TimeoutError:
             raise SourceTimeout(self.name, f"no reply within {self._receive_seconds:g} s") from None
         except OSError as error:

@@ -13,28 +13,19 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 import pytest
 
-from tests.lab import KINDS, LabProcess, LabUnavailable
+from tests.lab import KINDS, LabProcess
 
 T = TypeVar("T")
 DEADLINE = 30.0  # seconds for what takes a fraction of one: only a hang reaches it
 PROGRAM = [sys.executable, "-m", "exporter"]
 PLUGIN = [sys.executable, "-c", "from exporter.nagios.check import main; main()"]
-
-
-@pytest.fixture
-def lab() -> Iterator[LabProcess]:
-    try:
-        with LabProcess() as process:
-            yield process
-    except LabUnavailable as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture
