@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 
 from exporter.errors import SourceMalformed
 from exporter.snapshot import Sockstat, StateCounts
@@ -17,6 +18,7 @@ from exporter.tcpstate import TcpState, of_number
 _TITLE = "sl"
 _STATE = re.compile(r"[0-9A-F]{2}", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+_NUMBERS = re.compile(r"(?:\s+-?[0-9]{1,20})*\s*", re.ASCII)
 _INODE_FIELDS = 10  # mini-sockets and requests have 12 fields, full sockets 17; the tenth, the inode, is in all
 
 
@@ -75,13 +77,19 @@ def parse_snmp(text: str, source: str, table: str) -> dict[str, int]:
         lineno, line = rows[-1] if rows else (1, "")
         raise SourceMalformed(source, lineno, line, f"one line of names and one of values that start with {prefix}")
     (_, names), (lineno, numbers) = rows
-    keys, values = names.split()[1:], numbers.split()[1:]
+    if not _NUMBERS.fullmatch(numbers, len(prefix)):
+        raise SourceMalformed(source, lineno, numbers, "integers")
+    keys, values = _keys(names), numbers.split()[1:]
     if len(keys) != len(values):
         raise SourceMalformed(source, lineno, numbers, f"{len(keys)} values, found {len(values)}")
-    try:
-        return {f"{table}.{key}": _integer(value) for key, value in zip(keys, values, strict=True)}
-    except ValueError:
-        raise SourceMalformed(source, lineno, numbers, "integers") from None
+    return dict(zip(keys, map(int, values), strict=True))
+
+
+@lru_cache(maxsize=8)
+def _keys(names: str) -> list[str]:
+    """The keys of a line of names: the same at each reading, and more than a hundred."""
+    table, *keys = names.split()
+    return [f"{table[:-1]}.{key}" for key in keys]
 
 
 def parse_sockstat(text: str, source: str) -> Sockstat:

@@ -35,7 +35,7 @@ _REPLY = 65536  # bytes; the kernel fills at most half of it, and cuts what does
 _RECEIVE_SECONDS = 5.0  # a kernel that works answers within milliseconds, however many sockets it walks
 _DUMP_SECONDS = 60.0
 _INTERRUPTED_TRIES = 3
-_CHUNK = 4096
+_CHUNK = 16384  # bytes: more than any of these files has
 _SYSCTL_NAME = re.compile(r"tcp_[A-Za-z0-9_.-]+", re.ASCII)
 
 
@@ -51,11 +51,7 @@ class Procfs:
 
     def text(self, path: str) -> str:
         """The whole of one small file."""
-        try:
-            with open(f"{self.root}/{path}", encoding="utf-8", errors="backslashreplace") as file:
-                return file.read()
-        except OSError as error:
-            _raise(f"{self.root}/{path}", error)
+        return _text(f"{self.root}/{path}")
 
     def lines(self, path: str) -> Iterator[str]:
         """The lines of one file of any size, streamed."""
@@ -75,22 +71,7 @@ class Procfs:
 
     def sysctl(self, path: str) -> str:
         """The content of one sysctl below sys/, such as ``net/ipv4/tcp_rmem``."""
-        whole = f"{self.root}/sys/{path}"
-        try:
-            descriptor = os.open(whole, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            _raise(whole, error)
-        try:
-            content = b""
-            while chunk := os.read(descriptor, _CHUNK):
-                content += chunk
-                if len(chunk) < _CHUNK:
-                    break  # the end: one read more of each of a hundred files would show
-            return content.decode("utf-8", "backslashreplace")
-        except OSError as error:
-            _raise(whole, error)
-        finally:
-            os.close(descriptor)
+        return _text(f"{self.root}/sys/{path}")
 
 
 class _Tallying:
@@ -223,6 +204,21 @@ class PsutilReader:
             if state is TcpState.UNKNOWN:
                 unknown.add(str(connection.status))
         return tuple(counts), tuple(sorted(unknown))
+
+
+def _text(path: str) -> str:
+    """The whole of one small file, by bare system calls: a file object costs more than what procfs does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            content = os.read(descriptor, _CHUNK)
+            while more := os.read(descriptor, _CHUNK):
+                content += more
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        _raise(path, error)
+    return content.decode("utf-8", "backslashreplace")
 
 
 _PSUTIL_STATES = {state.name: state for state in TcpState}
