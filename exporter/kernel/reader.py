@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         """Takes the replies of one dump as they come."""
 
         def add(self, reply: bytes) -> bool:
-            """Take one reply; True when the dump is complete. Raises as ``inetdiag.blocks`` does."""
+            """Take one reply; True when the dump is complete. Raises as ``inetdiag.Dump.add`` does."""
 
     C = TypeVar("C", bound=Collector)
 
@@ -74,16 +74,6 @@ class Procfs:
         return _text(f"{self.root}/sys/{path}")
 
 
-class _Tallying:
-    """Collects a tally."""
-
-    def __init__(self) -> None:
-        self.sockets = inetdiag.Tally()
-
-    def add(self, reply: bytes) -> bool:
-        return inetdiag.tally(reply, self.sockets)
-
-
 class NetlinkReader:
     """Dumps by ``NETLINK_SOCK_DIAG``: exact, unprivileged, this process's network namespace."""
 
@@ -96,7 +86,7 @@ class NetlinkReader:
 
     def dump(self, states: int) -> inetdiag.Tally:
         """Tally the sockets whose state is in the mask, both families."""
-        return self.collect(states, _Tallying).sockets
+        return self.collect(states, inetdiag.TallyDump).sockets
 
     def collect(self, states: int, begin: Callable[[], C], port: int = 0) -> C:
         """Hand a dump of the sockets whose state is in the mask to the collector that *begin* makes, reply by reply.
@@ -114,7 +104,7 @@ class NetlinkReader:
 
     def full(self, port: int = 0) -> tuple[StateCounts, tuple[str, ...]]:
         """Count every socket, or every one of a local port."""
-        return inetdiag.state_counts(self.collect(inetdiag.ALL_STATES, _Tallying, port).sockets)
+        return inetdiag.state_counts(self.collect(inetdiag.ALL_STATES, inetdiag.TallyDump, port).sockets)
 
     def _collect_both(self, states: int, begin: Callable[[], C], port: int) -> C:
         if self._legacy:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import struct
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from itertools import chain
 from typing import Generic, TypeVar
 
-from exporter.kernel.inetdiag import AF_INET, BARE, MAPPED, Block, blocks
+from exporter.kernel.inetdiag import AF_INET, BARE, MAPPED, Block, Dump, packed
 
 K = TypeVar("K")
 
@@ -32,19 +32,17 @@ _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _CGROUP_HEADER = _ATTRIBUTE.pack(12, ATTRIBUTE_CGROUP_ID)
 
 
-class Counting(Generic[K]):
+class Counting(Dump, Generic[K]):
     """Collects how many sockets of a dump have each value of a column."""
 
     def __init__(self, column: Callable[[Block], Iterable[K]]) -> None:
+        super().__init__()
         self.sockets: Counter[K] = Counter()
         self._column = column
 
-    def add(self, reply: bytes) -> bool:
-        """Take one reply; True when the dump is complete. Raises as ``inetdiag.blocks`` does."""
-        found, complete = blocks(reply)
-        for block in found:
-            self.sockets.update(self._column(block))
-        return complete
+    def take(self, block: Block) -> None:
+        """Count the values of a block."""
+        self.sockets.update(self._column(block))
 
 
 def ports(block: Block) -> Iterable[int]:
@@ -62,12 +60,21 @@ def inodes(block: Block) -> Iterable[int]:
     return chain.from_iterable(_layout(_INODE, block.length).iter_unpack(block.data))
 
 
-def cgroup_ids(block: Block) -> Iterable[int]:
-    """The cgroup v2 id of every socket; 0 where the kernel does not say."""
+def cgroup_columns(block: Block) -> list[bytes]:
+    """The cgroup v2 id of every socket as eight columns, the lowest byte first; 0 where the kernel does not say."""
     offset = _cgroup_offset(block.data[: block.length])
     if offset and all(block.column(offset + i).count(byte) == block.number for i, byte in enumerate(_CGROUP_HEADER)):
-        return chain.from_iterable(_layout(f"={offset + 4}xQ", block.length).iter_unpack(block.data))
-    return _cgroup_ids(block)
+        columns = [block.column(offset + 4 + i) for i in range(8)]
+        return columns if sys.byteorder == "little" else columns[::-1]
+    if block.length == BARE:
+        return [bytes(block.number)] * 8
+    ids = b"".join(_cgroup_id(message).to_bytes(8, "little") for message in block.messages())
+    return [ids[i::8] for i in range(8)]
+
+
+def cgroup_ids(block: Block) -> Iterable[int]:
+    """The cgroup v2 id of every socket; 0 where the kernel does not say."""
+    return packed(*cgroup_columns(block))
 
 
 def address(peer: Peer) -> str:
@@ -92,12 +99,9 @@ def address_text(family: int, packed: bytes) -> str:
     return str(IPv4Address(packed[12:]) if packed.startswith(MAPPED) else IPv6Address(packed))
 
 
-def _cgroup_ids(block: Block) -> Iterator[int]:
-    """Message by message: for where attributes of one length in all are not the same attributes."""
-    for start in range(0, len(block.data), block.length):
-        message = block.data[start : start + block.length]
-        offset = _cgroup_offset(message)
-        yield int.from_bytes(message[offset + 4 : offset + 12], sys.byteorder) if offset else 0
+def _cgroup_id(message: bytes) -> int:
+    offset = _cgroup_offset(message)
+    return int.from_bytes(message[offset + 4 : offset + 12], sys.byteorder) if offset else 0
 
 
 def _cgroup_offset(message: bytes) -> int:
