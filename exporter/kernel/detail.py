@@ -158,16 +158,6 @@ class DetailDump(Dump):
             self._add_destinations(block, states, self._picked.column(low, high))
         self._fold()
 
-    def merge(self, other: DetailDump) -> None:
-        """Add what a dump of other states collected."""
-        self.receive_queue += other.receive_queue
-        self.send_queue += other.send_queue
-        self._sockets.update(other._sockets)
-        self._by_remote_port.update(other._by_remote_port)
-        for family, destinations in other._destinations.items():
-            self._destinations.setdefault(family, Counter()).update(destinations)
-        self._fold()
-
     @property
     def sockets(self) -> Tally:
         """The tally, without the first attributes."""

@@ -36,9 +36,6 @@ ALL_STATES = 0xFFE
 COPIED_STATES = ALL_STATES & ~(1 << TcpState.ESTABLISHED | 1 << TcpState.TIME_WAIT)
 """The mask of the counting pass: all but the two states that grow large, which the kernel counts itself."""
 
-MINI_STATES = 1 << TcpState.SYN_RECV | 1 << TcpState.FIN_WAIT2 | 1 << TcpState.TIME_WAIT
-"""The mask of the states in which sockets are mostly requests or mini-sockets."""
-
 TIMER_TIMEWAIT = 3  # idiag_timer of a mini-socket
 ATTRIBUTE_SHUTDOWN = 8  # INET_DIAG_SHUTDOWN: the first attribute of every full socket, of no request socket
 

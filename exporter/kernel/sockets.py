@@ -62,14 +62,16 @@ def inodes(block: Block) -> Iterable[int]:
 
 def cgroup_columns(block: Block) -> list[bytes]:
     """The cgroup v2 id of every socket as eight columns, the lowest byte first; 0 where the kernel does not say."""
-    offset = _cgroup_offset(block.data[: block.length])
-    if offset and all(block.column(offset + i).count(byte) == block.number for i, byte in enumerate(_CGROUP_HEADER)):
-        columns = [block.column(offset + 4 + i) for i in range(8)]
-        return columns if sys.byteorder == "little" else columns[::-1]
-    if block.length == BARE:
+    headers = _attributes(block.data[: block.length])
+    offset = next((offset for offset, header in headers.items() if header == _CGROUP_HEADER), 0)
+    for start, header in ({offset: _CGROUP_HEADER} if offset else headers).items():
+        if any(block.column(start + i).count(byte) != block.number for i, byte in enumerate(header)):
+            ids = b"".join(_cgroup_id(message).to_bytes(8, "little") for message in block.messages())
+            return [ids[i::8] for i in range(8)]
+    if not offset:
         return [bytes(block.number)] * 8
-    ids = b"".join(_cgroup_id(message).to_bytes(8, "little") for message in block.messages())
-    return [ids[i::8] for i in range(8)]
+    columns = [block.column(offset + 4 + i) for i in range(8)]
+    return columns if sys.byteorder == "little" else columns[::-1]
 
 
 def cgroup_ids(block: Block) -> Iterable[int]:
@@ -100,21 +102,23 @@ def address_text(family: int, packed: bytes) -> str:
 
 
 def _cgroup_id(message: bytes) -> int:
-    offset = _cgroup_offset(message)
-    return int.from_bytes(message[offset + 4 : offset + 12], sys.byteorder) if offset else 0
+    for offset, header in _attributes(message).items():
+        if header == _CGROUP_HEADER:
+            return int.from_bytes(message[offset + 4 : offset + 12], sys.byteorder)
+    return 0
 
 
-def _cgroup_offset(message: bytes) -> int:
-    """Where the attribute begins in *message*; 0 where it is not or is cut."""
+def _attributes(message: bytes) -> dict[int, bytes]:
+    """The header, length and type, of each attribute by its offset; what is cut or makes no sense ends them."""
+    headers = {}
     offset = BARE
     while offset + _ATTRIBUTE.size <= len(message):
         length, _ = _ATTRIBUTE.unpack_from(message, offset)
-        if message.startswith(_CGROUP_HEADER, offset) and offset + length <= len(message):
-            return offset
-        if length < _ATTRIBUTE.size:
-            return 0
+        if length < _ATTRIBUTE.size or offset + length > len(message):
+            break
+        headers[offset] = message[offset : offset + _ATTRIBUTE.size]
         offset += (length + 3) & ~3
-    return 0
+    return headers
 
 
 @lru_cache(maxsize=64)
