@@ -108,7 +108,7 @@ class Server:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         # One socket for one address in the list; of a name's addresses the IPv4 one, as exporters written in Go do.
         family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
-        # Where the protocol is named, asyncio turns Nagle's algorithm off: it would hold an answer's end back for 40 ms.
+        # Where the protocol is named, asyncio turns Nagle's algorithm off: it would hold answers back for 40 ms.
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
