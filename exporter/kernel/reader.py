@@ -9,7 +9,6 @@ from __future__ import annotations
 import _socket as socket  # what `socket` wraps: with its enums and selectors it is a tenth of the start of the plugin
 import errno
 import os
-import re
 import time
 from collections.abc import Iterator
 
@@ -36,7 +35,6 @@ _RECEIVE_SECONDS = 5.0  # a kernel that works answers within milliseconds, howev
 _DUMP_SECONDS = 60.0
 _INTERRUPTED_TRIES = 3
 _CHUNK = 16384  # bytes: more than any of these files has
-_SYSCTL_NAME = re.compile(r"tcp_[A-Za-z0-9_.-]+", re.ASCII)
 
 
 class Procfs:
@@ -65,7 +63,7 @@ class Procfs:
         """The ``tcp_*`` files of sys/net/ipv4 that exist here, sorted."""
         path = f"{self.root}/sys/net/ipv4"
         try:
-            return sorted(name for name in os.listdir(path) if _SYSCTL_NAME.fullmatch(name))
+            return sorted(name for name in os.listdir(path) if _is_sysctl_name(name))
         except OSError as error:
             _raise(path, error)
 
@@ -198,6 +196,12 @@ class PsutilReader:
             if state is TcpState.UNKNOWN:
                 unknown.add(str(connection.status))
         return tuple(counts), tuple(sorted(unknown))
+
+
+def _is_sysctl_name(name: str) -> bool:
+    """Whether it is as the kernel names them, ``tcp_`` and more: letters, digits, ``_``, ``.`` and ``-``."""
+    word = name.replace(".", "_").replace("-", "_")
+    return len(word) > len("tcp_") and word.startswith("tcp_") and word.isascii() and word.isidentifier()
 
 
 def _text(path: str) -> str:
