@@ -10,10 +10,12 @@ import contextlib
 import os
 import platform
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from exporter import __version__, log
@@ -27,7 +29,9 @@ from exporter.prometheus.families import View
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.loop import Beat, Loop, Schedule
 from exporter.sampling.sampler import Sampler, readers
-from exporter.web.app import Current, application
+from exporter.web.app import application
+from exporter.web.current import Current
+from exporter.web.page import SCRIPT_FILE, STYLE_FILE, Assets
 from exporter.web.server import Limits, Server
 
 if TYPE_CHECKING:
@@ -44,6 +48,12 @@ def serve(load: Callable[[], Config], procfs: str) -> int:
     settings = load()
     logger = log.logger(settings.log.level, settings.log.format, sys.stderr, os.environ)
     return asyncio.run(_Daemon(load, settings, Procfs(procfs), logger).run())
+
+
+def page_assets() -> Assets:
+    """The status page's files, which are part of this package."""
+    files = resources.files("exporter.web.page")
+    return Assets(*(files.joinpath(name).read_text("utf-8") for name in (STYLE_FILE, SCRIPT_FILE)))
 
 
 class _Daemon:
@@ -71,7 +81,7 @@ class _Daemon:
             events.add_signal_handler(number, stop.set)
         events.add_signal_handler(signal.SIGHUP, self._reload, events)
         server = Server(
-            application(self._current),
+            application(self._current, page_assets()),
             limits=Limits(max_requests=self._settings.web.max_requests),
             on_error=lambda error: self._log.error("request failed", exc_info=error),
         )
@@ -121,7 +131,9 @@ class _Daemon:
             reload_successful=self._reload_successful,
             max_series=self._settings.detail.max_series,
         )
-        return Current(sample, view, now, self._settings.web.telemetry_path)
+        return Current(
+            sample, view, now, self._settings.web.telemetry_path, socket.gethostname(), self._loop.history.points
+        )
 
     def _reload(self, events: asyncio.AbstractEventLoop) -> None:
         """Read the configuration again, in a thread that may hang: the disk may."""

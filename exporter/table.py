@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from exporter import measures
+from exporter.saturations import name_of, saturations
 from exporter.snapshot import Listener, Snapshot, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from exporter.thresholds import Result, Status, Threshold, evaluate
 
 _COLORS = {Status.WARNING: "33", Status.CRITICAL: "31;1", Status.UNKNOWN: "35"}
 _TOP = 5  # listeners, ports and units that are shown
-_UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 def render(snapshot: Snapshot, thresholds: Mapping[str, Threshold], host: str, when: str, *, color: bool) -> str:
@@ -49,21 +49,12 @@ def _states(snapshot: Snapshot, thresholds: Mapping[str, Threshold], *, color: b
 
 
 def _limits(snapshot: Snapshot) -> Iterator[str]:
-    sockstat = snapshot.sockstat
-    if sockstat is None:
-        return
-    yield f"{'LIMIT':<24}{'USED':>13}{'OF':>13}"
-    memory = None if snapshot.memory_limits is None else snapshot.memory_limits.get("max")
-    used_bytes = sockstat.mem * snapshot.page_size
-    rows = (
-        ("time-wait sockets", f"{sockstat.tw}", _sysctl(snapshot, "tcp_max_tw_buckets"), "time_wait_ratio"),
-        ("orphans (host)", f"{sockstat.orphan}", _sysctl(snapshot, "tcp_max_orphans"), "orphans_ratio"),
-        ("buffer memory (host)", _bytes(used_bytes), None if memory is None else _bytes(memory), "memory_ratio"),
-    )
-    for name, used, limit, ratio in rows:
-        share = measures.value(snapshot, ratio)
-        percent = "" if share is None else f"{share:.1%}"
-        yield f"{name:<24}{used:>13}{limit or '-':>13}{percent:>8}".rstrip()
+    found = [*saturations(snapshot)]
+    if found:
+        yield f"{'LIMIT':<24}{'USED':>13}{'OF':>13}"
+    for it in found:
+        percent = "" if it.share is None else f"{it.share:.1%}"
+        yield f"{it.title:<24}{it.used_text:>13}{it.limit_text or '-':>13}{percent:>8}  {it.place}".rstrip()
 
 
 def _listeners(listeners: Sequence[Listener]) -> Iterator[str]:
@@ -71,8 +62,7 @@ def _listeners(listeners: Sequence[Listener]) -> Iterator[str]:
     yield f"{'LISTENER':<28}{'WAITING':>9}{'LIMIT':>8}{'HALF OPEN':>11}"
     ranked = sorted(listeners, key=lambda it: (-it.fullest, -it.syn_recv, it.port, it.address))
     for it in ranked[:_TOP]:
-        address = f"[{it.address}]" if ":" in it.address else it.address
-        yield f"{f'{address}:{it.port}':<28}{it.accept_queue:>9}{it.accept_limit:>8}{it.syn_recv:>11}"
+        yield f"{name_of(it):<28}{it.accept_queue:>9}{it.accept_limit:>8}{it.syn_recv:>11}"
     if len(ranked) > _TOP:
         yield f"... and {len(ranked) - _TOP} more"
 
@@ -88,11 +78,6 @@ def _top(title: str, counts: Mapping[str, StateCounts]) -> Iterator[str]:
             yield f"{name:<28}{sum(by_state):>9}  {text}"
 
 
-def _sysctl(snapshot: Snapshot, name: str) -> str | None:
-    value = snapshot.sysctls.get(name)
-    return None if value is None else " ".join(str(number) for _, number in value.fields)
-
-
 def _ranges(result: Result) -> str:
     named = zip(("warning", "critical"), result.threshold, strict=True)
     return ", ".join(f"{name} {limit.text}" for name, limit in named if limit is not None)
@@ -100,15 +85,3 @@ def _ranges(result: Result) -> str:
 
 def _status(result: Result) -> str:
     return "" if result.threshold == Threshold() and result.status is Status.OK else result.status.name
-
-
-def _bytes(number: int) -> str:
-    """A number of bytes for a person.
-
-    >>> _bytes(708608), _bytes(12)
-    ('692.0 KiB', '12 B')
-    """
-    for size, unit in _UNITS:
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return f"{number} B"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from exporter.errors import SourceError
 from exporter.sampling.cadence import Plan, plan
 from exporter.sampling.detailer import Detailer, Wanted
+from exporter.sampling.history import History
 from exporter.sampling.peaks import Peaks
 from exporter.sampling.sampler import assemble
 from exporter.snapshot import Detail, Pass, Sample, Snapshot, StateCounts
@@ -73,6 +74,7 @@ class Loop:
         self, sampler: Sampler, detailer: Detailer, namespaces: Namespaces, schedule: Schedule, log: Log
     ) -> None:
         self.sample: Sample | None = None
+        self.history = History()
         self._sampler = sampler
         self._detailer = detailer
         self._namespaces = namespaces
@@ -205,6 +207,7 @@ class Loop:
         )
         connections = snapshot.connections
         peaks = None if connections is None else self._peaks.add(now, connections.counts)
+        self.history.add(now, taken_at, None if connections is None else connections.counts)
         self._source_errors.update(source for source, problem in snapshot.sources.items() if problem is not None)
         self._counted = _Count(snapshot, peaks, now)
 

@@ -1,4 +1,4 @@
-"""A sample as JSON: ``/api/v1/snapshot``, ``dump --format json`` and ``show --json`` are this.
+"""A sample as JSON: ``/api/v1/snapshot``, ``dump --format json`` and ``show --json``; and ``/api/v1/history``.
 
 Within one ``api_version`` fields are only added. What is not known is null or absent, never 0.
 ``docs/api.md`` describes each field.
@@ -7,9 +7,10 @@ Within one ``api_version`` fields are only added. What is not known is null or a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from exporter import __version__, measures
+from exporter.sampling.history import HOLE, STEP_SECONDS, Points
 from exporter.snapshot import Detail, Sample, Snapshot, StateCounts, by_label
 from exporter.tcpstate import KNOWN_STATES
 from exporter.thresholds import Threshold, evaluate
@@ -86,6 +87,31 @@ def sampled(sample: Sample, thresholds: Mapping[str, Threshold], now: float) -> 
         "stale_after_seconds": sample.stale_after,
         "peaks": None if sample.peaks is None else by_label(sample.peaks),
     }
+
+
+def history(points: Points | None) -> dict[str, object]:
+    """The last hour; before the first point is complete, lists of none."""
+
+    def series(numbers: Sequence[int]) -> list[int | None]:
+        return [None if number == HOLE else number for number in numbers]
+
+    return {
+        "api_version": API_VERSION,
+        "step_seconds": STEP_SECONDS,
+        "end": None if points is None else round(points.end, 3),
+        "states": {
+            state.label: {
+                "min": [] if points is None else series(points.low[state]),
+                "max": [] if points is None else series(points.high[state]),
+            }
+            for state in KNOWN_STATES
+        },
+    }
+
+
+def encode_compact(answer: Mapping[str, object]) -> bytes:
+    """JSON for programs: thousands of numbers on one line."""
+    return json.dumps(answer, separators=(",", ":")).encode() + b"\n"
 
 
 def encode(answer: Mapping[str, object]) -> bytes:
