@@ -14,7 +14,7 @@ from exporter.thresholds import NO_THRESHOLD, Result, Status, evaluate, worst
 from exporter.web.current import Current
 from exporter.web.page.machine import fragment, icon
 from exporter.web.page.markup import Content, Markup, element
-from exporter.web.page.states import pill, scrolled
+from exporter.web.page.states import breakable, pill, scrolled
 
 _LISTENERS, _NAMES = 10, 8  # rows that are shown
 _BAR = 100
@@ -138,7 +138,7 @@ def _bar(at: Current, it: Saturation) -> Markup:
     used, limit = it.used_text, it.limit_text
     return element(
         "tr",
-        element("th", _sentence(it.title), element("small", it.place) if it.place else None, scope="row"),
+        element("th", _sentence(it.title), element("small", breakable(it.place)) if it.place else None, scope="row"),
         element("td", bar, class_="drawn"),
         element("td", used if it.unit else f"{it.used:,}", class_="n"),
         element("td", "?" if limit is None or it.limit is None else limit if it.unit else f"{it.limit:,}", class_="n"),
@@ -159,7 +159,7 @@ def listeners(found: Sequence[Listener] | None) -> Markup:
     rows = [
         element(
             "tr",
-            element("th", element("code", name_of(it)), scope="row"),
+            element("th", element("code", breakable(name_of(it))), scope="row"),
             element("td", f"{it.accept_queue:,}", class_="n full" if it.fullest >= 0.8 else "n"),
             element("td", f"{it.accept_limit:,}", class_="n"),
             element("td", f"{it.syn_recv:,}", class_="n"),
@@ -180,7 +180,7 @@ def top(title: str, head: str, counts: Mapping[str, StateCounts] | None, missing
     rows = [
         element(
             "tr",
-            element("th", element("code", name), scope="row"),
+            element("th", element("code", breakable(name)), scope="row"),
             element("td", f"{sum(by_state):,}", class_="n"),
             element("td", _most_frequent(by_state), class_="states"),
         )

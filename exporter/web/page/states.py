@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 
 from exporter.kernel.catalogue import CATALOGUE
 from exporter.kernel.sysctl import Value
@@ -14,6 +16,7 @@ from exporter.web.page.machine import Node, arrivals, departures, fragment, icon
 from exporter.web.page.markup import Markup, element
 from exporter.web.page.plot import HEIGHT, Plot, plot
 
+_BETWEEN_WORDS = re.compile(r"([_.:@-])(?=[\w\[])")
 _NUMBERS = ((10_000_000, 1_000_000, "M"), (100_000, 1000, "k"))
 
 
@@ -158,8 +161,8 @@ class States:
         deviates = advised is not None and advised.deviates
         return element(
             "tr",
-            element("th", element("code", name), (element("small", note) for note in notes), scope="row"),
-            element("td", element("b", live), f" {value.unit}" if value.unit else None),
+            element("th", element("code", breakable(name)), (element("small", note) for note in notes), scope="row"),
+            element("td", element("b", live), element("small", f" {value.unit}") if value.unit else None),
             element("td", _recommended(advised, known.default if known else ""), pill(Status.WARNING, "deviates") if deviates else None),
         )  # fmt: skip
 
@@ -179,6 +182,11 @@ def short(number: int, *, compact: bool = False) -> str:
         if number >= least:
             return f"{number / unit:,.0f}{name}"
     return f"{number:,}"
+
+
+def breakable(name: str) -> Markup:
+    """A name of words, which a narrow column may break between them."""
+    return Markup(_BETWEEN_WORDS.sub(r"\1<wbr>", escape(name)))
 
 
 def scrolled(table: Markup, label: str) -> Markup:
