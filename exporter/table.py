@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from exporter import measures
-from exporter.snapshot import Listener, Snapshot, StateCounts
+from exporter.advice.verdicts import deviations
+from exporter.snapshot import Advice, Listener, Snapshot, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from exporter.thresholds import Result, Status, Threshold, evaluate
 
@@ -14,8 +15,16 @@ _TOP = 5  # listeners, ports and units that are shown
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
-def render(snapshot: Snapshot, thresholds: Mapping[str, Threshold], host: str, when: str, *, color: bool) -> str:
-    """The table of *snapshot*, taken *when* on *host*."""
+def render(
+    snapshot: Snapshot,
+    thresholds: Mapping[str, Threshold],
+    advice: Advice,
+    host: str,
+    when: str,
+    *,
+    color: bool,
+) -> str:
+    """The table of *snapshot*, taken *when* on *host*, and what there is to say of it."""
     lines = [f"TCP on {host}, {when}", "", *_states(snapshot, thresholds, color=color), "", *_limits(snapshot)]
     if snapshot.listeners:
         lines += ["", *_listeners(snapshot.listeners)]
@@ -23,6 +32,9 @@ def render(snapshot: Snapshot, thresholds: Mapping[str, Threshold], host: str, w
         lines += ["", *_top("PORT", snapshot.detail.ports)]
         if snapshot.detail.units is not None:
             lines += ["", *_top("UNIT", snapshot.detail.units)]
+    said = [*_findings(advice, color=color)]
+    if said:
+        lines += ["", *said]
     problems = [problem for problem in snapshot.sources.values() if problem]
     if problems:
         lines += ["", "Not readable:", *(f"  {problem}" for problem in problems)]
@@ -64,6 +76,20 @@ def _limits(snapshot: Snapshot) -> Iterator[str]:
         share = measures.value(snapshot, ratio)
         percent = "" if share is None else f"{share:.1%}"
         yield f"{name:<24}{used:>13}{limit or '-':>13}{percent:>8}".rstrip()
+
+
+def _findings(advice: Advice, *, color: bool) -> Iterator[str]:
+    """One line for each finding and each sysctl that deviates."""
+    deviating = deviations(advice.verdicts)
+    if not advice.findings and not deviating:
+        return
+    yield "FINDINGS (tcp-exporter advise says more)"
+    for finding in advice.findings:
+        line = f"{finding.severity.name:<9} {finding.what}"
+        code = _COLORS[finding.severity] if color else None
+        yield f"\x1b[{code}m{line}\x1b[0m" if code else line
+    for it in deviating:
+        yield f"sysctl    {it.title} is {it.live}, {'expected' if it.expected else 'recommended'} is {it.accepted}"
 
 
 def _listeners(listeners: Sequence[Listener]) -> Iterator[str]:

@@ -156,8 +156,8 @@ PROFILE: tuple[Recommendation, ...] = (
         low=1,
         high=7200,
         elsewhere="Pages that set 1200 are right about the 11 minutes of probes after it, 9 * 75 = 675 s. TCP "
-        "keepalive does not save handshakes: that is HTTP's keep-alive. It does not end CLOSE-WAIT while the application "
-        "lives.",
+        "keepalive does not save handshakes: that is HTTP's keep-alive. It does not end CLOSE-WAIT while the "
+        "application lives.",
         say=arithmetic.say_keepalive,
     ),
     Recommendation(

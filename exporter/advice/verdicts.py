@@ -20,7 +20,10 @@ from exporter.thresholds import Range
 if TYPE_CHECKING:
     from exporter.kernel.sysctl import Value
 
-    Expectations = Mapping[str, Range | str]
+Expectations = Mapping[str, Range | str]
+"""By sysctl what it should be: a range, or exactly a text."""
+
+NO_EXPECTATIONS: Expectations = {}
 
 EXPECTED_REASON = "The configuration expects it: sysctl.expected."
 _READ_ONLY = frozenset(("tcp_available_congestion_control", "tcp_available_ulp", "tcp_ehash_entries"))
