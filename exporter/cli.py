@@ -238,26 +238,26 @@ def _settings(options: argparse.Namespace) -> config.Config:
 
 
 def _advised(
-    options: argparse.Namespace, settings: config.Config, past: Sequence[Snapshot] = ()
+    options: argparse.Namespace, settings: config.Config, past: Sequence[Snapshot] = (), late: int = 1
 ) -> tuple[Snapshot, Advice]:
     """A sample, and what is to be said of it and of the *past*."""
-    snapshot = _sample(options, settings)
+    snapshot = _sample(options, settings, late)
     advisor = Advisor(Procfs(options.procfs).release())
     return snapshot, advisor.advise(snapshot, past, settings.sysctl.expected)
 
 
-def _sample(options: argparse.Namespace, settings: config.Config) -> Snapshot:
+def _sample(options: argparse.Namespace, settings: config.Config, late: int) -> Snapshot:
     detail = settings.detail
     wanted = Wanted(detail.ports, detail.remote_ports, detail.max_series)
-    with _in_time():
+    with _in_time(late):
         return once.snapshot(options.procfs, options.reader, wanted=wanted)
 
 
 @contextlib.contextmanager
-def _in_time() -> Iterator[None]:
-    """End the process with a line where the kernel does not answer in time."""
+def _in_time(code: int = 1) -> Iterator[None]:
+    """End the process with a line and *code* where the kernel does not answer in time."""
     late = f"tcp-exporter: no answer from the kernel within {_DEADLINE_SECONDS:g} s"
-    deadline.arm(_DEADLINE_SECONDS, descriptor=2, text=late, code=1)
+    deadline.arm(_DEADLINE_SECONDS, descriptor=2, text=late, code=code)
     try:
         yield
     finally:
@@ -297,10 +297,10 @@ def _advise(options: argparse.Namespace) -> int:
         settings = _settings(options)
         past = []
         if options.interval and not options.fragment:
-            with _in_time():
+            with _in_time(_COULD_NOT_TELL):
                 past.append(once.snapshot(options.procfs, options.reader, sysctls=False, queues=False))
             time.sleep(options.interval)
-        snapshot, advice = _advised(options, settings, past)
+        snapshot, advice = _advised(options, settings, past, _COULD_NOT_TELL)
     except ExporterError as error:
         print(error if isinstance(error, ConfigError) else f"tcp-exporter: {error}", file=sys.stderr)
         return _COULD_NOT_TELL

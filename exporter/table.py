@@ -85,11 +85,15 @@ def _findings(advice: Advice, *, color: bool) -> Iterator[str]:
         return
     yield "FINDINGS (tcp-exporter advise says more)"
     for finding in advice.findings:
-        line = f"{finding.severity.name:<9} {finding.what}"
+        line = f"{finding.severity.name:<9} {_printable(finding.what)}"
         code = _COLORS[finding.severity] if color else None
         yield f"\x1b[{code}m{line}\x1b[0m" if code else line
     for it in deviating:
         yield f"sysctl    {it.title} is {it.live}, {'expected' if it.expected else 'recommended'} is {it.accepted}"
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _listeners(listeners: Sequence[Listener]) -> Iterator[str]:

@@ -123,7 +123,8 @@ def say_fin_timeout(value: int, _: Live) -> str:
     """What ``tcp_fin_timeout`` comes to."""
     if value <= 0:
         return "FIN-WAIT-2 after close() ends at once, and a late FIN is answered with a reset"
-    return f"FIN-WAIT-2 after close() lasts {fin_wait2(value)} s; TIME-WAIT lasts {TIMEWAIT_SECONDS} s whatever this is"
+    sum_of_it = f"2 * ({value} - {TIMEWAIT_SECONDS}) = " if value > TIMEWAIT_SECONDS else ""
+    return f"FIN-WAIT-2 after close() lasts {sum_of_it}{fin_wait2(value)} s, TIME-WAIT always {TIMEWAIT_SECONDS} s"
 
 
 def say_keepalive(value: int, live: Live) -> str:

@@ -43,7 +43,7 @@ def _summary(findings: int, deviating: int, sysctls: int) -> str:
 def _finding(finding: Finding, columns: int, *, color: bool) -> list[str]:
     title = f"{finding.severity.name}: {finding.what}."
     code = _COLORS.get(finding.severity) if color else None
-    head = textwrap.wrap(title, columns)
+    head = textwrap.wrap(_printable(title), columns)
     lines = [f"\x1b[{code}m{line}\x1b[0m" for line in head] if code else head
     lines += _labelled("evidence", finding.evidence, columns)
     lines += _labelled("why", [finding.why], columns)
@@ -75,11 +75,16 @@ def _judgement(verdict: Verdict) -> str:
     return f": {'expected' if verdict.expected else 'recommended'} is {verdict.accepted}"
 
 
+def _printable(text: str) -> str:
+    """What comes from the host, such as a unit's name, must not speak to the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def _labelled(label: str, sentences: Sequence[str], columns: int) -> Iterator[str]:
     """Sentences, each on lines of its own, beside their label."""
     for sentence in sentences:
         yield from textwrap.wrap(
-            sentence,
+            _printable(sentence),
             columns,
             initial_indent=f"{f'  {label}':<{_LABEL + 2}}",
             subsequent_indent=" " * (_LABEL + 2),
