@@ -19,6 +19,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from exporter import __version__, log
+from exporter.advice.advisor import Advisor
 from exporter.config import Config, parse_listen_address
 from exporter.errors import ConfigError
 from exporter.kernel.cgroupfs import Cgroups
@@ -71,7 +72,8 @@ class _Daemon:
         sampler = Sampler(procfs, readers(settings.sample.reader, procfs), trust, time.monotonic)
         detailer = Detailer(procfs, readers(settings.sample.reader, procfs), trust, Cgroups(procfs.root))
         namespaces = Namespaces(procfs.root, derivable=has_netns_tw(release))
-        self._loop = Loop(sampler, detailer, namespaces, _schedule(settings), logger)
+        advisor = Advisor(procfs.release())
+        self._loop = Loop(sampler, detailer, namespaces, _schedule(settings), logger, advisor)
 
     async def run(self) -> int:
         stop = asyncio.Event()
@@ -89,7 +91,6 @@ class _Daemon:
         urls = await server.start(addresses)
         try:
             self._log.info("starting", version=__version__, python=platform.python_version(), pid=os.getpid())
-            self._say_idle(self._settings)
             self._loop.start()
             for url in urls:
                 self._log.info("listening", address=url)
@@ -164,15 +165,9 @@ class _Daemon:
             self._settings = settings
             self._loop.reschedule(_schedule(settings))
             self._log.info("configuration reloaded")
-            self._say_idle(settings)
         if self._read_again:
             self._read_again = False
             self._reload(events)
-
-    def _say_idle(self, settings: Config) -> None:
-        """Name what the configuration asks for and this version does not do yet."""
-        if settings.sysctl.expected:
-            self._log.warning("a setting has no effect in this version", key="sysctl.expected")
 
     def _unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._log.error("unexpected error", error=context.get("message"), exc_info=context.get("exception"))
@@ -186,6 +181,8 @@ def _schedule(settings: Config) -> Schedule:
         settings.sample.peak_window,
         full_dumps=settings.detail.interval > 0,
         wanted=Wanted(detail.ports, detail.remote_ports, detail.max_series, detail.namespaces),
+        thresholds=settings.thresholds,
+        expected=settings.sysctl.expected,
     )
 
 

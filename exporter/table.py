@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from exporter import measures
+from exporter.advice.verdicts import deviations
 from exporter.saturations import name_of, saturations
-from exporter.snapshot import Listener, Snapshot, StateCounts
+from exporter.snapshot import Advice, Listener, Snapshot, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from exporter.thresholds import Result, Status, Threshold, evaluate
 
@@ -14,8 +15,16 @@ _COLORS = {Status.WARNING: "33", Status.CRITICAL: "31;1", Status.UNKNOWN: "35"}
 _TOP = 5  # listeners, ports and units that are shown
 
 
-def render(snapshot: Snapshot, thresholds: Mapping[str, Threshold], host: str, when: str, *, color: bool) -> str:
-    """The table of *snapshot*, taken *when* on *host*."""
+def render(
+    snapshot: Snapshot,
+    thresholds: Mapping[str, Threshold],
+    advice: Advice,
+    host: str,
+    when: str,
+    *,
+    color: bool,
+) -> str:
+    """The table of *snapshot*, taken *when* on *host*, and what there is to say of it."""
     lines = [f"TCP on {host}, {when}", "", *_states(snapshot, thresholds, color=color), "", *_limits(snapshot)]
     if snapshot.listeners:
         lines += ["", *_listeners(snapshot.listeners)]
@@ -23,6 +32,9 @@ def render(snapshot: Snapshot, thresholds: Mapping[str, Threshold], host: str, w
         lines += ["", *_top("PORT", snapshot.detail.ports)]
         if snapshot.detail.units is not None:
             lines += ["", *_top("UNIT", snapshot.detail.units)]
+    said = [*_findings(advice, color=color)]
+    if said:
+        lines += ["", *said]
     problems = [problem for problem in snapshot.sources.values() if problem]
     if problems:
         lines += ["", "Not readable:", *(f"  {problem}" for problem in problems)]
@@ -55,6 +67,24 @@ def _limits(snapshot: Snapshot) -> Iterator[str]:
     for it in found:
         percent = "" if it.share is None else f"{it.share:.1%}"
         yield f"{it.title:<24}{it.used_text:>13}{it.limit_text or '-':>13}{percent:>8}  {it.place}".rstrip()
+
+
+def _findings(advice: Advice, *, color: bool) -> Iterator[str]:
+    """One line for each finding and each sysctl that deviates."""
+    deviating = deviations(advice.verdicts)
+    if not advice.findings and not deviating:
+        return
+    yield "FINDINGS (tcp-exporter advise says more)"
+    for finding in advice.findings:
+        line = f"{finding.severity.name:<9} {_printable(finding.what)}"
+        code = _COLORS[finding.severity] if color else None
+        yield f"\x1b[{code}m{line}\x1b[0m" if code else line
+    for it in deviating:
+        yield f"sysctl    {it.title} is {it.live}, {'expected' if it.expected else 'recommended'} is {it.accepted}"
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _listeners(listeners: Sequence[Listener]) -> Iterator[str]:

@@ -12,16 +12,17 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import pytest
 
 from tests.lab import LabProcess
 
+T = TypeVar("T")
 DEADLINE = 30.0
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element's reference, by the specification
 _ARGUMENTS = (
@@ -39,11 +40,15 @@ class Browser:
                 pytest.skip(f"{program} is not installed")
         self._lab = lab
         command = ["chromedriver", "--port=0", f"--log-path={folder}/chromedriver.log"]
-        start = lab.popen if lab is not None else subprocess.Popen
         said = folder / "chromedriver.said"
         with said.open("w") as output:
-            self._driver = start(command, stdout=output, stderr=subprocess.STDOUT, text=True)  # type: ignore[operator]  # two callables with these arguments in common
-        self._port = int(self.wait(lambda: re.search(r"successfully on port (\d+)", said.read_text()), "chromedriver")[1])
+            if lab is not None:
+                self._driver = lab.popen(command, stdout=output, stderr=output)
+            else:
+                self._driver = subprocess.Popen(command, stdout=output, stderr=output, text=True)
+        self._port = int(
+            self.wait(lambda: re.search(r"successfully on port (\d+)", said.read_text()), "chromedriver")[1]
+        )
         arguments = [*_ARGUMENTS, f"--user-data-dir={folder}/chromium"]
         arguments += [] if scripts else ["--blink-settings=scriptEnabled=false"]
         options = {
@@ -108,7 +113,9 @@ class Browser:
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=mobile
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.command("Emulation.setEmulatedMedia", features=[scheme, {"name": "prefers-reduced-motion", "value": "reduce"}])
+        self.command(
+            "Emulation.setEmulatedMedia", features=[scheme, {"name": "prefers-reduced-motion", "value": "reduce"}]
+        )
 
     def screenshot(self, *, whole: bool = True) -> bytes:
         """The page as a PNG."""
@@ -116,7 +123,7 @@ class Browser:
         return base64.b64decode(str(answer["data"]))
 
     def complaints(self) -> list[str]:
-        """What the console has said since this was asked last: errors of scripts, refusals of the policy, failed loads."""
+        """What the console has said since this was asked last: errors, refusals of the policy, failed loads."""
         return [str(entry["message"]) for entry in self._log("browser")]
 
     def requests(self) -> list[str]:
@@ -125,13 +132,13 @@ class Browser:
         sent = [_object(event["params"]) for event in events if event["method"] == "Network.requestWillBeSent"]
         return [str(_object(params["request"])["url"]) for params in sent]
 
-    def wait(self, found: Callable[[], object], what: str) -> re.Match[str]:
-        """Ask *found* until it has an answer."""
+    def wait(self, found: Callable[[], T | None], what: str) -> T:
+        """Ask *found* until it has an answer that is not empty."""
         end = time.monotonic() + DEADLINE
         while time.monotonic() < end:
             answer = found()
             if answer:
-                return answer  # type: ignore[return-value]  # whoever waits for a match gets one
+                return answer
             time.sleep(0.05)
         raise AssertionError(f"waited {DEADLINE:g} s in vain for {what}")
 

@@ -107,4 +107,3 @@ def _ready(_: Request, at: Current) -> Response:
     if at.sample.snapshot.connections is None:
         return plain_text(503, "TCP exporter is not ready: no reader can count the sockets.")
     return plain_text(200, "TCP exporter is ready.")
-

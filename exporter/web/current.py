@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from exporter.advice.findings import Finding
 from exporter.prometheus.families import View
 from exporter.sampling.history import Points
 from exporter.snapshot import Sample
-
-
-class Advised(NamedTuple):
-    """What the profile says of one sysctl, for a person."""
-
-    recommended: str  # a value or a range; "" where any will do
-    says: str  # what the live value comes to
-    deviates: bool
 
 
 class Current(NamedTuple):
@@ -28,5 +18,3 @@ class Current(NamedTuple):
     telemetry_path: str
     host: str = ""
     points: Points | None = None  # None: no point of the history is complete yet
-    findings: Sequence[Finding] = ()  # the worst first
-    advised: Mapping[str, Advised] = {}  # by sysctl

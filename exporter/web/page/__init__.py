@@ -54,10 +54,9 @@ class StatusPage:
     def page(self, at: Current, *, compressed: bool) -> bytes:
         """The page of this moment."""
         age = int(at.now - at.sample.counted_at) if at.sample else 0
-        held = (at.sample, at.view, at.points, at.findings, at.advised)
-        key = (*map(id, held[2:]), id(at.sample), at.view, age)
+        key = (id(at.sample), id(at.points), at.view, age)
         if key != self._key:
-            self._key, self._held, self._pages = key, held, {}
+            self._key, self._held, self._pages = key, (at.sample, at.points), {}
         if compressed not in self._pages:
             self._pages[compressed] = (
                 gzip.compress(self.page(at, compressed=False), _GZIP_LEVEL, mtime=0)
@@ -126,11 +125,18 @@ def _provenance(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
 
 def _main(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
     states = States(at, snapshot)
+    advice = sections.NO_ADVICE if at.sample is None or snapshot is None else at.sample.advice or sections.NO_ADVICE
+    changes = sections.sysctls(advice.verdicts)
     return (
         element(
-            "section", element("h2", "What to do", id="title-findings"), *sections.finding_articles(at.findings),
+            "section",
+            element("h2", "What to do", id="title-findings"),
+            *sections.finding_articles(advice.findings),
+            element("div", changes, element("p", "As a fragment for sysctl.d: ",
+                    element("code", "tcp-exporter advise --sysctl-conf"), class_="quiet"),
+                    class_="card") if changes else None,
             id="findings", aria_labelledby="title-findings", class_="findings",
-        ) if at.findings and snapshot is not None else None,
+        ) if advice.findings or changes else None,
         element(
             "div",
             element(
@@ -234,12 +240,13 @@ def _favicon(status: Status) -> str:
     )
 
 
+_STROKE = element("path", d="M0 5H34")
 _LEGEND = element(
     "ul",
     *(
         element(
             "li",
-            element("svg", element("path", d="M0 5H34"), viewBox="0 0 34 10", class_=f"arrow {kind}", aria_hidden="true"),
+            element("svg", _STROKE, viewBox="0 0 34 10", class_=f"arrow {kind}", aria_hidden="true"),
             text,
         )
         for kind, text in (

@@ -106,7 +106,7 @@ TRANSITIONS = (
 class Node(NamedTuple):
     """What one state's node shows."""
 
-    count: str
+    number: str
     peak: str | None
     status: Status | None  # None: no threshold, nothing to judge
     description: str  # all of it in words, for who does not see the node
@@ -122,9 +122,12 @@ def diagram(nodes: Mapping[TcpState, Node], hours: Mapping[str, str]) -> Markup:
         _ARROWS,
         (_node(state, nodes[state]) for state in PLACES),
         element(
-            "g", element("rect", x=280, y=564, width=116, height=26, rx=13),
-            element("text", "CLOSED", x=_RIGHT, y=581, text_anchor="middle"), class_="end", aria_hidden="true",
-        ),  # fmt: skip
+            "g",
+            element("rect", x=280, y=564, width=116, height=26, rx=13),
+            element("text", "CLOSED", x=_RIGHT, y=581, text_anchor="middle"),
+            class_="end",
+            aria_hidden="true",
+        ),
         class_="machine",
         viewBox="0 0 400 598",
         role="group",
@@ -159,10 +162,8 @@ SIGNS = element(
         for status, drawn in (
             (Status.OK, '<circle cx="8" cy="8" r="8"/><path d="M4.2 8.3l2.6 2.6 5-5.4"/>'),
             (Status.WARNING, '<path class="body" d="M8 0l8 15H0z"/><path d="M8 5v5M8 11.6v1.6"/>'),
-            (Status.CRITICAL, '<path class="body" d="M4.7 0h6.6L16 4.7v6.6L11.3 16H4.7L0 11.3V4.7z"/>'
-                              '<path d="M5 5l6 6M11 5l-6 6"/>'),
-            (Status.UNKNOWN, '<rect width="16" height="16" rx="4"/>'
-                             '<path d="M5.6 6a2.4 2.4 0 1 1 3.4 2.2c-.7.4-1 .7-1 1.6M8 11.6v1.6"/>'),
+            (Status.CRITICAL, '<path class="body" d="M5 0h6l5 5v6l-5 5H5l-5-5V5z"/><path d="M5 5l6 6M11 5l-6 6"/>'),
+            (Status.UNKNOWN, '<rect width="16" height="16" rx="4"/><path d="M5.6 6a2.4 2.4 0 1 1 2.4 2.6v1M8 12v1"/>'),
         )
     ),
     class_="signs",
@@ -178,7 +179,9 @@ def _node(state: TcpState, node: Node) -> Markup:
     left, top = x - _WIDTH // 2, y - _HEIGHT // 2
     judged = node.status
     classes = ["node", judged.name if judged else "", "empty" if node.empty else ""]
-    count = element("text", node.count, x=left + 9, y=top + 37, class_="count wide" if len(node.count) > 6 else "count")
+    count = element(
+        "text", node.number, x=left + 9, y=top + 37, class_="count wide" if len(node.number) > 6 else "count"
+    )
     return element(
         "a",
         element("rect", x=left, y=top, width=_WIDTH, height=_HEIGHT, rx=7, class_="box"),
@@ -188,7 +191,7 @@ def _node(state: TcpState, node: Node) -> Markup:
         ),
         judged and element("rect", x=left, y=top + 7, width=4, height=_HEIGHT - 14, rx=2, class_="mark"),
         element("text", state.rfc9293, x=left + 9, y=top + 15, class_="name"),
-        count,
+        element("text", node.number, x=left + 9, y=top + 37, class_=size),
         node.peak and element("text", f"peak {node.peak}", x=left + _WIDTH - 8, y=top + 37, class_="peak"),
         _badge(judged, left, top) if judged and judged is not Status.OK else None,
         href=f"#{fragment(state)}",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
+from typing import TypeAlias
 
 _VOID = frozenset({"br", "col", "hr", "img", "input", "link", "meta"})
 
@@ -17,10 +18,10 @@ class Markup(str):
     __slots__ = ()
 
 
-Content = str | Iterable[str] | None
+Content: TypeAlias = "str | Iterable[Content] | None"
 """A text, several, or nothing."""
 
-Attribute = str | int | bool | None
+Attribute = str | float | bool | None
 
 
 def element(name: str, /, *content: Content, **attributes: Attribute) -> Markup:

@@ -51,7 +51,7 @@ def plot(points: Points | None, state: TcpState, now: float) -> Plot | None:
     most, least = max(high), min(low[position] for position in known)
     runs = [*_runs(high)]
     areas = ["".join(_area(first + a, series[a:b], scale(most)) for a, b in runs) for series in (high, low)]
-    return Plot(*areas, least, most, round((POINTS - first - known[0]) * STEP_SECONDS / 60))
+    return Plot(areas[0], areas[1], least, most, round((POINTS - first - known[0]) * STEP_SECONDS / 60))
 
 
 def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 from exporter import measures
 from exporter.advice.findings import Finding
+from exporter.advice.verdicts import Verdict as Judged
+from exporter.advice.verdicts import deviations
 from exporter.saturations import Saturation, name_of, saturations
-from exporter.snapshot import Listener, Snapshot, StateCounts
+from exporter.snapshot import Advice, Listener, Snapshot, StateCounts
 from exporter.tcpstate import BY_LABEL, KNOWN_STATES
 from exporter.thresholds import NO_THRESHOLD, Result, Status, evaluate, worst
 from exporter.web.current import Current
@@ -16,6 +18,7 @@ from exporter.web.page.machine import fragment, icon
 from exporter.web.page.markup import Content, Markup, element
 from exporter.web.page.states import breakable, pill, scrolled
 
+NO_ADVICE = Advice((), ())
 _LISTENERS, _NAMES = 10, 8  # rows that are shown
 _BAR = 100
 
@@ -37,7 +40,7 @@ def judge(at: Current, snapshot: Snapshot | None) -> Verdict:
         age = at.now - at.sample.counted_at
         return Verdict(
             Status.UNKNOWN,
-            f"The last sample is {age:.0f} s old: the polling loop hangs or has died.{waiting} Its numbers are not shown.",
+            f"The last sample is {age:.0f} s old and not shown: the polling loop hangs or has died.{waiting}",
             (),
         )
     results = [
@@ -45,8 +48,11 @@ def judge(at: Current, snapshot: Snapshot | None) -> Verdict:
         for result in evaluate(measures.read(snapshot, measures.MEASURES), at.view.thresholds)
         if result.threshold != NO_THRESHOLD
     ]
-    findings = [*at.findings]
-    statuses = [*(result.status for result in results), *(finding.severity for finding in findings)]
+    advice = at.sample.advice or NO_ADVICE
+    deviating = deviations(advice.verdicts)
+    drifted = [it for it in deviating if it.expected]
+    statuses = [*(result.status for result in results), *(finding.severity for finding in advice.findings)]
+    statuses += [Status.WARNING for _ in drifted]
     if snapshot.connections is None:
         statuses.append(Status.UNKNOWN)
     problems = [problem for problem in snapshot.sources.values() if problem is not None]
@@ -55,8 +61,9 @@ def judge(at: Current, snapshot: Snapshot | None) -> Verdict:
         *(_reason(result.status, _alert(result)) for result in alerting),
         *(
             _reason(it.severity, element("a", it.what, href=f"#finding-{it.name}"))
-            for it in findings
+            for it in advice.findings
         ),
+        *(_reason(Status.WARNING, f"{it.title} is {it.live}, expected {it.accepted}") for it in drifted),
         *(_reason(Status.UNKNOWN, f"Not readable: {problem}") for problem in problems),
     ]  # fmt: skip
     status = worst(statuses) if statuses else Status.OK  # no threshold and no finding: nothing speaks against it
@@ -68,7 +75,8 @@ def judge(at: Current, snapshot: Snapshot | None) -> Verdict:
         for number, text in (
             (len(alerting) - unknown, f"{_number(len(alerting) - unknown, 'threshold')} crossed"),
             (unknown, f"{_number(unknown, 'measure')} not known"),
-            (len(findings), f"{_number(len(findings), 'thing')} to do"),
+            (len(advice.findings), f"{_number(len(advice.findings), 'finding')}"),
+            (len(deviating), f"{_number(len(deviating), 'sysctl')} to change"),
             (len(problems), f"{_number(len(problems), 'source')} not readable"),
         )
         if number
@@ -110,6 +118,27 @@ def finding_articles(findings: Sequence[Finding]) -> Iterator[Markup]:
             class_=f"finding {it.severity.name}",
             tabindex=-1,
         )  # fmt: skip
+
+
+def sysctls(verdicts: Sequence[Judged]) -> Markup | None:
+    """The sysctls that are not as recommended or as the configuration expects; None where all are."""
+    deviating = deviations(verdicts)
+    if not deviating:
+        return None
+    rows = [
+        element(
+            "tr",
+            element("th", element("code", breakable(it.title)), scope="row"),
+            element("td", element("b", str(it.live))),
+            element("td", element("b", it.accepted), element("small", " expected") if it.expected else None),
+            element(
+                "td", it.reason, element("small", it.arithmetic) if it.arithmetic else None,
+                element("small", it.risk) if it.risk else None, class_="why",
+            ),
+        )
+        for it in deviating
+    ]  # fmt: skip
+    return _table("Sysctls to change", ("Sysctl", "Live", "Recommended", "Why"), rows, "sysctls")
 
 
 def limits(at: Current, snapshot: Snapshot) -> Markup:

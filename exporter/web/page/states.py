@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
+from exporter.advice.verdicts import Verdict
 from exporter.kernel.catalogue import CATALOGUE
 from exporter.kernel.sysctl import Value
 from exporter.snapshot import Snapshot, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from exporter.thresholds import NO_THRESHOLD, Status, Threshold
-from exporter.web.current import Advised, Current
+from exporter.web.current import Current
 from exporter.web.page.machine import Node, arrivals, departures, fragment, icon
 from exporter.web.page.markup import Markup, element
 from exporter.web.page.plot import HEIGHT, Plot, plot
@@ -30,9 +31,10 @@ class States:
         self._peaks = None if at.sample is None or connections is None else at.sample.peaks
         self._thresholds = at.view.thresholds
         self._sysctls: Mapping[str, Value] = {} if snapshot is None else snapshot.sysctls
-        self._advised = at.advised
+        advice = None if at.sample is None or snapshot is None else at.sample.advice
+        self._verdicts: Mapping[str, Sequence[Verdict]] = by_sysctl(advice.verdicts if advice else ())
         taken = at.sample.snapshot.taken_at + at.now - at.sample.counted_at if at.sample else 0.0
-        self._plots = {state: plot(at.points, state, taken) for state in KNOWN_STATES}
+        self._plots: dict[TcpState, Plot | None] = {state: plot(at.points, state, taken) for state in KNOWN_STATES}
 
     def nodes(self) -> dict[TcpState, Node]:
         """Every state's node."""
@@ -82,7 +84,7 @@ class States:
         words += [] if peak is None else [f"peak {peak:,}"]
         words += [] if judged is None else [judged.name]
         return Node(
-            count="?" if number is None else short(number),
+            number="?" if number is None else short(number),
             peak=None if peak is None else short(peak, compact=True),
             status=judged,
             description=", ".join(words),
@@ -152,19 +154,30 @@ class States:
         )
 
     def _sysctl(self, name: str) -> Markup | None:
-        value, advised, known = self._sysctls.get(name), self._advised.get(name), CATALOGUE.get(name)
+        value, verdicts, known = self._sysctls.get(name), self._verdicts.get(name, ()), CATALOGUE.get(name)
         if value is None:
             return None
         live = value.text if value.text is not None else " ".join(str(number) for _, number in value.fields)
         notes = [known.meaning] if known is not None else []
-        notes += [advised.says] if advised is not None and advised.says else []
-        deviates = advised is not None and advised.deviates
+        notes += dict.fromkeys(it.arithmetic for it in verdicts if it.arithmetic)
+        deviates = any(it.deviates for it in verdicts)
         return element(
             "tr",
             element("th", element("code", breakable(name)), (element("small", note) for note in notes), scope="row"),
             element("td", element("b", live), element("small", f" {value.unit}") if value.unit else None),
-            element("td", _recommended(advised, known.default if known else ""), pill(Status.WARNING, "deviates") if deviates else None),
+            element(
+                "td", _recommended(verdicts, known.default if known else ""),
+                pill(Status.WARNING, "deviates") if deviates else None,
+            ),
         )  # fmt: skip
+
+
+def by_sysctl(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
+    """The verdicts of each sysctl, which has one for each of its numbers."""
+    found: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        found.setdefault(verdict.name, []).append(verdict)
+    return found
 
 
 def pill(status: Status, word: str = "") -> Markup:
@@ -202,9 +215,10 @@ def _low(state: TcpState) -> str:
     return f"low-{state.label}"
 
 
-def _recommended(advised: Advised | None, default: str) -> Markup | str:
-    if advised is not None and advised.recommended:
-        return element("b", advised.recommended)
+def _recommended(verdicts: Sequence[Verdict], default: str) -> Markup | str:
+    accepted = [f"{it.field}: {it.accepted}" if it.field else it.accepted for it in verdicts if it.accepted]
+    if accepted:
+        return element("b", ", ".join(accepted))
     return element("small", f"default {default}" if default else "no recommendation")
 
 
