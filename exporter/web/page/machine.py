@@ -179,9 +179,7 @@ def _node(state: TcpState, node: Node) -> Markup:
     left, top = x - _WIDTH // 2, y - _HEIGHT // 2
     judged = node.status
     classes = ["node", judged.name if judged else "", "empty" if node.empty else ""]
-    count = element(
-        "text", node.number, x=left + 9, y=top + 37, class_="count wide" if len(node.number) > 6 else "count"
-    )
+    size = "count wide" if len(node.number) > 6 else "count"
     return element(
         "a",
         element("rect", x=left, y=top, width=_WIDTH, height=_HEIGHT, rx=7, class_="box"),
