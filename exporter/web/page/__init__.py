@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from exporter import __version__
 from exporter.saturations import count_text
-from exporter.snapshot import Sample, Snapshot
+from exporter.snapshot import Advice, Sample, Snapshot
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from exporter.thresholds import Status
 from exporter.web.current import Current
@@ -126,17 +126,11 @@ def _provenance(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
 def _main(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
     states = States(at, snapshot)
     advice = sections.NO_ADVICE if at.sample is None or snapshot is None else at.sample.advice or sections.NO_ADVICE
-    changes = sections.sysctls(advice.verdicts)
     return (
         element(
-            "section",
-            element("h2", "What to do", id="title-findings"),
-            *sections.finding_articles(advice.findings),
-            element("div", changes, element("p", "As a fragment for sysctl.d: ",
-                    element("code", "tcp-exporter advise --sysctl-conf"), class_="quiet"),
-                    class_="card") if changes else None,
+            "section", element("h2", "What to do", id="title-findings"), *sections.finding_articles(advice.findings),
             id="findings", aria_labelledby="title-findings", class_="findings",
-        ) if advice.findings or changes else None,
+        ) if advice.findings else None,
         element(
             "div",
             element(
@@ -156,8 +150,16 @@ def _main(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
             None if snapshot is None else _card("Limits", sections.limits(at, snapshot), _queues(snapshot)),
             id="split",
         ),
+        _changes(advice),
         None if snapshot is None else _holders(snapshot),
     )  # fmt: skip
+
+
+def _changes(advice: Advice) -> Markup | None:
+    table = sections.sysctls(advice.verdicts)
+    command = element("code", "tcp-exporter advise --sysctl-conf")
+    fragment_of_them = element("p", "As a fragment for sysctl.d: ", command, class_="quiet")
+    return None if table is None else _card("Sysctls", table, fragment_of_them)
 
 
 def _queues(snapshot: Snapshot) -> Markup | None:

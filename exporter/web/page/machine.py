@@ -92,7 +92,7 @@ TRANSITIONS = (
        "M36 502V542", (42, 519, "start"), "recv FIN", "send ACK"),
     _t(_S.CLOSING, _S.TIME_WAIT, "receive ACK of FIN", "", "",
        "M200 502V553Q200 569 184 569H124", (206, 519, "start"), "recv ACK", "of FIN"),
-    _t(_S.TIME_WAIT, _S.CLOSE, "60 s have passed (2 MSL)", "", "client",
+    _t(_S.TIME_WAIT, _S.CLOSE, "after 60 s, 2 MSL", "", "client",
        "M120 583H276", (238, 578, "middle"), "after 60 s"),
     _t(_S.CLOSE_WAIT, _S.LAST_ACK, "close", "send FIN", "server",
        "M338 410V452", (344, 428, "start")),

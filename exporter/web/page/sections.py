@@ -16,7 +16,7 @@ from exporter.thresholds import NO_THRESHOLD, Result, Status, evaluate, worst
 from exporter.web.current import Current
 from exporter.web.page.machine import fragment, icon
 from exporter.web.page.markup import Content, Markup, element
-from exporter.web.page.states import breakable, pill, scrolled
+from exporter.web.page.states import breakable, pill, scrolled, sentence
 
 NO_ADVICE = Advice((), ())
 _LISTENERS, _NAMES = 10, 8  # rows that are shown
@@ -27,7 +27,7 @@ class Verdict(NamedTuple):
     """How the host is, in a word and in sentences."""
 
     status: Status
-    summary: str
+    summary: Content
     reasons: tuple[Markup, ...]
 
 
@@ -70,18 +70,17 @@ def judge(at: Current, snapshot: Snapshot | None) -> Verdict:
     if snapshot.connections is None:
         return Verdict(status, "No reader can count the sockets of this host.", tuple(reasons))
     unknown = sum(result.status is Status.UNKNOWN for result in alerting)
+    to_change = _number(len(deviating), "sysctl") + " to change"
     said = [
-        text
-        for number, text in (
-            (len(alerting) - unknown, f"{_number(len(alerting) - unknown, 'threshold')} crossed"),
-            (unknown, f"{_number(unknown, 'measure')} not known"),
-            (len(advice.findings), f"{_number(len(advice.findings), 'finding')}"),
-            (len(deviating), f"{_number(len(deviating), 'sysctl')} to change"),
-            (len(problems), f"{_number(len(problems), 'source')} not readable"),
-        )
-        if number
+        _number(len(alerting) - unknown, "threshold") + " crossed" if len(alerting) > unknown else None,
+        _number(unknown, "measure") + " not known" if unknown else None,
+        _number(len(advice.findings), "finding") if advice.findings else None,
+        _number(len(problems), "source") + " not readable" if problems else None,
+        element("a", to_change, href="#sysctls") if deviating else None,
     ]
-    summary = f"{', '.join(said)}." if said else "Every threshold holds, and there is nothing to do."
+    summary = [*_listed([it for it in said if it is not None]), "."]
+    if len(summary) == 1:
+        summary = ["Every threshold holds, and there is nothing to do."]
     return Verdict(status, summary, tuple(reasons))
 
 
@@ -132,8 +131,8 @@ def sysctls(verdicts: Sequence[Judged]) -> Markup | None:
             element("td", element("b", str(it.live))),
             element("td", element("b", it.accepted), element("small", " expected") if it.expected else None),
             element(
-                "td", it.reason, element("small", it.arithmetic) if it.arithmetic else None,
-                element("small", it.risk) if it.risk else None, class_="why",
+                "td", it.reason, element("small", f"{it.arithmetic}.") if it.arithmetic else None,
+                element("small", f"Risk: {it.risk}") if it.risk else None, class_="why",
             ),
         )
         for it in deviating
@@ -167,7 +166,7 @@ def _bar(at: Current, it: Saturation) -> Markup:
     used, limit = it.used_text, it.limit_text
     return element(
         "tr",
-        element("th", _sentence(it.title), element("small", breakable(it.place)) if it.place else None, scope="row"),
+        element("th", sentence(it.title), element("small", breakable(it.place)) if it.place else None, scope="row"),
         element("td", bar, class_="drawn"),
         element("td", used if it.unit else f"{it.used:,}", class_="n"),
         element("td", "?" if limit is None or it.limit is None else limit if it.unit else f"{it.limit:,}", class_="n"),
@@ -266,7 +265,7 @@ def _most_frequent(by_state: StateCounts) -> str:
     return ", ".join(f"{state.rfc9293} {by_state[state]:,}" for state in states[:3])
 
 
-def _listed(items: Sequence[Markup]) -> Iterator[Markup | str]:
+def _listed(items: Sequence[str]) -> Iterator[str]:
     for position, item in enumerate(items):
         yield item
         if position < len(items) - 1:
@@ -279,7 +278,3 @@ def _number(number: int, noun: str) -> str:
 
 def _percent(share: float) -> str:
     return "< 0.1 %" if 0 < share < 0.001 else f"{share * 100:.1f} %"
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]

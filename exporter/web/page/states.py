@@ -13,7 +13,7 @@ from exporter.snapshot import Snapshot, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from exporter.thresholds import NO_THRESHOLD, Status, Threshold
 from exporter.web.current import Current
-from exporter.web.page.machine import Node, arrivals, departures, fragment, icon
+from exporter.web.page.machine import PLACES, Node, arrivals, departures, fragment, icon
 from exporter.web.page.markup import Markup, element
 from exporter.web.page.plot import HEIGHT, Plot, plot
 
@@ -54,11 +54,11 @@ class States:
     def panels(self) -> Iterator[Markup]:
         """A panel for every state."""
         unasked = self.worst()
-        for state in KNOWN_STATES:
+        for state in PLACES:
             yield element(
                 "section",
                 element("h3", element("span", state.rfc9293), self._pill(state), id=f"title-{state.label}"),
-                element("p", f"{state.meaning[0].upper()}{state.meaning[1:]}.", class_="meaning"),
+                element("p", f"{sentence(state.meaning)}.", class_="meaning"),
                 self._facts(state),
                 self._hour(state),
                 self._sysctl_table(state),
@@ -195,6 +195,15 @@ def short(number: int, *, compact: bool = False) -> str:
         if number >= least:
             return f"{number / unit:,.0f}{name}"
     return f"{number:,}"
+
+
+def sentence(text: str) -> str:
+    """*text* with a capital, unless it begins with the name of a function.
+
+    >>> sentence("waits for connections"), sentence("connect() waits")
+    ('Waits for connections', 'connect() waits')
+    """
+    return text if text.split(" ", 1)[0].endswith("()") else text[:1].upper() + text[1:]
 
 
 def breakable(name: str) -> Markup:
