@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 RTO_INITIAL, RTO_MIN, RTO_MAX = 1.0, 0.2, 120.0  # seconds: include/net/tcp.h
 TIMEWAIT_SECONDS = 60  # include/net/tcp.h: TCP_TIMEWAIT_LEN; no sysctl changes it
+MAX_RETRIES = 255  # the kernel takes no more of any of them
 ORPHAN_RETRIES = 8  # net/ipv4/tcp_timer.c: tcp_orphan_retries, what 0 stands for
 
 Live = Mapping[tuple[str, str], int]
@@ -92,22 +93,32 @@ def _timer(linear: int, rto_max: float) -> Iterator[float]:
             timeout = min(timeout * 2, rto_max)
 
 
+_IMPOSSIBLE = "no kernel takes such a number of retries"
+
+
 # -- the same for a person, from the numbers of a host -----------------------------------------------------------------
 
 
 def say_syn_retries(value: int, live: Live) -> str:
     """What ``tcp_syn_retries`` comes to; the linear timeouts are those of the host, none where it has no such file."""
-    seconds, sent = syn_sent(value, live.get(("tcp_syn_linear_timeouts", ""), 0), _rto_max(live))
+    if not 0 <= value <= MAX_RETRIES:
+        return _IMPOSSIBLE
+    linear = min(max(live.get(("tcp_syn_linear_timeouts", ""), 0), 0), MAX_RETRIES)
+    seconds, sent = syn_sent(value, linear, _rto_max(live))
     return f"connect() gives up after {seconds:g} s and {sent} SYNs"
 
 
 def say_synack_retries(value: int, live: Live) -> str:
     """What ``tcp_synack_retries`` comes to."""
+    if not 0 <= value <= MAX_RETRIES:
+        return _IMPOSSIBLE
     return f"a half-open connection is dropped after {syn_received(value, _rto_max(live)):g} s"
 
 
 def say_retries2(value: int, live: Live) -> str:
     """What ``tcp_retries2`` comes to."""
+    if not 0 <= value <= MAX_RETRIES:
+        return _IMPOSSIBLE
     return (
         f"unacknowledged data ends a connection at the first timeout after {unacknowledged(value, _rto_max(live)):g} s"
     )
@@ -115,6 +126,8 @@ def say_retries2(value: int, live: Live) -> str:
 
 def say_orphan_retries(value: int, live: Live) -> str:
     """What ``tcp_orphan_retries`` comes to."""
+    if not 0 <= value <= MAX_RETRIES:
+        return _IMPOSSIBLE
     acts, seconds = f"acts as {ORPHAN_RETRIES}: " if value == 0 else "", orphaned(value, _rto_max(live))
     return f"{acts}a closed socket whose FIN nobody answers ends at the first timeout after {seconds:g} s"
 
