@@ -59,6 +59,8 @@ class Browser:
         self._session = ""
         answer = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": options}})
         self._session = f"/session/{_object(answer)['sessionId']}"
+        self.open("about:blank")  # instead of Chromium's own first page
+        self.requests()
 
     def __enter__(self) -> Browser:
         return self
@@ -81,6 +83,10 @@ class Browser:
     def text(self, selector: str) -> str:
         """The text of an element as it is shown."""
         return str(self._ask("GET", f"{self._element(selector)}/text", None))
+
+    def label(self, selector: str) -> str:
+        """An element's accessible name, as the browser tells it to a screen reader."""
+        return str(self._ask("GET", f"{self._element(selector)}/computedlabel", None))
 
     def texts(self, selector: str) -> list[str]:
         """The texts of all elements that match, shown or not."""

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.e2e]
 
 ENTER, TAB = "\ue007", "\ue004"  # WebDriver's names of the keys
 NUMBER = '.machine a[href="#state-{}"] .count'
-DESKTOP, PHONE = (1280, 900), (360, 740)
+DESKTOP, PHONE = (1280, 1000), (360, 740)
 
 
 @pytest.fixture

@@ -225,6 +225,32 @@ def test_the_page_is_rendered_once_for_everyone_who_asks_at_the_same_time() -> N
     assert page.page(at._replace(now=1.1), compressed=True) is not first
 
 
+def luminance(color: str) -> float:
+    digits = color.removeprefix("#")
+    digits = digits if len(digits) == 6 else "".join(digit * 2 for digit in digits)
+    shares = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    """As WCAG 2 defines it."""
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_every_text_stands_out_from_what_is_behind_it(*, dark: bool) -> None:
+    """At least 4.5 to 1, which is WCAG's AA; what axe cannot tell of the texts in a drawing."""
+    style = page_assets().style
+    light, night = (dict(re.findall(r"--(\w+): (#\w+);", part)) for part in style.split("@media", 2)[:2])
+    colors = night if dark else light
+    signs = ("ok", "warning", "critical", "unknown")
+    pairs = [(text, behind) for text in ("ink", "quiet", "accent", *signs) for behind in ("back", "card", "faint")]
+    pairs += [("on", sign) for sign in signs]
+    assert [(*pair, found) for pair in pairs if (found := contrast(*(colors[name] for name in pair))) < 4.5] == []
+
+
 # -- the state machine -------------------------------------------------------------------------------------------------
 
 RFC_9293 = """

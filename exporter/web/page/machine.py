@@ -109,7 +109,6 @@ class Node(NamedTuple):
     number: str
     peak: str | None
     status: Status | None  # None: no threshold, nothing to judge
-    description: str  # all of it in words, for who does not see the node
     hour: str | None  # the id of the path of its last hour; None where there was nobody in it
     empty: bool  # nobody is in the state
 
@@ -178,6 +177,7 @@ def _node(state: TcpState, node: Node) -> Markup:
     x, y = PLACES[state]
     left, top = x - _WIDTH // 2, y - _HEIGHT // 2
     judged = node.status
+    badge = judged if judged is not Status.OK else None
     classes = ["node", judged.name if judged else "", "empty" if node.empty else ""]
     size = "count wide" if len(node.number) > 6 else "count"
     return element(
@@ -189,12 +189,14 @@ def _node(state: TcpState, node: Node) -> Markup:
         ),
         judged and element("rect", x=left, y=top + 7, width=4, height=_HEIGHT - 14, rx=2, class_="mark"),
         element("text", state.rfc9293, x=left + 9, y=top + 15, class_="name"),
+        " ",  # not drawn; it parts the words of the link's name
         element("text", node.number, x=left + 9, y=top + 37, class_=size),
+        " ",
         node.peak and element("text", f"peak {node.peak}", x=left + _WIDTH - 8, y=top + 37, class_="peak"),
-        _badge(judged, left, top) if judged and judged is not Status.OK else None,
+        " ",
+        badge and _badge(badge, left, top),
         href=f"#{fragment(state)}",
         class_=" ".join(filter(None, classes)),
-        aria_label=node.description,
     )  # fmt: skip
 
 

@@ -79,15 +79,10 @@ class States:
         judged = None if threshold == NO_THRESHOLD and status is Status.OK else status
         number = None if self._counts is None else self._counts[state]
         peak = None if self._peaks is None else self._peaks[state]
-        said = "unknown" if number is None else f"{number:,}"
-        words = [state.rfc9293, f"sockets {said}"]
-        words += [] if peak is None else [f"peak {peak:,}"]
-        words += [] if judged is None else [judged.name]
         return Node(
             number="?" if number is None else short(number),
             peak=None if peak is None else short(peak, compact=True),
             status=judged,
-            description=", ".join(words),
             hour=_hour(state) if (drawn := self._plots[state]) is not None and drawn.most else None,
             empty=number == 0 and not peak,
         )
