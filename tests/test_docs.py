@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from exporter.measures import MEASURES, RATIOS, STATES
 from exporter.prometheus import families as module
 from exporter.prometheus.counters import COUNTERS
 from exporter.prometheus.families import View, families, sysctls
+from exporter.sampling.history import HOLE, Points
 from exporter.sampling.loop import SOURCES
 from exporter.snapshot import Advice, Detail, Listener, Pass, Sample, StateCounts
 from exporter.tcpstate import TcpState
@@ -246,6 +248,7 @@ def test_the_page_of_sysctls_is_what_the_profile_says(request: pytest.FixtureReq
 # -- docs/api.md -------------------------------------------------------------------------------------------------------
 
 OPEN = {
+    "states": "<state>",
     "connections": "<state>",
     "peaks": "<state>",
     "memory_limit_bytes": "<level>",
@@ -301,6 +304,9 @@ def real_documents() -> Iterator[Mapping[str, object]]:
     request = Request("GET", "/api/v1/snapshot", "", {})
     nothing = application(lambda: Current(None, VIEW, 0.0, "/metrics"), page_assets())(request)
     yield json.loads(nothing.body)
+    series = (array("i", [3, HOLE]),) * len(TcpState)
+    for points in (None, Points(1_700_000_000.0, series, series)):
+        yield json.loads(api.encode_compact(api.history(points)))
 
 
 def kinds(value: object) -> set[str]:
