@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from exporter import __version__, config, configfile, deadline, log, who
 from exporter.advice.advisor import Advisor
@@ -157,13 +157,19 @@ def _given(flag: T | None, setting: T) -> T:
 def _show_parser() -> tuple[argparse.ArgumentParser, _Execute]:
     parser = _parser("show", "Takes one sample and prints it as a table.")
     parser.add_argument("--json", action="store_true", help="print it as JSON, as /api/v1/snapshot does")
-    parser.add_argument("--config.file", dest="file", metavar="FILE", help="configuration file, for its thresholds")
+    parser.add_argument("--watch", action="store_true",
+                        help="go on sampling as the daemon does, and draw the table again with each sample; with "
+                        "--json print each sample on a line")  # fmt: skip
+    parser.add_argument("--config.file", dest="file", metavar="FILE",
+                        help="configuration file, for its thresholds and, with --watch, its intervals")  # fmt: skip
     _add_reading(parser, default="auto")
     return parser, _show
 
 
 def _show(options: argparse.Namespace) -> int:
     settings = _settings(options)
+    if options.watch:
+        _watch(options, settings)
     snapshot, advice = _advised(options, settings)
     if options.json:
         from exporter.web import api  # noqa: PLC0415 - json only where it is asked for
@@ -176,6 +182,23 @@ def _show(options: argparse.Namespace) -> int:
         when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(snapshot.taken_at))
         print(table.render(snapshot, settings.thresholds, advice, socket.gethostname(), when, color=color), end="")
     return 0 if snapshot.connections is not None else 1
+
+
+def _watch(options: argparse.Namespace, settings: config.Config) -> NoReturn:
+    from exporter import watch  # noqa: PLC0415 - threads and signals only where they are asked for
+    from exporter.sampling.assembly import assemble_loop  # noqa: PLC0415
+
+    settings = dataclasses.replace(settings, sample=dataclasses.replace(settings.sample, reader=options.reader))
+    procfs = Procfs(options.procfs)
+    loop = assemble_loop(settings, procfs, os.uname().release, time.monotonic, watch.SilentLog())
+    if options.json:
+        watch.stream(loop, settings.thresholds, _write_line)
+    watch.draw(loop, settings.thresholds, socket.gethostname(), color="NO_COLOR" not in os.environ)
+
+
+def _write_line(line: bytes) -> None:
+    sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
 
 
 def _dump_parser() -> tuple[argparse.ArgumentParser, _Execute]:

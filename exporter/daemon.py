@@ -19,17 +19,11 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from exporter import __version__, log
-from exporter.advice.advisor import Advisor
 from exporter.config import Config, parse_listen_address
 from exporter.errors import ConfigError
-from exporter.kernel.cgroupfs import Cgroups
-from exporter.kernel.derivation import Trust, has_netns_tw
-from exporter.kernel.netnsfs import Namespaces
 from exporter.kernel.reader import Procfs
 from exporter.prometheus.families import View
-from exporter.sampling.detailer import Detailer, Wanted
-from exporter.sampling.loop import Beat, Loop, Schedule
-from exporter.sampling.sampler import Sampler, readers
+from exporter.sampling.assembly import assemble_loop, schedule
 from exporter.web.app import application
 from exporter.web.current import Current
 from exporter.web.page import SCRIPT_FILE, STYLE_FILE, Assets
@@ -41,7 +35,6 @@ if TYPE_CHECKING:
 _WATCH_SECONDS = 0.5
 _WATCH_AT_MOST_SECONDS = 5.0  # that a thread may be dead before it is noticed
 _FIRST_SECONDS = 10.0  # for the first sample, after which its absence is worth a line
-_SYSCTL_SECONDS = 15.0  # between two readings of the sysctls where the detail pass is switched off
 _STOP_SECONDS = 2.0  # for the sample in progress, when the process is told to end
 
 
@@ -68,13 +61,7 @@ class _Daemon:
         self._reload_successful = True
         self._reading = self._read_again = False
         self._started = time.monotonic()
-        release = os.uname().release
-        trust = Trust(release)
-        sampler = Sampler(procfs, readers(settings.sample.reader, procfs), trust, time.monotonic)
-        detailer = Detailer(procfs, readers(settings.sample.reader, procfs), trust, Cgroups(procfs.root))
-        namespaces = Namespaces(procfs.root, derivable=has_netns_tw(release))
-        advisor = Advisor(procfs.release())
-        self._loop = Loop(sampler, detailer, namespaces, _schedule(settings), logger, advisor)
+        self._loop = assemble_loop(settings, procfs, os.uname().release, time.monotonic, logger)
 
     async def run(self) -> int:
         stop = asyncio.Event()
@@ -165,7 +152,7 @@ class _Daemon:
             for key, before, after in _fixed(self._settings, settings):
                 self._log.warning("a changed setting waits for a restart", key=key, now=before, file=after)
             self._settings = settings
-            self._loop.reschedule(_schedule(settings))
+            self._loop.reschedule(schedule(settings))
             self._log.info("configuration reloaded")
         if self._read_again:
             self._read_again = False
@@ -173,19 +160,6 @@ class _Daemon:
 
     def _unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._log.error("unexpected error", error=context.get("message"), exc_info=context.get("exception"))
-
-
-def _schedule(settings: Config) -> Schedule:
-    detail = settings.detail
-    return Schedule(
-        Beat(settings.sample.interval, settings.sample.max_cpu_ratio),
-        Beat(settings.detail.interval or _SYSCTL_SECONDS, settings.detail.max_cpu_ratio),
-        settings.sample.peak_window,
-        full_dumps=settings.detail.interval > 0,
-        wanted=Wanted(detail.ports, detail.remote_ports, detail.max_series, detail.namespaces),
-        thresholds=settings.thresholds,
-        expected=settings.sysctl.expected,
-    )
 
 
 def _fixed(before: Config, after: Config) -> list[tuple[str, str, str]]:

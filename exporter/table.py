@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from exporter import measures
 from exporter.advice.verdicts import deviations
@@ -13,6 +14,16 @@ from exporter.thresholds import Result, Status, Threshold, evaluate
 
 _COLORS = {Status.WARNING: "33", Status.CRITICAL: "31;1", Status.UNKNOWN: "35"}
 _TOP = 5  # listeners, ports and units that are shown
+_BLOCKS = "▁▂▃▄▅▆▇█"
+WIDTH = 62
+"""Columns of the table of states beside the sparklines."""
+
+
+class Trend(NamedTuple):
+    """The last counts, oldest first, None where nothing could count; and how many columns they may be drawn in."""
+
+    counts: Sequence[StateCounts | None]
+    columns: int
 
 
 def render(
@@ -23,9 +34,11 @@ def render(
     when: str,
     *,
     color: bool,
+    trend: Trend | None = None,
 ) -> str:
-    """The table of *snapshot*, taken *when* on *host*, and what there is to say of it."""
-    lines = [f"TCP on {host}, {when}", "", *_states(snapshot, thresholds, color=color), "", *_limits(snapshot)]
+    """The table of *snapshot*, taken *when* on *host*, and what there is to say of it; with *trend*, sparklines."""
+    states = _states(snapshot, thresholds, trend, color=color)
+    lines = [f"TCP on {host}, {when}", "", *states, "", *_limits(snapshot)]
     if snapshot.listeners:
         lines += ["", *_listeners(snapshot.listeners)]
     if snapshot.detail is not None:
@@ -41,12 +54,29 @@ def render(
     return "\n".join(lines) + "\n"
 
 
-def _states(snapshot: Snapshot, thresholds: Mapping[str, Threshold], *, color: bool) -> Iterator[str]:
+def sparkline(numbers: Sequence[int | None]) -> str:
+    """A block for each number, from 0 to the highest of them; what is not known is a gap.
+
+    >>> sparkline([0, 1, None, 4, 8]), sparkline([0, 0]), sparkline([])
+    ('▁▂ ▅█', '▁▁', '')
+    """
+    top = max((number for number in numbers if number is not None), default=0) or 1
+    most = len(_BLOCKS) - 1
+    return "".join(" " if number is None else _BLOCKS[-(-number * most // top)] for number in numbers)
+
+
+def _states(
+    snapshot: Snapshot, thresholds: Mapping[str, Threshold], trend: Trend | None, *, color: bool
+) -> Iterator[str]:
     results = evaluate(measures.read(snapshot, measures.STATES), thresholds)
-    yield f"{'STATE':<13}{'SOCKETS':>9}  {'THRESHOLDS':<27}STATUS"
+    lately = "" if trend is None else f"{'LATELY':<{trend.columns}}  "
+    yield f"{'STATE':<13}{'SOCKETS':>9}  {lately}{'THRESHOLDS':<27}STATUS"
     for state, result in zip(KNOWN_STATES, results, strict=True):
         number = "?" if result.value is None else f"{result.value:.0f}"
-        line = f"{state.rfc9293:<13}{number:>9}  {_ranges(result):<27}{_status(result)}".rstrip()
+        if trend is not None:
+            counts = [None if it is None else it[state] for it in trend.counts[-trend.columns :]]
+            lately = f"{sparkline(counts):>{trend.columns}}  "
+        line = f"{state.rfc9293:<13}{number:>9}  {lately}{_ranges(result):<27}{_status(result)}".rstrip()
         code = _COLORS.get(result.status) if color else None
         yield f"\x1b[{code}m{line}\x1b[0m" if code else line
     connections = snapshot.connections
