@@ -205,10 +205,10 @@ def recommendation(name: str, entries: Iterable[Recommendation]) -> str:
     for entry in entries:
         of = (f" of `{entry.field}`" if entry.field else "") + (f" since {entry.since}" if entry.since else "")
         lines.append(f"* Recommended{of}{f' before {entry.until}' if entry.until else ''}: {span(entry)}.")
-        lines += [f"  * Why: {entry.reason}", *comes_to(entry), f"  * Risk: {entry.risk}"]
+        lines += [f"* Why: {entry.reason}", *comes_to(entry), f"* Risk: {entry.risk}"]
         if entry.elsewhere:
-            lines.append(f"  * Elsewhere: {entry.elsewhere}")
-        lines.append(f"  * Source: {entry.source}.")
+            lines.append(f"* Elsewhere: {entry.elsewhere}")
+        lines.append(f"* Source: {entry.source}.")
     return "\n".join(lines) + "\n"
 
 
@@ -231,7 +231,7 @@ def comes_to(entry: Recommendation) -> Iterator[str]:
         (name, field): number for name, it in sample_situation("quiet").sysctls.items() for field, number in it.fields
     }
     for number in sorted({dict(value.fields)[entry.field], *filter(None, (entry.lowest(live), entry.high))}):
-        yield f"  * `{number}`: {entry.say(number, live)}."
+        yield f"* `{number}`: {entry.say(number, live)}."
 
 
 def test_the_page_of_sysctls_is_what_the_profile_says(request: pytest.FixtureRequest) -> None:

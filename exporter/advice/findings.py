@@ -31,7 +31,7 @@ _BACK = 0.5  # of the cookies that are sent: attackers return none
 _SHOWN = 3  # listeners that one finding names
 _LARGEST_RANGE = 60000  # local ports: there is hardly more to be had
 
-_NOBODYS = ("other", "none")  # labels of ports and units that name nobody
+_NOBODYS = ("other", "none", "root", "gone", "outside")  # labels of ports and units that name nobody
 
 
 class Finding(NamedTuple):
@@ -101,7 +101,7 @@ def _accept_queue(view: _View) -> Iterator[Finding]:
     half_open = _half_open(view.now)
     if half_open > NORMAL_HALF_OPEN:
         evidence.append(f"{half_open} connections are half open: behind a full accept queue they cannot be finished.")
-    where = f": {_place(full[0])}" if full else ""
+    where = f" of {_place(full[0])}" if full else ""
     somaxconn = view.sysctl("net.core.somaxconn")
     command, limit = None, ""
     if full:
@@ -116,7 +116,7 @@ def _accept_queue(view: _View) -> Iterator[Finding]:
     yield Finding(
         name="accept_queue_full",
         severity=Status.CRITICAL if overflows else Status.WARNING,
-        what=f"The accept queue is full{where}: the application is too slow in accepting connections",
+        what=f"The accept queue{where} is full: the application is too slow in accepting connections",
         evidence=tuple(evidence),
         why="The kernel drops what does not fit, so clients wait for seconds, or give up.",
         remedy="First find out why the application does not call accept(): no free worker, a lock, garbage collection, "

@@ -75,7 +75,7 @@ def test_a_full_queue_that_drops_is_critical_and_one_that_does_not_yet_a_warning
     assert names(same, before) == [("accept_queue_full", "WARNING")]
     assert names(same) == [("accept_queue_full", "WARNING")]
     (finding,) = findings(after, (before,))
-    assert finding.what == "The accept queue is full: [::]:8080: the application is too slow in accepting connections"
+    assert finding.what == "The accept queue of [::]:8080 is full: the application is too slow in accepting connections"
     assert finding.evidence == (
         "17 connections wait in the accept queue of [::]:8080, whose limit is 16.",
         "1 SYNs and final ACKs were dropped at full accept queues in the last 10 s.",

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from exporter.advice.verdicts import Expectations, verdicts
 from exporter.errors import SourceError, UsageError
 from exporter.nagios import arguments, check, remote
 from exporter.nagios.drift import Drift, drift_of
-from exporter.snapshot import Advice
+from exporter.snapshot import Advice, Sample
 from exporter.thresholds import DEFAULTS, DRIFT, Threshold
 from exporter.web import api
 from tests.conftest import sample_situation, situation_root
-from tests.nagios.test_remote import document
 
 
 def test_a_vector_counts_once_with_each_number_that_differs() -> None:
@@ -31,7 +31,7 @@ def test_where_an_expected_sysctl_could_not_be_read_the_drift_is_not_known() -> 
 
 
 def test_without_expectations_there_is_nothing_to_judge() -> None:
-    with pytest.raises(UsageError, match="expected --config FILE with values in its sysctl.expected"):
+    with pytest.raises(UsageError, match="expected --config FILE with values"):
         drift_of(sample_situation("quiet"), {})
 
 
@@ -62,19 +62,18 @@ def test_v_says_what_a_sysctl_should_be(tmp_path: Path) -> None:
     assert text.splitlines()[2] == (
         "sysctls of established: tcp_keepalive_time=1200 (expected 300:600), tcp_keepalive_intvl=75, "
         "tcp_keepalive_probes=1 (recommended at least 2), tcp_retries2=3 (recommended 8 to 15), "
-        "tcp_rmem=4096 131072 6291456, tcp_mem=287832 383779 575664"
+        "tcp_rmem=4096 131072 33554432, tcp_mem=287898 383867 575796"
     )
 
 
 def answer(advice: Advice | None) -> remote.Answer:
-    return remote.read("http://x", 200, "OK", api.encode(document(advice)))
+    sample = Sample.single(sample_situation("quiet"), advice)._replace(stale_after=3.0)
+    return remote.read("http://x", 200, "OK", api.encode(api.sampled(sample, DEFAULTS, now=0.5)))
 
 
 def test_a_daemons_drift_is_that_of_its_own_configuration() -> None:
-    from exporter.advice.verdicts import verdicts  # noqa: PLC0415 - only here
-
     sysctls = sample_situation("quiet").sysctls
-    expected = {"tcp_sack": "0", "tcp_dsack": "1", "tcp_congestion_control": "reno"}
+    expected: Expectations = {"tcp_sack": "0", "tcp_dsack": "1", "tcp_congestion_control": "reno"}
     drift = answer(Advice((), verdicts(sysctls, expected, ""))).drift()
     live = sysctls["tcp_congestion_control"].text
     assert drift.lines == {
