@@ -186,6 +186,7 @@ def _measure(plan: Plan, output: str) -> int:
 
 
 def _finish(results: Results, output: str, *, strict: bool = False) -> int:
+    results = of_json(to_json(results))  # rounded as they are kept, so that the report can be made of them again
     rows = figures(results)
     print(figures_table(rows), end="\n\n")
     for what, why in results.missing.items():

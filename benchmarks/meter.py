@@ -119,8 +119,9 @@ def _spawn(command: Sequence[str], reading: int, writing: int) -> int:
 
 
 def environment() -> dict[str, str]:
-    """The environment of everything that is run: no words that depend on the user."""
-    return {**os.environ, "LC_ALL": "C"}
+    """The environment of everything that is run: no words that depend on the user, and bytecode as installed."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, "LC_ALL": "C"}
 
 
 def _watch(pids: list[int]) -> int:

@@ -18,7 +18,7 @@ class Plan(NamedTuple):
     load_rounds: int
     load_seconds: float
     idle_size: int
-    idle_seconds: float  # a multiple of 15, the interval of detail passes
+    idle_seconds: float  # in windows of 15, the interval of detail passes
     starts: int
     hour_seconds: float  # for an hour's worth of samples at most
     plugin_sizes: tuple[int, ...]
@@ -32,7 +32,7 @@ FULL = Plan(
     name="full",
     sizes=(1_000, 10_000, 100_000, 1_000_000),
     rounds=15,
-    seconds=10.0,
+    seconds=16.0,
     mixed=(("time_wait", 100_000), *((mix, 1_000_000) for mix in _MIXES)),
     mixed_seconds=5.0,
     peers_beside=(("time_wait", 100_000),),
@@ -41,7 +41,7 @@ FULL = Plan(
     idle_size=10_000,
     idle_seconds=60.0,
     starts=3,
-    hour_seconds=120.0,
+    hour_seconds=90.0,
     plugin_sizes=(1_000, 100_000),
     plugin_runs=40,
     plugin_seconds=12.0,

@@ -82,6 +82,22 @@ def figures_table(rows: Iterable[Figure]) -> str:
     )
 
 
+_SHORT = ("walk", "daemon_counting", "detail", "node_exporter", "ss", "procfs", "collectd", "psutil")
+
+
+def summary(results: Results) -> str:
+    """What a sample costs at the largest size, and the plugin, in a few lines: for the README."""
+    size = max(results.sizes())
+    rows = []
+    for what in _SHORT:
+        cpu, walk = results.median(what, "cpu", size), results.median("walk", "cpu", size)
+        peak = results.median("daemon_sample" if what == "daemon_counting" else what, "peak", size)
+        cells = [seconds(cpu) if cpu else _NOT_MEASURED, times(cpu / walk) if cpu and walk else ""]
+        rows.append([LABELS[what], *cells, "" if peak is None else mebibytes(peak)])
+    head = [f"A sample of {count(size)} established sockets", "CPU", "against the walk", "peak memory"]
+    return table(head, rows)
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of Markdown.
 

@@ -18,7 +18,7 @@ from benchmarks.meter import ROOT, Failed, environment, program
 _PATIENCE_SECONDS = 60.0
 _PAUSE = 0.001
 _SCRAPE_SECONDS = 300.0
-_LISTENING = re.compile(r"msg=listening address=http://127\.0\.0\.1:(\d+)")
+_LISTENING = re.compile(r"msg=listening address=http://[0-9.]+:(\d+)")
 _SYSCTLS = """
     tcp_fin_timeout tcp_keepalive_intvl tcp_keepalive_probes tcp_keepalive_time tcp_max_orphans tcp_max_syn_backlog
     tcp_max_tw_buckets tcp_orphan_retries tcp_retries1 tcp_retries2 tcp_sack tcp_syn_retries tcp_synack_retries
@@ -91,12 +91,23 @@ def started(command: Sequence[str], log: str) -> Iterator[Server]:
         process.wait()
 
 
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has at this moment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextlib.contextmanager
 def our_daemon(
-    folder: str, configuration: str = "", *, launcher: Sequence[str] = ("-m", "exporter")
+    folder: str,
+    configuration: str = "",
+    *,
+    launcher: Sequence[str] = ("-m", "exporter"),
+    address: str = "127.0.0.1",
 ) -> Iterator[Server]:
     """The daemon as it is installed, on a free port, with a configuration file only if there is something to say."""
-    command = [sys.executable, *launcher, "serve", "--web.listen-address=127.0.0.1:0", "--log.format=logfmt"]
+    command = [sys.executable, *launcher, "serve", f"--web.listen-address={address}:0", "--log.format=logfmt"]
     with tempfile.TemporaryDirectory(dir=folder) as own:
         log = os.path.join(own, "log")
         if configuration:
@@ -118,9 +129,7 @@ def our_daemon(
 @contextlib.contextmanager
 def node_exporter(folder: str, *collectors: str) -> Iterator[Server]:
     """Debian's node_exporter with nothing but these collectors."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         program("prometheus-node-exporter", "prometheus-node-exporter"),
         f"--web.listen-address=127.0.0.1:{port}",

@@ -22,7 +22,7 @@ from benchmarks.load import Answer
 from benchmarks.meter import Cost, Failed
 from benchmarks.peers import csv_counted, csv_rows
 from benchmarks.plot import Line, plot, plots
-from benchmarks.report import figures_table, markdown
+from benchmarks.report import figures_table, markdown, summary
 from benchmarks.results import ESTABLISHED, Key, Results, of_json, to_json
 from benchmarks.rounds import Contender, Taken, interleave
 from benchmarks.units import seconds
@@ -477,3 +477,31 @@ def test_a_plot_has_its_labels_at_the_lines_and_says_in_words_what_it_shows() ->
 def test_there_is_a_plot_of_time_and_one_of_memory_even_of_nothing() -> None:
     assert sorted(plots(NOTHING)) == ["cpu.svg", "memory.svg"]
     assert all("nothing was measured" in drawn for drawn in plots(NOTHING).values())
+
+
+RESULTS = Path(__file__).parent.parent / "docs" / "performance" / "results.json"
+SHOWN: dict[str, Callable[[Results], str]] = {
+    "README.md": summary,
+    "docs/performance.md": lambda results: figures_table(figures(results)),
+}
+
+
+@pytest.mark.parametrize("document", SHOWN)
+def test_a_document_shows_what_the_last_full_run_found(document: str, request: pytest.FixtureRequest) -> None:
+    """``--update-golden`` copies the results there."""
+    path = Path(__file__).parent.parent / document
+    text = path.read_text(encoding="utf-8")
+    begin, end = "<!-- from docs/performance/results.json -->\n", "<!-- end of the results -->\n"
+    head, _, rest = text.partition(begin)
+    shown, _, tail = rest.partition(end)
+    expected = SHOWN[document](of_json(RESULTS.read_text(encoding="utf-8"))) + "\n"
+    if request.config.getoption("--update-golden"):
+        path.write_text(head + begin + expected + end + tail, encoding="utf-8")
+        return
+    assert shown == expected
+
+
+def test_the_report_is_the_one_of_the_results() -> None:
+    results = of_json(RESULTS.read_text(encoding="utf-8"))
+    assert results.plan == "full"
+    assert RESULTS.with_name("results.md").read_text(encoding="utf-8") == markdown(results)
