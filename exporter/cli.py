@@ -11,24 +11,28 @@ import dataclasses
 import json
 import os
 import platform
+import shutil
 import socket
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from exporter import __version__, config, configfile, deadline, log, who
+from exporter.advice.advisor import Advisor
 from exporter.errors import ConfigError, ExporterError, UsageError
 from exporter.kernel import READERS
+from exporter.kernel.reader import Procfs
 from exporter.sampling import once
 from exporter.sampling.detailer import Wanted
-from exporter.snapshot import Snapshot
+from exporter.snapshot import Advice, Snapshot
 from exporter.tcpstate import BY_LABEL
 
 T = TypeVar("T")
 _Execute = Callable[[argparse.Namespace], int]
 
+_COULD_NOT_TELL = 2  # of advise
 _DEADLINE_SECONDS = 60.0  # for one sample of a command
 DEFAULT_URL = "http://127.0.0.1:19293"
 
@@ -37,6 +41,7 @@ commands:
   serve          the daemon (what runs when no command is given); its options are above
   show           one sample as a table
   who            who holds the sockets in a state: process, unit, port or remote address
+  advise         what is wrong, what the sysctls should be, and what to do
   dump           one sample as metrics or JSON, to standard output or atomically to a file
   check-config   every mistake of a configuration file, each with its line
   healthcheck    0 when a running daemon is ready, for container health checks
@@ -117,7 +122,7 @@ def _serve(options: argparse.Namespace) -> int:
     from exporter import daemon  # noqa: PLC0415 - asyncio and the web are the daemon's alone
 
     def load() -> config.Config:
-        return _with_flags(config.Config() if options.file is None else configfile.load(options.file), options)
+        return _with_flags(_settings(options), options)
 
     return daemon.serve(load, options.procfs)
 
@@ -152,25 +157,48 @@ def _given(flag: T | None, setting: T) -> T:
 def _show_parser() -> tuple[argparse.ArgumentParser, _Execute]:
     parser = _parser("show", "Takes one sample and prints it as a table.")
     parser.add_argument("--json", action="store_true", help="print it as JSON, as /api/v1/snapshot does")
-    parser.add_argument("--config.file", dest="file", metavar="FILE", help="configuration file, for its thresholds")
+    parser.add_argument("--watch", action="store_true",
+                        help="go on sampling as the daemon does, and draw the table again with each sample; with "
+                        "--json print each sample on a line")  # fmt: skip
+    parser.add_argument("--config.file", dest="file", metavar="FILE",
+                        help="configuration file, for its thresholds and, with --watch, its intervals")  # fmt: skip
     _add_reading(parser, default="auto")
     return parser, _show
 
 
 def _show(options: argparse.Namespace) -> int:
-    settings = config.Config() if options.file is None else configfile.load(options.file)
-    snapshot = _sample(options, settings)
+    settings = _settings(options)
+    if options.watch:
+        _watch(options, settings)
+    snapshot, advice = _advised(options, settings)
     if options.json:
         from exporter.web import api  # noqa: PLC0415 - json only where it is asked for
 
-        sys.stdout.buffer.write(api.encode(api.document(snapshot, settings.thresholds)))
+        sys.stdout.buffer.write(api.encode(api.document(snapshot, settings.thresholds, advice)))
     else:
         from exporter import table  # noqa: PLC0415 - as above
 
         color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(snapshot.taken_at))
-        print(table.render(snapshot, settings.thresholds, socket.gethostname(), when, color=color), end="")
+        print(table.render(snapshot, settings.thresholds, advice, socket.gethostname(), when, color=color), end="")
     return 0 if snapshot.connections is not None else 1
+
+
+def _watch(options: argparse.Namespace, settings: config.Config) -> NoReturn:
+    from exporter import watch  # noqa: PLC0415 - threads and signals only where they are asked for
+    from exporter.sampling.assembly import assemble_loop  # noqa: PLC0415
+
+    settings = dataclasses.replace(settings, sample=dataclasses.replace(settings.sample, reader=options.reader))
+    procfs = Procfs(options.procfs)
+    loop = assemble_loop(settings, procfs, os.uname().release, time.monotonic, watch.SilentLog())
+    if options.json:
+        watch.stream(loop, settings.thresholds, _write_line)
+    watch.draw(loop, settings.thresholds, socket.gethostname(), color="NO_COLOR" not in os.environ)
+
+
+def _write_line(line: bytes) -> None:
+    sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
 
 
 def _dump_parser() -> tuple[argparse.ArgumentParser, _Execute]:
@@ -190,17 +218,17 @@ def _dump(options: argparse.Namespace) -> int:
     from exporter.snapshot import Sample  # noqa: PLC0415
     from exporter.web import api  # noqa: PLC0415
 
-    settings = config.Config() if options.file is None else configfile.load(options.file)
-    snapshot = _sample(options, settings)
+    settings = _settings(options)
+    snapshot, advice = _advised(options, settings)
     if snapshot.connections is None:
         reasons = [problem for source, problem in snapshot.sources.items() if problem and source != "detail"]
         raise UsageError("no reader could count the sockets: " + "; ".join(reasons))
     if options.format == "json":
-        content = api.encode(api.document(snapshot, settings.thresholds))
+        content = api.encode(api.document(snapshot, settings.thresholds, advice))
     else:
         form = Format.TEXT if options.format == "prometheus" else Format.OPENMETRICS
         view = View(settings.thresholds, python=platform.python_version(), max_series=settings.detail.max_series)
-        content = page(Sample.single(snapshot), view, form)
+        content = page(Sample.single(snapshot, advice), view, form)
     if options.output is not None:
         _replace(options.output, content)
     else:
@@ -228,22 +256,100 @@ def _replace(path: str, content: bytes) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _sample(options: argparse.Namespace, settings: config.Config) -> Snapshot:
+def _settings(options: argparse.Namespace) -> config.Config:
+    return config.Config() if options.file is None else configfile.load(options.file, options.procfs)
+
+
+def _advised(
+    options: argparse.Namespace, settings: config.Config, past: Sequence[Snapshot] = (), late: int = 1
+) -> tuple[Snapshot, Advice]:
+    """A sample, and what is to be said of it and of the *past*."""
+    snapshot = _sample(options, settings, late)
+    advisor = Advisor(Procfs(options.procfs).release())
+    return snapshot, advisor.advise(snapshot, past, settings.sysctl.expected)
+
+
+def _sample(options: argparse.Namespace, settings: config.Config, late: int) -> Snapshot:
     detail = settings.detail
     wanted = Wanted(detail.ports, detail.remote_ports, detail.max_series)
-    with _in_time():
+    with _in_time(late):
         return once.snapshot(options.procfs, options.reader, wanted=wanted)
 
 
 @contextlib.contextmanager
-def _in_time() -> Iterator[None]:
-    """End the process with a line where the kernel does not answer in time."""
+def _in_time(code: int = 1) -> Iterator[None]:
+    """End the process with a line and *code* where the kernel does not answer in time."""
     late = f"tcp-exporter: no answer from the kernel within {_DEADLINE_SECONDS:g} s"
-    deadline.arm(_DEADLINE_SECONDS, descriptor=2, text=late, code=1)
+    deadline.arm(_DEADLINE_SECONDS, descriptor=2, text=late, code=code)
     try:
         yield
     finally:
         deadline.disarm()
+
+
+# -- advise ------------------------------------------------------------------------------------------------------------
+
+
+def _advise_parser() -> tuple[argparse.ArgumentParser, _Execute]:
+    parser = _parser(
+        "advise",
+        "Says what is wrong on this host, and which sysctls are not as they should be: why, and what to do. It changes "
+        "nothing. Counts twice, a moment apart, since some of it only a change can tell. Exit code 0: nothing to "
+        "change, 1: something to change, 2: could not tell.",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print it as JSON")
+    form.add_argument(
+        "--sysctl-conf", dest="fragment", action="store_true",
+        help="print a fragment for sysctl.d that mends the sysctls, its reasons as comments: for sysctl -p -",
+    )  # fmt: skip
+    parser.add_argument("--all", dest="everything", action="store_true", help="also the sysctls that are right")
+    parser.add_argument("--interval", type=_pause, default=1.0, metavar="DURATION",
+                        help="time between the two counts, 0 for only one (default: 1s)")  # fmt: skip
+    parser.add_argument("--config.file", dest="file", metavar="FILE",
+                        help="configuration file, for its sysctl.expected")  # fmt: skip
+    _add_reading(parser, default="auto")
+    return parser, _advise
+
+
+def _advise(options: argparse.Namespace) -> int:
+    from exporter.advice import report  # noqa: PLC0415 - only this command prints it
+    from exporter.advice.verdicts import sysctl_conf  # noqa: PLC0415
+
+    try:
+        settings = _settings(options)
+        past = []
+        if options.interval and not options.fragment:
+            with _in_time(_COULD_NOT_TELL):
+                past.append(once.snapshot(options.procfs, options.reader, sysctls=False, queues=False))
+            time.sleep(options.interval)
+        snapshot, advice = _advised(options, settings, past, _COULD_NOT_TELL)
+    except ExporterError as error:
+        print(error if isinstance(error, ConfigError) else f"tcp-exporter: {error}", file=sys.stderr)
+        return _COULD_NOT_TELL
+    if options.fragment:
+        print(sysctl_conf(advice.verdicts), end="")
+        return _advise_code(snapshot, advice._replace(findings=()))
+    if options.json:
+        from exporter.web import api  # noqa: PLC0415 - json only where it is asked for
+
+        release = Procfs(options.procfs).release()
+        answer = api.advised(advice, release, snapshot.taken_at, snapshot.sources, everything=options.everything)
+        sys.stdout.buffer.write(api.encode(answer))
+    else:
+        color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        width = shutil.get_terminal_size((100, 24)).columns
+        problems = [problem for problem in snapshot.sources.values() if problem is not None]
+        print(report.render(advice, problems, width, everything=options.everything, color=color), end="")
+    return _advise_code(snapshot, advice)
+
+
+def _advise_code(snapshot: Snapshot, advice: Advice) -> int:
+    """0 only where everything was looked at that there is: what could not be read might be what is wrong."""
+    if advice.findings or any(verdict.deviates for verdict in advice.verdicts):
+        return 1
+    blind = snapshot.connections is None or not snapshot.sysctls or snapshot.sources.get("sysctl") is not None
+    return _COULD_NOT_TELL if blind else 0
 
 
 # -- check-config and healthcheck --------------------------------------------------------------------------------------
@@ -358,6 +464,14 @@ def _interval(text: str) -> float:
 
 
 @_argument
+def _pause(text: str) -> float:
+    seconds = config.parse_duration(text)
+    if seconds > config.MAX_INTERVAL:
+        raise UsageError(f"expected a duration of at most 1h, got {text!r}")
+    return seconds
+
+
+@_argument
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
@@ -378,6 +492,7 @@ def _count(text: str) -> int:
 _PARSERS: dict[str, Callable[[], tuple[argparse.ArgumentParser, _Execute]]] = {
     "serve": _serve_parser,
     "show": _show_parser,
+    "advise": _advise_parser,
     "dump": _dump_parser,
     "who": _who_parser,
     "check-config": _check_config_parser,

@@ -9,12 +9,16 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, TypeAlias, TypeVar, get_args, get_type_hints
 
 from exporter import yamlnodes
+from exporter.advice.verdicts import nearest
 from exporter.errors import ConfigError, ExporterError, UsageError
+from exporter.kernel.catalogue import BOOL, CATALOGUE, INT, PORTS, TEXT, VECTOR, Sysctl
+from exporter.kernel.sysctl import is_secret
 from exporter.measures import MEASURES
 from exporter.thresholds import DEFAULTS, Range, Threshold
 from exporter.yamlnodes import Collector, Node, Scalar, expected, wrong
@@ -235,7 +239,12 @@ def section(make: Callable[..., T], **readers: Reader[object]) -> Reader[T]:
 
 def of(cls: type[T]) -> Reader[T]:
     """The section that a class of this module describes: the readers stand in the annotations of its fields."""
-    return section(cls, **{name: get_args(hint)[1] for name, hint in get_type_hints(cls, include_extras=True).items()})
+    return section(cls, **readers_of(cls))
+
+
+def readers_of(cls: type[object]) -> dict[str, Reader[object]]:
+    """The readers of the fields of such a class."""
+    return {name: get_args(hint)[1] for name, hint in get_type_hints(cls, include_extras=True).items()}
 
 
 def _suggest(text: str, known: Iterable[str]) -> str:
@@ -251,18 +260,81 @@ def _check_measure(name: str) -> str:
     return "" if name in MEASURES else _unknown("measure", name, MEASURES)
 
 
-def _check_sysctl(name: str) -> str:
-    return "" if _SYSCTL.fullmatch(name) else "expected a sysctl such as tcp_fin_timeout or net.core.somaxconn"
-
-
 def _listen_address(text: str) -> str:
     parse_listen_address(text)
     return text
 
 
-def _expectation(text: str) -> Range | str:
+def expectations(present: Collection[str]) -> Reader[Mapping[str, Range | str]]:
+    """Sysctls and what they should be. Known are those of the catalogue and those *present* on this host."""
+
+    def read_all(node: Node) -> Mapping[str, Range | str]:
+        if not isinstance(node, yamlnodes.Mapping):
+            raise expected(node, "a mapping, or {} for none at all")
+        values: dict[str, Range | str] = {}
+        found = Collector()
+        for key, value in node.items:
+            with found:
+                name = key.text.removeprefix("net.ipv4.") if key.text.startswith("net.ipv4.tcp_") else key.text
+                if complaint := _check_sysctl(name, present):
+                    raise wrong(key, complaint)
+                if name in values:
+                    raise wrong(key, f"{name} is already in the mapping, under its other spelling")
+                values[name] = parsed(partial(_expectation, CATALOGUE.get(name)))(value)
+        found.done()
+        return values
+
+    return read_all
+
+
+def _check_sysctl(name: str, present: Collection[str]) -> str:
+    if not _SYSCTL.fullmatch(name):
+        return "expected a sysctl such as tcp_fin_timeout or net.core.somaxconn"
+    if is_secret(name):
+        return "is a secret, which is never read"
+    entry = CATALOGUE.get(name)
+    if entry is not None and entry.kind == PORTS:
+        return "is a list of which only the length is known, so nothing can be expected of it"
+    if entry is not None or name in present:
+        return ""
+    if name.startswith("tcp_"):
+        return f"unknown sysctl: neither this version nor this host knows it{_suggest(name, CATALOGUE)}"
+    others = ", ".join(known for known in CATALOGUE if not known.startswith("tcp_"))
+    return f"is not read by this version: expected net.ipv4.tcp_* or one of {others}{_suggest(name, CATALOGUE)}"
+
+
+def _expectation(entry: Sysctl | None, text: str) -> Range | str:
+    """A range, or a text that the value has to be; what no value of the sysctl could ever be is a mistake."""
     # A number alone is that number: as a range, `tcp_syncookies: 1` would be content with 0.
-    return Range.parse(text) if _RANGE.fullmatch(text) else " ".join(text.split())
+    words = text.split()
+    kind = "" if entry is None else entry.kind
+    if not _RANGE.fullmatch(text):
+        if entry is not None and kind == VECTOR:
+            _check_vector(entry, text)
+        elif kind in {INT, BOOL} and not (len(words) == 1 and _INTEGER.fullmatch(words[0])):
+            raise UsageError(f"expected an integer or a range, got {text!r}")
+        elif kind == BOOL and int(text) not in {0, 1}:
+            raise UsageError(f"expected 0 or 1, got {text!r}")
+        return " ".join(str(int(word)) if kind in {INT, BOOL, VECTOR} else word for word in words)
+    if kind == VECTOR and entry is not None:
+        raise UsageError(f"expected {len(entry.fields)} integers, {' '.join(entry.fields)}: a range is of one number")
+    if kind == TEXT:
+        raise UsageError("expected the text that it should be: a range is of numbers")
+    limits = Range.parse(text)
+    if kind == BOOL and limits.alerts(0) and limits.alerts(1):
+        raise UsageError(f"{text!r} is met by neither 0 nor 1, and it can be nothing else")
+    if nearest(limits, 0) is None:
+        raise UsageError(f"{text!r} is met by no integer")
+    return limits
+
+
+def _check_vector(entry: Sysctl, text: str) -> None:
+    words = text.split()
+    if len(words) != len(entry.fields) or not all(map(_INTEGER.fullmatch, words)):
+        raise UsageError(f"expected {len(entry.fields)} integers, {' '.join(entry.fields)}, got {text!r}")
+    numbers = [int(word) for word in words]
+    if numbers != sorted(numbers):
+        raise UsageError(f"expected {' <= '.join(entry.fields)}, got {text!r}")
 
 
 # -- The schema --------------------------------------------------------------------------------------------------------
@@ -294,9 +366,7 @@ class Detail:
 class SysctlExpectations:
     """What the operator expects of sysctls, beside the built-in recommendations: a range, or exactly a text."""
 
-    expected: Annotated[Mapping[str, Range | str], table(_check_sysctl, parsed(_expectation))] = field(
-        default_factory=dict
-    )
+    expected: Annotated[Mapping[str, Range | str], expectations(())] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,11 +404,13 @@ class Config:
     log: Annotated[Log, of(Log)] = field(default_factory=Log)
 
 
-_CONFIG = of(Config)
+_READERS = readers_of(Config)
 
 
-def parse(data: bytes, source: str) -> Config:
+def parse(data: bytes, source: str, present: Collection[str] = ()) -> Config:
     """Read a configuration file's bytes; ConfigError has every mistake, with *source* as the name of the file.
+
+    *present* are the ``tcp_*`` sysctls of this host: one of a newer kernel than this version is no mistake.
 
     >>> parse(b"sample: {interval: 500ms}", "tcp-exporter.yml").sample.interval
     0.5
@@ -347,7 +419,8 @@ def parse(data: bytes, source: str) -> Config:
     with found:
         document, refused = yamlnodes.compose(data)
         found.mistakes += refused
-        config = _CONFIG(document)
+        sysctl = section(SysctlExpectations, expected=expectations(present))
+        config = section(Config, **_READERS | {"sysctl": sysctl})(document)
         if not refused:
             return config
     raise ConfigError([mistake.show(source) for mistake in sorted(found.mistakes)])

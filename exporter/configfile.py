@@ -10,8 +10,11 @@ from exporter.errors import ConfigError
 from exporter.yamlnodes import MAX_BYTES
 
 
-def load(path: str) -> config.Config:
-    """Read the file at *path*; ConfigError says what is wrong with the file or in it."""
+def load(path: str, procfs: str = "/proc") -> config.Config:
+    """Read the file at *path*; ConfigError says what is wrong with the file or in it.
+
+    Sysctls that this version does not know may be named if they exist below *procfs*.
+    """
     try:
         # Not blocking, so that a pipe put in the file's place is refused and not waited for.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -25,4 +28,11 @@ def load(path: str) -> config.Config:
             os.close(descriptor)
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror or error}"]) from None
-    return config.parse(data, path)
+    return config.parse(data, path, _sysctls(procfs))
+
+
+def _sysctls(procfs: str) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(f"{procfs}/sys/net/ipv4"))
+    except OSError:
+        return frozenset()

@@ -10,24 +10,23 @@ import contextlib
 import os
 import platform
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from exporter import __version__, log
 from exporter.config import Config, parse_listen_address
 from exporter.errors import ConfigError
-from exporter.kernel.cgroupfs import Cgroups
-from exporter.kernel.derivation import Trust, has_netns_tw
-from exporter.kernel.netnsfs import Namespaces
 from exporter.kernel.reader import Procfs
 from exporter.prometheus.families import View
-from exporter.sampling.detailer import Detailer, Wanted
-from exporter.sampling.loop import Beat, Loop, Schedule
-from exporter.sampling.sampler import Sampler, readers
-from exporter.web.app import Current, application
+from exporter.sampling.assembly import assemble_loop, schedule
+from exporter.web.app import application
+from exporter.web.current import Current
+from exporter.web.page import SCRIPT_FILE, STYLE_FILE, Assets
 from exporter.web.server import Limits, Server
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 _WATCH_SECONDS = 0.5
 _WATCH_AT_MOST_SECONDS = 5.0  # that a thread may be dead before it is noticed
 _FIRST_SECONDS = 10.0  # for the first sample, after which its absence is worth a line
-_SYSCTL_SECONDS = 15.0  # between two readings of the sysctls where the detail pass is switched off
 _STOP_SECONDS = 2.0  # for the sample in progress, when the process is told to end
 
 
@@ -45,6 +43,12 @@ def serve(load: Callable[[], Config], procfs: str) -> int:
     settings = load()
     logger = log.logger(settings.log.level, settings.log.format, sys.stderr, os.environ)
     return asyncio.run(_Daemon(load, settings, Procfs(procfs), logger).run())
+
+
+def page_assets() -> Assets:
+    """The status page's files, which are part of this package."""
+    files = resources.files("exporter.web.page")
+    return Assets(*(files.joinpath(name).read_text("utf-8") for name in (STYLE_FILE, SCRIPT_FILE)))
 
 
 class _Daemon:
@@ -57,12 +61,7 @@ class _Daemon:
         self._reload_successful = True
         self._reading = self._read_again = False
         self._started = time.monotonic()
-        release = os.uname().release
-        trust = Trust(release)
-        sampler = Sampler(procfs, readers(settings.sample.reader, procfs), trust, time.monotonic)
-        detailer = Detailer(procfs, readers(settings.sample.reader, procfs), trust, Cgroups(procfs.root))
-        namespaces = Namespaces(procfs.root, derivable=has_netns_tw(release))
-        self._loop = Loop(sampler, detailer, namespaces, _schedule(settings), logger)
+        self._loop = assemble_loop(settings, procfs, os.uname().release, time.monotonic, logger)
 
     async def run(self) -> int:
         stop = asyncio.Event()
@@ -72,7 +71,7 @@ class _Daemon:
             events.add_signal_handler(number, stop.set)
         events.add_signal_handler(signal.SIGHUP, self._reload, events)
         server = Server(
-            application(self._current),
+            application(self._current, page_assets()),
             limits=Limits(max_requests=self._settings.web.max_requests),
             on_error=lambda error: self._log.error("request failed", exc_info=error),
         )
@@ -80,7 +79,6 @@ class _Daemon:
         urls = await server.start(addresses)
         try:
             self._log.info("starting", version=__version__, python=platform.python_version(), pid=os.getpid())
-            self._say_idle(self._settings)
             self._loop.start()
             for url in urls:
                 self._log.info("listening", address=url)
@@ -123,7 +121,9 @@ class _Daemon:
             reload_successful=self._reload_successful,
             max_series=self._settings.detail.max_series,
         )
-        return Current(sample, view, now, self._settings.web.telemetry_path)
+        return Current(
+            sample, view, now, self._settings.web.telemetry_path, socket.gethostname(), self._loop.history.points
+        )
 
     def _reload(self, events: asyncio.AbstractEventLoop) -> None:
         """Read the configuration again, in a thread that may hang: the disk may."""
@@ -152,31 +152,14 @@ class _Daemon:
             for key, before, after in _fixed(self._settings, settings):
                 self._log.warning("a changed setting waits for a restart", key=key, now=before, file=after)
             self._settings = settings
-            self._loop.reschedule(_schedule(settings))
+            self._loop.reschedule(schedule(settings))
             self._log.info("configuration reloaded")
-            self._say_idle(settings)
         if self._read_again:
             self._read_again = False
             self._reload(events)
 
-    def _say_idle(self, settings: Config) -> None:
-        """Name what the configuration asks for and this version does not do yet."""
-        if settings.sysctl.expected:
-            self._log.warning("a setting has no effect in this version", key="sysctl.expected")
-
     def _unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._log.error("unexpected error", error=context.get("message"), exc_info=context.get("exception"))
-
-
-def _schedule(settings: Config) -> Schedule:
-    detail = settings.detail
-    return Schedule(
-        Beat(settings.sample.interval, settings.sample.max_cpu_ratio),
-        Beat(settings.detail.interval or _SYSCTL_SECONDS, settings.detail.max_cpu_ratio),
-        settings.sample.peak_window,
-        full_dumps=settings.detail.interval > 0,
-        wanted=Wanted(detail.ports, detail.remote_ports, detail.max_series, detail.namespaces),
-    )
 
 
 def _fixed(before: Config, after: Config) -> list[tuple[str, str, str]]:

@@ -12,6 +12,8 @@ from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.tcpstate import KNOWN_STATES, TcpState
 
 if TYPE_CHECKING:
+    from exporter.advice.findings import Finding
+    from exporter.advice.verdicts import Verdict
     from exporter.kernel.sysctl import Value
 
 StateCounts = tuple[int, ...]
@@ -89,6 +91,13 @@ class Snapshot(NamedTuple):
         return None if value is None else {field: pages * self.page_size for field, pages in value.fields}
 
 
+class Advice(NamedTuple):
+    """What is concluded from a snapshot and those before it."""
+
+    findings: tuple[Finding, ...]  # what is wrong now, the worst first
+    verdicts: tuple[Verdict, ...]  # the sysctls against the profile and the configuration; most deviate in nothing
+
+
 class Pass(NamedTuple):
     """What one kind of pass, ``counting`` or ``detail``, has cost."""
 
@@ -108,11 +117,12 @@ class Sample(NamedTuple):
     passes: Mapping[str, Pass]
     source_errors: Mapping[str, int]  # by source: samples that had to do without it
     overruns: int  # samples that ended after the next one was due
+    advice: Advice | None = None  # None: nobody was asked
 
     @classmethod
-    def single(cls, snapshot: Snapshot) -> Sample:
+    def single(cls, snapshot: Snapshot, advice: Advice | None = None) -> Sample:
         """A snapshot that no loop took: without peaks, and nothing to say of passes."""
-        return cls(snapshot, None, 0.0, float("inf"), {}, {}, 0)
+        return cls(snapshot, None, 0.0, float("inf"), {}, {}, 0, advice)
 
     def is_stale(self, now: float) -> bool:
         """Whether the numbers are too old at monotonic time *now* to be passed for current."""

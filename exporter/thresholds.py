@@ -120,6 +120,10 @@ DEFAULTS: Mapping[str, Threshold] = {"established": Threshold(Range.parse("600")
 """What is judged when neither a file nor an option says anything."""
 
 
+DRIFT = Threshold(Range.parse("0"))
+"""How many sysctls may differ from what is expected, unless an option says otherwise: a warning above none."""
+
+
 class Result(NamedTuple):
     """One measure, judged. ``violated`` is the range that alerts."""
 

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from exporter.advice.advisor import Advisor
+from exporter.advice.verdicts import NO_EXPECTATIONS
 from exporter.errors import SourceError
 from exporter.kernel.derivation import Trust
 from exporter.kernel.reader import Procfs, ProcfsReader
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.sampler import Sampler, assemble
-from exporter.snapshot import Snapshot
+from exporter.snapshot import Advice, Snapshot
 from tests.lab import LabProcess, LabUnavailable
 
 TESTS = Path(__file__).parent
@@ -42,6 +44,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def situation_root(name: str) -> str:
     """Where the situation's procfs is, as a path from the repository's root: messages that quote it are goldens."""
     return os.path.relpath(TESTS / "fixtures" / "proc" / name)
+
+
+def advise_situation(name: str) -> Advice:
+    """What is said of the situation where it was the same ten seconds ago and nothing is expected of its sysctls."""
+    snapshot = sample_situation(name)
+    past = (snapshot._replace(taken_at=snapshot.taken_at - 10),)
+    return Advisor(Procfs(situation_root(name)).release()).advise(snapshot, past, NO_EXPECTATIONS)
 
 
 def sample_situation(name: str) -> Snapshot:

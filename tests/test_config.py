@@ -18,6 +18,7 @@ from exporter.config import Config, Detail, Log, Sample, SysctlExpectations, Web
 from exporter.errors import ConfigError, UsageError
 from exporter.measures import MEASURES
 from exporter.thresholds import DEFAULTS, Range, Threshold
+from tests.conftest import situation_root
 
 CASES = Path(__file__).parent / "config"
 EXAMPLE = Path(__file__).parent.parent / "deploy" / "tcp-exporter.yml"
@@ -119,6 +120,19 @@ def test_a_range_keeps_the_text_that_was_written(text: str) -> None:
 def test_an_expected_number_is_exact_and_not_a_range_that_is_content_with_less() -> None:
     read = parse(b"sysctl: {expected: {tcp_syncookies: 1, tcp_retries2: '@5:8'}}", "").sysctl.expected
     assert read == {"tcp_syncookies": "1", "tcp_retries2": Range.parse("@5:8")}
+
+
+def test_an_expected_sysctl_goes_by_its_short_name() -> None:
+    assert parse(b"sysctl: {expected: {net.ipv4.tcp_sack: 1}}", "").sysctl.expected == {"tcp_sack": "1"}
+
+
+def test_a_sysctl_of_a_newer_kernel_may_be_named_where_it_exists(tmp_path: Path) -> None:
+    file = tmp_path / "exporter.yml"
+    file.write_text("sysctl: {expected: {tcp_brand_new: 3, tcp_brand_new_text: any words}}\n")
+    expected = configfile.load(str(file), situation_root("newer-kernel")).sysctl.expected
+    assert expected == {"tcp_brand_new": "3", "tcp_brand_new_text": "any words"}
+    with pytest.raises(ConfigError, match="neither this version nor this host knows it"):
+        configfile.load(str(file), situation_root("quiet"))
 
 
 @pytest.mark.parametrize(
@@ -336,8 +350,14 @@ RANGES = st.builds(
     st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)),
 )
 THRESHOLDS = st.builds(Threshold, st.none() | RANGES, st.none() | RANGES)
-EXPECTATIONS = st.one_of(
-    RANGES.filter(lambda r: ":" in r.text), st.integers().map(str), st.from_regex(r"\A[a-z]+( [0-9]+)*\Z")
+NUMBERS = st.integers(-(10**17), 10**17)
+EXPECTATIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "net.core.somaxconn": RANGES.filter(lambda r: ":" in r.text) | NUMBERS.map(str),
+        "tcp_rmem": st.lists(NUMBERS, min_size=3, max_size=3).map(lambda numbers: " ".join(map(str, sorted(numbers)))),
+        "tcp_congestion_control": st.from_regex(r"\A[a-z]+\Z"),
+    },
 )
 ADDRESSES = st.builds("{}:{}".format, st.sampled_from(["", "localhost", "[::]", "0.0.0.0"]), st.integers(0, 65535))
 CONFIGS = st.builds(
@@ -345,7 +365,7 @@ CONFIGS = st.builds(
     st.builds(Sample, SECONDS, SECONDS, SHARES, st.sampled_from(["auto", "netlink", "procfs", "psutil"])),
     st.builds(Detail, st.just(0.0) | SECONDS, SHARES, PORTS, PORTS, COUNTS, st.booleans()),
     st.dictionaries(st.sampled_from(MEASURES), THRESHOLDS),
-    st.builds(SysctlExpectations, st.dictionaries(st.sampled_from(["tcp_rmem", "net.core.somaxconn"]), EXPECTATIONS)),
+    st.builds(SysctlExpectations, EXPECTATIONS),
     st.builds(
         Web,
         st.lists(ADDRESSES, min_size=1, unique=True).map(tuple),

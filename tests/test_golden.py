@@ -13,6 +13,8 @@ from collections.abc import Callable
 import pytest
 
 from exporter import table
+from exporter.advice import report
+from exporter.advice.verdicts import sysctl_conf
 from exporter.nagios import check
 from exporter.prometheus.counters import COUNTERS
 from exporter.prometheus.exposition import page
@@ -21,7 +23,7 @@ from exporter.prometheus.formats import Format
 from exporter.snapshot import Sample
 from exporter.thresholds import DEFAULTS
 from exporter.web import api
-from tests.conftest import SITUATIONS, sample_situation, situation_root
+from tests.conftest import SITUATIONS, advise_situation, sample_situation, situation_root
 
 Golden = Callable[[str, str], None]
 VIEW = View(DEFAULTS, python="3.11.0")
@@ -33,7 +35,7 @@ def situation(request: pytest.FixtureRequest) -> str:
 
 
 def metrics(situation: str, form: Format) -> str:
-    return page(Sample.single(sample_situation(situation)), VIEW, form).decode()
+    return page(Sample.single(sample_situation(situation), advise_situation(situation)), VIEW, form).decode()
 
 
 def test_the_metrics_page_of_each_situation(situation: str, golden: Golden) -> None:
@@ -55,12 +57,20 @@ def test_the_openmetrics_page_of_a_quiet_host(golden: Golden) -> None:
 
 
 def test_the_json_of_each_situation(situation: str, golden: Golden) -> None:
-    golden(f"{situation}.json", api.encode(api.document(sample_situation(situation), DEFAULTS)).decode())
+    document = api.document(sample_situation(situation), DEFAULTS, advise_situation(situation))
+    golden(f"{situation}.json", api.encode(document).decode())
 
 
 def test_the_table_of_each_situation(situation: str, golden: Golden) -> None:
-    text = table.render(sample_situation(situation), DEFAULTS, "host.example", "2023-11-14 22:13:20 UTC", color=False)
+    snapshot, advice = sample_situation(situation), advise_situation(situation)
+    text = table.render(snapshot, DEFAULTS, advice, "host.example", "2023-11-14 22:13:20 UTC", color=False)
     golden(f"{situation}.table", text)
+
+
+def test_the_advice_on_each_situation(situation: str, golden: Golden) -> None:
+    advice = advise_situation(situation)
+    said = report.render(advice, [], 100, everything=False, color=False)
+    golden(f"{situation}.advise", f"{said}\n--sysctl-conf:\n{sysctl_conf(advice.verdicts)}")
 
 
 def test_the_plugins_answer_to_each_situation(situation: str, golden: Golden) -> None:
@@ -70,11 +80,12 @@ def test_the_plugins_answer_to_each_situation(situation: str, golden: Golden) ->
 
 @pytest.mark.parametrize("form", list(Format))
 def test_the_fast_open_key_is_on_no_page_and_in_no_answer(situation: str, form: Format) -> None:
-    snapshot = sample_situation(situation)
+    snapshot, advice = sample_situation(situation), advise_situation(situation)
     said = [
-        page(Sample.single(snapshot), VIEW, form).decode(),
-        json.dumps(api.document(snapshot, DEFAULTS)),
-        table.render(snapshot, DEFAULTS, "host", "now", color=True),
+        page(Sample.single(snapshot, advice), VIEW, form).decode(),
+        json.dumps(api.document(snapshot, DEFAULTS, advice)),
+        table.render(snapshot, DEFAULTS, advice, "host", "now", color=True),
+        report.render(advice, [], 80, everything=True, color=True),
         check.run(["--path.procfs", situation_root(situation), "-vvv"])[1],
         repr(snapshot),
     ]

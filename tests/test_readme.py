@@ -26,7 +26,15 @@ from exporter.who import Row, holders, render
 from tests.test_docs import metric_names
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/metrics.md", "docs/api.md", "tests/lab/README.md"]
+DOCUMENTS = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "docs/metrics.md",
+    "docs/api.md",
+    "docs/sysctls.md",
+    "tests/lab/README.md",
+]
 ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 _FENCE = re.compile(r"^```(?P<kind>\w+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _MEASURES_OF_NETLINK = {"accept_queue_ratio", "syn_queue_ratio"}  # a recorded /proc does not have them

@@ -67,6 +67,13 @@ class Procfs:
         except OSError as error:
             _raise(path, error)
 
+    def release(self) -> str:
+        """The kernel's release, as ``6.18.44``; nothing where it is not to be had."""
+        try:
+            return self.sysctl("kernel/osrelease").strip()
+        except SourceError:
+            return ""
+
     def sysctl(self, path: str) -> str:
         """The content of one sysctl below sys/, such as ``net/ipv4/tcp_rmem``."""
         return _text(f"{self.root}/sys/{path}")

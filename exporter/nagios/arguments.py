@@ -12,10 +12,13 @@ from exporter.errors import RangeError, UsageError
 from exporter.kernel import READERS
 from exporter.measures import MEASURES
 from exporter.record import TYPE_CHECKING, NamedTuple
-from exporter.thresholds import DEFAULTS, NO_THRESHOLD, Range, Status, Threshold
+from exporter.thresholds import DEFAULTS, DRIFT, NO_THRESHOLD, Range, Status, Threshold
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+SYSCTL = "sysctl"
+"""What -s takes beside the measures: how many sysctls are not what the configuration expects."""
 
 DEFAULT_TIMEOUT = 8.0  # seconds: less than check_nrpe's 10, so that our answer comes first
 
@@ -38,7 +41,8 @@ With no option: warning above 600 established connections, critical above 800.
                         -w or -c replaces the defaults of both
  -p, --port=PORT        count the sockets of this local port only; ratios and
                         limits stay those of the host; not with --url
-     --config=FILE      take the thresholds from the daemon's configuration file
+     --config=FILE      take the thresholds, and for -s sysctl the values that
+                        are expected, from the daemon's configuration file
      --reader=READER    auto, netlink, procfs or psutil (default: auto)
      --path.procfs=DIR  where procfs is mounted (default: /proc)
      --url=URL          ask the daemon there, as http://127.0.0.1:19293, instead
@@ -65,7 +69,8 @@ measure of -s, or a list: established=600,close_wait=50,syn_recv=~:100
 MEASURE is a state: established syn_sent syn_recv fin_wait1 fin_wait2 time_wait
 close close_wait last_ack listen closing; or total; or how full a limit is, from
 0 to 1: time_wait_ratio orphans_ratio memory_ratio accept_queue_ratio
-syn_queue_ratio ephemeral_ports_ratio.
+syn_queue_ratio ephemeral_ports_ratio; or sysctl: how many sysctls are not what
+sysctl.expected of the configuration says, warning above 0.
 
 The proxies of the environment (http_proxy, https_proxy, no_proxy) apply to
 --url, but never to a loopback address. Redirections are not followed.
@@ -159,7 +164,7 @@ def judged(options: Options, thresholds: Mapping[str, Threshold]) -> dict[str, T
     """
     in_force = thresholds if options.thresholds is None else options.thresholds
     names = dict.fromkeys((*options.measures, *(options.thresholds or ())) or in_force or DEFAULTS)
-    return {name: in_force.get(name, NO_THRESHOLD) for name in names}
+    return {name: in_force.get(name, DRIFT if name == SYSCTL else NO_THRESHOLD) for name in names}
 
 
 def _thresholds(specs: Mapping[str, list[tuple[str, str]]], chosen: tuple[str, ...]) -> Mapping[str, Threshold] | None:
@@ -196,8 +201,9 @@ def _spec(option: str, text: str, chosen: tuple[str, ...]) -> list[tuple[str, Ra
 def _measures(option: str, text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",")) if option in {"-s", "--state"} else (text.strip(),)
     for name in names:
-        if name not in MEASURES:
-            raise UsageError(f"{option}: unknown measure {name!r}: expected one of {', '.join(MEASURES)}")
+        if name not in MEASURES and name != SYSCTL:
+            known = ", ".join((*MEASURES, SYSCTL))
+            raise UsageError(f"{option}: unknown measure {name!r}: expected one of {known}")
     return names
 
 

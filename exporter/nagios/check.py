@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from exporter.nagios.arguments import Options
+    from exporter.nagios.remote import Answer
     from exporter.snapshot import Snapshot
-    from exporter.thresholds import Status, Threshold
+    from exporter.thresholds import Range, Status, Threshold
 
 EXIT_UNKNOWN = 3
 
@@ -73,31 +74,42 @@ def _check(options: Options) -> tuple[Status, str]:
     from exporter.nagios import output  # noqa: PLC0415
     from exporter.thresholds import evaluate  # noqa: PLC0415
 
-    thresholds = command_line.judged(options, _thresholds(options.config))
-    snapshot, values, origin = _acquire(options, tuple(dict.fromkeys((*measures.STATES, *thresholds))))
+    configured, expected = _configured(options)
+    thresholds = command_line.judged(options, configured)
+    names = [name for name in dict.fromkeys((*measures.STATES, *thresholds)) if name != command_line.SYSCTL]
+    read_sysctls = options.verbose > 0 or command_line.SYSCTL in thresholds
+    snapshot, values, origin, answer = _acquire(options, names, read_sysctls=read_sysctls)
+    drift = None
+    if command_line.SYSCTL in thresholds:
+        from exporter.nagios.drift import drift_of  # noqa: PLC0415 - the profile and the catalogue
+
+        drift = drift_of(snapshot, expected) if answer is None else answer.drift()
+        values = {**values, command_line.SYSCTL: drift.value}
 
     results = evaluate({name: values[name] for name in thresholds}, thresholds)
     shown = evaluate(values, thresholds)
 
-    details: list[str] = []
+    details: list[str] = [] if drift is None else [*drift.lines.values()]
     if options.verbose or any(result.value is None for result in results):
         from exporter.nagios.details import explain, problems, provenance  # noqa: PLC0415
 
-        details += explain(results, snapshot) if options.verbose else ()
+        details += explain(results, snapshot, expected, _release(options)) if options.verbose else ()
         details += (*origin, *provenance(snapshot)) if options.verbose > 1 else ()
         if any(result.value is None for result in results):
             reason = "; ".join(problems(snapshot)) or "not visible from this network namespace, or to this reader"
             return output.report(results, shown, details, reason)
-    return output.report(results, shown, details)
+    return output.report(results, shown, details, ", ".join(drift.lines) if drift is not None else "")
 
 
-def _acquire(options: Options, names: Sequence[str]) -> tuple[Snapshot, Mapping[str, float | None], Sequence[str]]:
-    """The snapshot, the values of the measures *names*, and who was asked where it was not this host's kernel."""
+def _acquire(
+    options: Options, names: Sequence[str], *, read_sysctls: bool
+) -> tuple[Snapshot, Mapping[str, float | None], Sequence[str], Answer | None]:
+    """The snapshot, the values of the measures *names*; where a daemon was asked also that, and its answer."""
     if options.url is not None:
         from exporter.nagios import remote  # noqa: PLC0415 - an HTTP client costs more than the whole check
 
         answer = remote.ask(options.url, options.ca_file, options.credentials_file)
-        return answer.snapshot, answer.values(names, peak=options.peak), [answer.origin(peak=options.peak)]
+        return answer.snapshot, answer.values(names, peak=options.peak), [answer.origin(peak=options.peak)], answer
     from exporter import measures  # noqa: PLC0415
     from exporter.sampling import once  # noqa: PLC0415
 
@@ -111,21 +123,31 @@ def _acquire(options: Options, names: Sequence[str]) -> tuple[Snapshot, Mapping[
         options.procfs,
         options.reader,
         netstat=False,
-        sysctls=options.verbose > 0 or bool(ratios),
+        sysctls=read_sysctls or bool(ratios),
         queues=not ratios.isdisjoint(("accept_queue_ratio", "syn_queue_ratio")),
         wanted=wanted,
         units=False,
         port=options.port,
     )
-    return snapshot, measures.read(snapshot, names), []
+    return snapshot, measures.read(snapshot, names), [], None
 
 
-def _thresholds(config: str | None) -> Mapping[str, Threshold]:
-    """The thresholds of the file, or the defaults; YAML is imported only where there is a file."""
-    if config is None:
+def _configured(options: Options) -> tuple[Mapping[str, Threshold], Mapping[str, Range | str]]:
+    """The file's thresholds and expected sysctls, or the defaults; YAML is imported only where there is a file."""
+    if options.config is None:
         from exporter.thresholds import DEFAULTS  # noqa: PLC0415
 
-        return DEFAULTS
+        return DEFAULTS, {}
     from exporter.configfile import load  # noqa: PLC0415
 
-    return load(config).thresholds
+    settings = load(options.config, options.procfs)
+    return settings.thresholds, settings.sysctl.expected
+
+
+def _release(options: Options) -> str:
+    """The release of the kernel that is judged; a daemon does not tell its own."""
+    if options.url is not None:
+        return ""
+    from exporter.kernel.reader import Procfs  # noqa: PLC0415
+
+    return Procfs(options.procfs).release()

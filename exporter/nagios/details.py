@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from exporter.advice.verdicts import Expectations, verdicts
 from exporter.record import TYPE_CHECKING
 from exporter.snapshot import Listener, Snapshot
 from exporter.tcpstate import BY_LABEL
@@ -34,19 +35,29 @@ _MEANINGS = {
         "local ports taken towards one destination against those there are: at 1 connect() fails",
         ("net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports", "tcp_tw_reuse"),
     ),
+    "sysctl": ("sysctls that are not what sysctl.expected of the configuration says", ()),
     "memory_ratio": ("buffer memory against the last field of tcp_mem: at 1 sending fails", ("tcp_mem",)),
 }
 
 
-def explain(results: Sequence[Result], snapshot: Snapshot) -> Iterator[str]:
-    """Two lines for each measure that alerts, or for all of them where none does."""
+def explain(results: Sequence[Result], snapshot: Snapshot, expected: Expectations, release: str) -> Iterator[str]:
+    """Two lines for each measure that alerts, or for all of them where none does; a sysctl with what it should be."""
+    should_be = {
+        verdict.name: f"{'expected' if verdict.expected else 'recommended'} {verdict.accepted}"
+        for verdict in verdicts(snapshot.sysctls, expected, release)
+        if verdict.deviates
+    }
     alerting = [result for result in results if result.status in {Status.WARNING, Status.CRITICAL}]
     for result in alerting or results:
         state = BY_LABEL.get(result.measure)
         meaning, names = (state.meaning, state.sysctls) if state else _MEANINGS[result.measure]
         title = f"{result.measure} ({state.rfc9293})" if state else result.measure
         yield f"{title}: {meaning}"
-        values = [_assignment(snapshot.sysctls[name]) for name in names if name in snapshot.sysctls]
+        values = [
+            _assignment(snapshot.sysctls[name]) + (f" ({should_be[name]})" if name in should_be else "")
+            for name in names
+            if name in snapshot.sysctls
+        ]
         if values:
             yield f"sysctls of {result.measure}: {', '.join(values)}"
         yield from _culprit(result.measure, snapshot)

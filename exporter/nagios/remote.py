@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from exporter import __version__
 from exporter.errors import SourceError, UsageError
 from exporter.kernel.sysctl import Value
+from exporter.nagios.drift import Drift, line_of
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
@@ -38,6 +39,15 @@ class Answer(NamedTuple):
     measures: Mapping[str, float | None]  # those that the daemon has
     counts: StateCounts
     peaks: StateCounts | None
+    expectations: int | None  # how many sysctls the daemon's configuration expects something of; None: it is too old
+    drifting: Mapping[str, str]  # by sysctl what is not as it expects
+
+    def drift(self) -> Drift:
+        """What the daemon's own expectations say; ``SourceError`` where it has none."""
+        if not self.expectations:
+            reason = "is too old to tell" if self.expectations is None else "has none that exist in its sysctl.expected"
+            raise SourceError(self.url, f"-s sysctl: the daemon {reason}")
+        return Drift(self.drifting)
 
     def values(self, names: Iterable[str], *, peak: bool) -> dict[str, float | None]:
         """The values of *names*, with *peak* the highest of the window for the states; None where there is none."""
@@ -182,7 +192,23 @@ def _answer(url: str, document: Mapping[str, object]) -> Answer:
         for entry in _list(document, "measures")
     }
     counts = snapshot.connections.counts
-    return Answer(url, snapshot, age, measures, counts, None if peaks is None else _counts(peaks))
+    return Answer(
+        url, snapshot, age, measures, counts, None if peaks is None else _counts(peaks), *_expectations(document)
+    )
+
+
+def _expectations(document: Mapping[str, object]) -> tuple[int | None, dict[str, str]]:
+    """How many sysctls the daemon expects something of, and which differ; None and none of one too old to tell."""
+    if document.get("expectations") is None:
+        return None, {}
+    lines: dict[str, str] = {}
+    for entry in _list(document, "deviations"):
+        if _field(entry, "expected", bool):
+            name, field = _field(entry, "name", str), _field(entry, "field", str)
+            live = entry["live"] if isinstance(entry.get("live"), str) else _field(entry, "live", int)
+            line = line_of(f"{name} ({field})" if field else name, str(live), _field(entry, "accepted", str))
+            lines[name] = f"{lines[name]}; {line}" if name in lines else line
+    return _field(document, "expectations", int), lines
 
 
 # -- the document's fields, each as docs/api.md has it -----------------------------------------------------------------

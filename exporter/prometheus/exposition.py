@@ -42,7 +42,7 @@ class Pages:
         self._key: tuple[object, ...] = ()
         self._sample: Sample | None = None  # held, so that its id stays its own
         self._pages: dict[tuple[Format, bool], bytes] = {}
-        self._sysctls: dict[Format, tuple[object, bytes]] = {}
+        self._sysctls: dict[Format, tuple[object, object, bytes]] = {}
 
     def page(self, sample: Sample | None, view: View, form: Format, *, compressed: bool) -> bytes:
         """The page of *sample* as seen by *view*."""
@@ -62,10 +62,11 @@ class Pages:
     def _render(self, sample: Sample | None, view: View, form: Format) -> bytes:
         parts = [render(families(sample, view), form)]
         if sample is not None and not view.stale:
-            kept, part = self._sysctls.get(form, (None, b""))
-            if kept is not sample.snapshot.sysctls:
-                kept, part = sample.snapshot.sysctls, render(sysctls(sample.snapshot), form)
-                self._sysctls[form] = (kept, part)
+            verdicts = () if sample.advice is None else sample.advice.verdicts
+            kept, judged, part = self._sysctls.get(form, (None, None, b""))
+            if kept is not sample.snapshot.sysctls or judged is not verdicts:
+                part = render(sysctls(sample.snapshot, verdicts), form)
+                self._sysctls[form] = (sample.snapshot.sysctls, verdicts, part)
             parts.append(part)
         return b"".join(parts if form is Format.TEXT else [*parts, _END])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -17,6 +17,9 @@ from exporter.prometheus.counters import COUNTERS
 from exporter.snapshot import Detail, Listener, Sample, Snapshot, StateCounts, by_label
 from exporter.tcpstate import KNOWN_STATES
 from exporter.thresholds import Threshold, evaluate
+
+if TYPE_CHECKING:
+    from exporter.advice.verdicts import Verdict
 
 
 class View(NamedTuple):
@@ -271,8 +274,8 @@ def _thresholds(thresholds: Mapping[str, Threshold]) -> Iterator[Metric]:
     yield limits
 
 
-def sysctls(snapshot: Snapshot) -> Iterator[Metric]:
-    """The sysctls: they change seldom, so whoever renders them may keep the result for one ``snapshot.sysctls``."""
+def sysctls(snapshot: Snapshot, verdicts: Sequence[Verdict]) -> Iterator[Metric]:
+    """The sysctls: they change seldom, so whoever renders them may keep the result for the same two arguments."""
     values = GaugeMetricFamily(
         "tcp_sysctl_value",
         "Numeric sysctls that bear on TCP, as the kernel prints them (/proc/sys/net/ipv4/tcp_* and a few others).",
@@ -290,6 +293,30 @@ def sysctls(snapshot: Snapshot) -> Iterator[Metric]:
             texts.add_metric([value.name, value.text], 1)
     yield values
     yield texts
+    if verdicts:
+        yield from _verdicts(verdicts)
+
+
+def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[Metric]:
+    """What the profile and the configuration say; an entry that only explains accepts anything and has no series."""
+    recommended = GaugeMetricFamily(
+        "tcp_sysctl_recommended_value",
+        "The recommended or expected value nearest to tcp_sysctl_value: the same number where that is right "
+        "(profile in docs/sysctls.md and sysctl.expected of the configuration file).",
+        labels=["name", "field"],
+    )
+    deviates = GaugeMetricFamily(
+        "tcp_sysctl_deviates",
+        "1 when the sysctl is outside what is recommended or expected of it, else 0 (as tcp_sysctl_recommended_value).",
+        labels=["name", "field"],
+    )
+    for verdict in verdicts:
+        if verdict.accepted:
+            if isinstance(verdict.recommended, int):
+                recommended.add_metric([verdict.name, verdict.field], verdict.recommended)
+            deviates.add_metric([verdict.name, verdict.field], int(verdict.deviates))
+    yield recommended
+    yield deviates
 
 
 def _exporter(sample: Sample | None, view: View) -> Iterator[Metric]:

@@ -13,12 +13,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from exporter.advice.advisor import Advisor
+from exporter.advice.verdicts import NO_EXPECTATIONS, Expectations
 from exporter.errors import SourceError
 from exporter.sampling.cadence import Plan, plan
+from exporter.sampling.changes import Said, changes
 from exporter.sampling.detailer import Detailer, Wanted
+from exporter.sampling.history import History
+from exporter.sampling.past import Past
 from exporter.sampling.peaks import Peaks
 from exporter.sampling.sampler import assemble
-from exporter.snapshot import Detail, Pass, Sample, Snapshot, StateCounts
+from exporter.snapshot import Advice, Detail, Pass, Sample, Snapshot, StateCounts
+from exporter.thresholds import DEFAULTS, Threshold
 
 if TYPE_CHECKING:
     from exporter.kernel.netnsfs import Namespaces
@@ -53,13 +59,17 @@ class Beat(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """The beats of both passes, the seconds that peaks are kept for, and whether detail passes dump every socket."""
+    """The beats of both passes, the seconds that peaks are kept for, whether detail passes dump every socket, and what
+    samples are judged by.
+    """
 
     counting: Beat = Beat(1.0)
     detail: Beat = Beat(15.0)
     peak_window: float = 60.0
     full_dumps: bool = True  # without, only the first detail pass does
     wanted: Wanted = Wanted()
+    thresholds: Mapping[str, Threshold] = DEFAULTS
+    expected: Expectations = NO_EXPECTATIONS
 
 
 class Loop:
@@ -70,14 +80,23 @@ class Loop:
     """
 
     def __init__(
-        self, sampler: Sampler, detailer: Detailer, namespaces: Namespaces, schedule: Schedule, log: Log
+        self,
+        sampler: Sampler,
+        detailer: Detailer,
+        namespaces: Namespaces,
+        schedule: Schedule,
+        log: Log,
+        advisor: Advisor | None = None,
     ) -> None:
         self.sample: Sample | None = None
+        self.history = History()
         self._sampler = sampler
         self._detailer = detailer
         self._namespaces = namespaces
         self._schedule = schedule
         self._log = log
+        self._advisor = advisor or Advisor("")
+        self._past = Past()
         # Daemon threads: a read that never returns must not keep the process from ending.
         self._threads = {
             kind: threading.Thread(target=self._run, args=(kind, take), name=kind, daemon=True)
@@ -94,6 +113,7 @@ class Loop:
         self._source_errors = Counter(dict.fromkeys(SOURCES, 0))
         self._failing: set[str] = set()
         self._said: set[str] = set()
+        self._said_changes = Said()
         self._counts_every_socket = False
         self._detailed = _Detailed()
         self._detail_ended = 0.0  # monotonic seconds
@@ -172,9 +192,10 @@ class Loop:
             passes=dict(self._passes),
             source_errors=dict(self._source_errors),
             overruns=self._overruns.total(),
+            advice=self._counted.advice,
         )
         if before is None or before.snapshot is not self._counted.snapshot:
-            self._say_changes(self._counted.snapshot)
+            self._say_changes(self._counted)
 
     def _count(self) -> None:
         if self._counted is None:
@@ -205,8 +226,11 @@ class Loop:
         )
         connections = snapshot.connections
         peaks = None if connections is None else self._peaks.add(now, connections.counts)
+        self.history.add(now, taken_at, None if connections is None else connections.counts)
         self._source_errors.update(source for source, problem in snapshot.sources.items() if problem is not None)
-        self._counted = _Count(snapshot, peaks, now)
+        advice = self._advisor.advise(snapshot, self._past.before(now), self._schedule.expected)
+        self._past.add(now, snapshot)
+        self._counted = _Count(snapshot, peaks, now, advice)
 
     def _detail(self) -> None:
         self._read_sysctls(self._detailer)
@@ -231,8 +255,14 @@ class Loop:
         # The same object as long as nothing changes: its rendering is kept.
         self._sysctls = (self._sysctls[0] if sysctls == self._sysctls[0] else sysctls, problem)
 
-    def _say_changes(self, snapshot: Snapshot) -> None:
+    def _say_changes(self, counted: _Count) -> None:
         """Log what changed since the sample before: once when a source fails, once when it is back."""
+        snapshot = counted.snapshot
+        self._said_changes, events = changes(
+            self._said_changes, snapshot, counted.advice, self._schedule.thresholds, counted.at
+        )
+        for is_warning, text, fields in events:
+            (self._log.warning if is_warning else self._log.info)(text, **fields)
         failing = {source for source, problem in snapshot.sources.items() if problem is not None}
         for source in sorted(failing - self._failing):
             self._log.warning("source failed", source=source, error=snapshot.sources[source])
@@ -270,6 +300,7 @@ class _Count(NamedTuple):
     snapshot: Snapshot
     peaks: StateCounts | None
     at: float  # monotonic seconds
+    advice: Advice
 
 
 def _beat(schedule: Schedule, kind: str) -> Beat:

@@ -1,4 +1,4 @@
-"""A sample as JSON: ``/api/v1/snapshot``, ``dump --format json`` and ``show --json`` are this.
+"""A sample as JSON: ``/api/v1/snapshot``, ``dump --format json`` and ``show --json``; and ``/api/v1/history``.
 
 Within one ``api_version`` fields are only added. What is not known is null or absent, never 0.
 ``docs/api.md`` describes each field.
@@ -7,17 +7,22 @@ Within one ``api_version`` fields are only added. What is not known is null or a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from exporter import __version__, measures
-from exporter.snapshot import Detail, Sample, Snapshot, StateCounts, by_label
+from exporter.advice.findings import Finding
+from exporter.advice.verdicts import Verdict, deviations
+from exporter.sampling.history import HOLE, STEP_SECONDS, Points
+from exporter.snapshot import Advice, Detail, Sample, Snapshot, StateCounts, by_label
 from exporter.tcpstate import KNOWN_STATES
 from exporter.thresholds import Threshold, evaluate
 
 API_VERSION = 1
 
 
-def document(snapshot: Snapshot, thresholds: Mapping[str, Threshold]) -> dict[str, object]:
+def document(
+    snapshot: Snapshot, thresholds: Mapping[str, Threshold], advice: Advice | None = None
+) -> dict[str, object]:
     """One snapshot, judged."""
     connections, sockstat = snapshot.connections, snapshot.sockstat
     return {
@@ -57,7 +62,36 @@ def document(snapshot: Snapshot, thresholds: Mapping[str, Threshold]) -> dict[st
             {"source": source, "up": problem is None, "problem": problem}
             for source, problem in snapshot.sources.items()
         ],
+        "findings": None if advice is None else [finding_fields(finding) for finding in advice.findings],
+        "deviations": None if advice is None else [verdict_fields(it) for it in deviations(advice.verdicts)],
+        "expectations": None if advice is None else len({it.name for it in advice.verdicts if it.expected}),
     }
+
+
+def finding_fields(finding: Finding) -> dict[str, object]:
+    """One finding."""
+    return finding._asdict() | {"severity": finding.severity.name, "states": [it.label for it in finding.states]}
+
+
+def verdict_fields(verdict: Verdict) -> dict[str, object]:
+    """What is to be said of one number of one sysctl."""
+    return verdict._asdict() | {"states": [state.label for state in verdict.states]}
+
+
+def advised(
+    advice: Advice, release: str, taken_at: float, sources: Mapping[str, str | None], *, everything: bool
+) -> dict[str, object]:
+    """What ``tcp-exporter advise --json`` prints; with *everything* also what does not deviate."""
+    answer: dict[str, object] = {
+        "api_version": API_VERSION,
+        "version": __version__,
+        "taken_at": round(taken_at, 3),
+        "kernel": release or None,
+        "findings": [finding_fields(finding) for finding in advice.findings],
+        "deviations": [verdict_fields(verdict) for verdict in deviations(advice.verdicts)],
+        "problems": [problem for problem in sources.values() if problem is not None],
+    }
+    return answer | ({"sysctls": [verdict_fields(verdict) for verdict in advice.verdicts]} if everything else {})
 
 
 def _namespaces(namespaces: Mapping[str, tuple[int | None, ...]]) -> dict[str, dict[str, int | None]]:
@@ -80,12 +114,37 @@ def _detail(detail: Detail) -> dict[str, object]:
 
 def sampled(sample: Sample, thresholds: Mapping[str, Threshold], now: float) -> dict[str, object]:
     """What the daemon adds to ``document``: how old the sample is at monotonic time *now*, and the peaks."""
-    return document(sample.snapshot, thresholds) | {
+    return document(sample.snapshot, thresholds, sample.advice) | {
         "age_seconds": round(now - sample.counted_at, 3),
         "stale": sample.is_stale(now),
         "stale_after_seconds": sample.stale_after,
         "peaks": None if sample.peaks is None else by_label(sample.peaks),
     }
+
+
+def history(points: Points | None) -> dict[str, object]:
+    """The last hour; before the first point is complete, lists of none."""
+
+    def series(numbers: Sequence[int]) -> list[int | None]:
+        return [None if number == HOLE else number for number in numbers]
+
+    return {
+        "api_version": API_VERSION,
+        "step_seconds": STEP_SECONDS,
+        "end": None if points is None else round(points.end, 3),
+        "states": {
+            state.label: {
+                "min": [] if points is None else series(points.low[state]),
+                "max": [] if points is None else series(points.high[state]),
+            }
+            for state in KNOWN_STATES
+        },
+    }
+
+
+def encode_compact(answer: Mapping[str, object]) -> bytes:
+    """JSON for programs: thousands of numbers on one line."""
+    return json.dumps(answer, separators=(",", ":")).encode() + b"\n"
 
 
 def encode(answer: Mapping[str, object]) -> bytes:

@@ -1,0 +1,72 @@
+"""An hour of counts in fixed memory: for each ten seconds the least and the most sockets in each state.
+
+The loop adds every sample; whoever draws takes ``points``, which is replaced as a whole when a point is complete. A
+burst or a dip of one sample is in it, and ten seconds without a sample are a hole, not a zero.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from exporter.record import NamedTuple
+from exporter.snapshot import NO_SOCKETS, StateCounts
+
+STEP_SECONDS = 10.0
+POINTS = 360
+HOLE = -1  # in place of a number, where there was no sample that could count
+
+_MOST = 2**31 - 1  # what an element of array("i") holds
+
+
+class Points(NamedTuple):
+    """Complete points, oldest first, by ``TcpState``; each is a number of sockets or ``HOLE``."""
+
+    end: float  # Unix time at which the last point ends
+    low: tuple[array[int], ...]
+    high: tuple[array[int], ...]
+
+
+class History:
+    """The last ``POINTS`` points. Not safe for two writers; ``points`` is for any reader, None before the first."""
+
+    def __init__(self) -> None:
+        self.points: Points | None = None
+        self._low = self._high = tuple(array("i") for _ in NO_SOCKETS)
+        self._open: tuple[StateCounts, StateCounts] | None = None  # of the point that is being made
+        self._slot: int | None = None  # its number, counted from the monotonic clock's zero
+        self._offset = 0.0  # from monotonic to Unix time
+
+    def add(self, now: float, taken_at: float, counts: StateCounts | None) -> None:
+        """Take the counts of monotonic time *now*, which is Unix time *taken_at*; None where nothing can count.
+
+        Where the two clocks part by more than a point, as when a machine slept or its time was set, it begins anew:
+        when the earlier points were could not be said any more.
+        """
+        slot, offset = int(now // STEP_SECONDS), taken_at - now
+        if self._slot is None or abs(offset - self._offset) > STEP_SECONDS:
+            self._low = tuple(array("i") for _ in NO_SOCKETS)
+            self._high = tuple(array("i") for _ in NO_SOCKETS)
+            self.points, self._open, self._slot = None, None, slot
+        self._offset = offset
+        if slot > self._slot:
+            self._complete(self._slot, slot)
+            self._slot = slot
+        if counts is not None:
+            low, high = self._open or (counts, counts)
+            self._open = tuple(map(min, low, counts)), tuple(map(max, high, counts))
+
+    def _complete(self, slot: int, following: int) -> None:
+        """End the point of *slot*, leave holes up to *following*, and publish."""
+        low, high = self._open or (None, None)
+        holes = array("i", [HOLE]) * min(following - slot - 1, POINTS)
+        for series, made in ((self._low, low), (self._high, high)):
+            for state, points in enumerate(series):
+                points.append(HOLE if made is None else min(made[state], _MOST))
+                points.extend(holes)
+                del points[:-POINTS]
+        self._open = None
+        self.points = Points(
+            following * STEP_SECONDS + self._offset,
+            tuple(points[:] for points in self._low),
+            tuple(points[:] for points in self._high),
+        )

@@ -1,0 +1,261 @@
+"""The status page at ``/``: one document with its style and its script inside, of what is true at this moment.
+
+All content is in the HTML, and choosing a state is a link to its panel, so it works without the script; the script
+fetches this same page every few seconds and puts what differs into place. Nothing is rendered but on request.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+from typing import NamedTuple
+
+from exporter import __version__
+from exporter.saturations import count_text
+from exporter.snapshot import Advice, Sample, Snapshot
+from exporter.tcpstate import KNOWN_STATES, TcpState
+from exporter.thresholds import Status
+from exporter.web.current import Current
+from exporter.web.page import sections
+from exporter.web.page.machine import SIGNS, diagram, fragment, icon
+from exporter.web.page.markup import Content, Markup, element
+from exporter.web.page.states import States
+
+STYLE_FILE, SCRIPT_FILE = "page.css", "page.js"
+"""Files beside this one; who starts the server reads them."""
+
+_LEAST_SECONDS = 3.0  # between two fetches of a page that is being looked at
+_GZIP_LEVEL = 5
+_COLORS = {Status.OK: "1a7f45", Status.WARNING: "b87700", Status.CRITICAL: "b3261e", Status.UNKNOWN: "6b4fa0"}
+
+
+class Assets(NamedTuple):
+    """The contents of the two files."""
+
+    style: str
+    script: str
+
+
+class StatusPage:
+    """Renders the page, and hands the same bytes to everyone who asks within a second."""
+
+    def __init__(self, assets: Assets) -> None:
+        self._style = Markup(assets.style + _selection())
+        self._script = Markup(assets.script)
+        self.content_security_policy = (
+            f"default-src 'none'; style-src {_hash(self._style)}; script-src {_hash(self._script)}; "
+            "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+        self._key: tuple[object, ...] = ()
+        self._held: tuple[object, ...] = ()  # so that their ids stay their own
+        self._pages: dict[bool, bytes] = {}
+
+    def page(self, at: Current, *, compressed: bool) -> bytes:
+        """The page of this moment."""
+        age = int(at.now - at.sample.counted_at) if at.sample else 0
+        key = (id(at.sample), id(at.points), at.view, age)
+        if key != self._key:
+            self._key, self._held, self._pages = key, (at.sample, at.points), {}
+        if compressed not in self._pages:
+            self._pages[compressed] = (
+                gzip.compress(self.page(at, compressed=False), _GZIP_LEVEL, mtime=0)
+                if compressed
+                else self._render(at).encode()
+            )
+        return self._pages[compressed]
+
+    def _render(self, at: Current) -> str:
+        snapshot = None if at.sample is None or at.view.stale else at.sample.snapshot
+        verdict = sections.judge(at, snapshot)
+        head = element(
+            "head",
+            element("meta", charset="utf-8"),
+            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+            element("meta", name="color-scheme", content="light dark"),
+            element("title", f"{verdict.status.name} - {at.host or 'this host'} - TCP"),
+            element("link", rel="icon", href=_favicon(verdict.status)),
+            element("style", self._style),
+        )
+        body = element(
+            "body",
+            SIGNS,
+            element("a", "To the states", href="#states", class_="skip"),
+            _banner(at, snapshot, verdict),
+            element("p", id="lost", role="alert", hidden=True, data_own=True),
+            element("p", id="said", role="status", class_="unseen", data_own=True),
+            element("main", *_main(at, snapshot)),
+            _footer(at, snapshot),
+            element("script", self._script),
+            data_every=max(_LEAST_SECONDS, _interval(at.sample)),
+        )
+        return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+
+
+def _banner(at: Current, snapshot: Snapshot | None, verdict: sections.Verdict) -> Markup:
+    return element(
+        "header",
+        element("p", icon(verdict.status), element("span", verdict.status.name, id="status"), class_="word"),
+        element(
+            "div",
+            element("h1", "TCP on ", element("b", at.host or "this host")),
+            element("p", verdict.summary, class_="summary"),
+            element("ul", *verdict.reasons, class_="reasons") if verdict.reasons else None,
+        ),
+        element("p", *_provenance(at, snapshot), class_="when"),
+        class_=f"verdict {verdict.status.name}",
+    )
+
+
+def _provenance(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
+    """When the sample was taken and by whom; the script counts the age on."""
+    if at.sample is None:
+        return ("No sample.",)
+    taken, age = at.sample.snapshot.taken_at, at.now - at.sample.counted_at
+    clock = f"{_clock(taken)} UTC"
+    counted: tuple[Content, ...] = ()
+    if snapshot is not None and snapshot.connections is not None:
+        counted = (
+            element("b", f"{sum(snapshot.connections.counts):,}"), " sockets, read by ",
+            f"{snapshot.connections.reader}, ",
+        )  # fmt: skip
+    return (*counted, element("time", clock, datetime=f"{clock[:8]}Z"), ", ",
+            element("span", f"{age:.0f} s ago", id="age", data_age=f"{age:.1f}"))  # fmt: skip
+
+
+def _main(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
+    states = States(at, snapshot)
+    advice = sections.NO_ADVICE if at.sample is None or snapshot is None else at.sample.advice or sections.NO_ADVICE
+    return (
+        element(
+            "section", element("h2", "What to do", id="title-findings"), *sections.finding_articles(advice.findings),
+            id="findings", aria_labelledby="title-findings", class_="findings",
+        ) if advice.findings else None,
+        element(
+            "div",
+            element(
+                "section",
+                element("h2", "The states", id="title-states"),
+                element(
+                    "div",
+                    element("h3", "State machine: choose a state", id="machine", class_="unseen"),
+                    diagram(states.nodes(), states.hours()),
+                    _LEGEND,
+                    class_="card drawing",
+                ),
+                element("div", *states.panels(), class_="card chosen"),
+                id="states",
+                aria_labelledby="title-states",
+            ),
+            None if snapshot is None else _card("Limits", sections.limits(at, snapshot), _queues(snapshot)),
+            id="split",
+        ),
+        _changes(advice),
+        None if snapshot is None else _holders(snapshot),
+    )  # fmt: skip
+
+
+def _changes(advice: Advice) -> Markup | None:
+    table = sections.sysctls(advice.verdicts)
+    command = element("code", "tcp-exporter advise --sysctl-conf")
+    fragment_of_them = element("p", "As a fragment for sysctl.d: ", command, class_="quiet")
+    return None if table is None else _card("Sysctls", table, fragment_of_them)
+
+
+def _queues(snapshot: Snapshot) -> Markup | None:
+    if snapshot.detail is None:
+        return None
+    received, sent = (count_text(it, "bytes") for it in (snapshot.detail.receive_queue, snapshot.detail.send_queue))
+    said = f"Applications have {received} to read, and peers {sent} to acknowledge."
+    return element("p", said, class_="quiet")
+
+
+def _holders(snapshot: Snapshot) -> tuple[Content, ...]:
+    """Whose sockets they are."""
+    detail = snapshot.detail
+    missing = "There is no detail of this moment."
+    ports, units = (None, None) if detail is None else (detail.ports, detail.units)
+    no_units = missing if detail is None else "Sockets have no unit here: that needs netlink and cgroup v2."
+    return (
+        _card("Listeners", sections.listeners(snapshot.listeners)),
+        _card("Ports", sections.top("Local ports with the most sockets", "Port", ports, missing)),
+        _card("Units", sections.top("Units and containers with the most sockets", "Unit", units, no_units)),
+    )
+
+
+def _card(title: str, *content: Content) -> Markup:
+    name = title.lower()
+    heading = element("h2", title, id=f"title-{name}")
+    return element("section", heading, *content, id=name, class_="card", aria_labelledby=f"title-{name}")
+
+
+def _footer(at: Current, snapshot: Snapshot | None) -> Markup:
+    links = (
+        ("Metrics", at.telemetry_path), ("Sample as JSON", "/api/v1/snapshot"), ("History as JSON", "/api/v1/history"),
+        ("Healthy?", "/-/healthy"), ("Ready?", "/-/ready"),
+    )  # fmt: skip
+    return element(
+        "footer",
+        None if snapshot is None else sections.sources(snapshot),
+        element("nav", (element("a", text, href=path) for text, path in links), aria_label="Endpoints"),
+        element("p", f"tcp-exporter {__version__}"),
+        element("noscript", element("p", "Without JavaScript this page does not update itself: reload it.")),
+    )
+
+
+def _interval(sample: Sample | None) -> float:
+    counting = None if sample is None else sample.passes.get("counting")
+    return 0.0 if counting is None else counting.interval
+
+
+def _clock(taken_at: float) -> str:
+    """The time of day, UTC.
+
+    >>> _clock(1_700_000_000.0)
+    '22:13:20'
+    """
+    minutes, seconds = divmod(int(taken_at) % 86400, 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
+
+
+def _selection() -> str:
+    """Which node is marked: that of the panel which the address chooses, else that of the panel shown unasked."""
+
+    def rule(chosen: str, state: TcpState) -> str:
+        return f'{chosen} .node[href="#{fragment(state)}"] .box'
+
+    names = [(f"#{fragment(state)}", state) for state in KNOWN_STATES]
+    chosen = [rule(f"body:has({name}:target)", state) for name, state in names]
+    unasked = [rule(f"body:not(:has(.state:target)):has({name}.unasked)", state) for name, state in names]
+    return f"{','.join([*chosen, *unasked])}{{stroke:var(--accent);stroke-width:2.5}}\n"
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _favicon(status: Status) -> str:
+    """A dot in the colour of the status, for the browser's tab; the title says the word."""
+    return (
+        "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
+        f"%3Ccircle cx='8' cy='8' r='7' fill='%23{_COLORS[status]}'/%3E%3C/svg%3E"
+    )
+
+
+_STROKE = element("path", d="M0 5H34")
+_LEGEND = element(
+    "ul",
+    *(
+        element(
+            "li",
+            element("svg", _STROKE, viewBox="0 0 34 10", class_=f"arrow {kind}", aria_hidden="true"),
+            text,
+        )
+        for kind, text in (
+            ("client", "client, closes first"),
+            ("server", "server, closes second"),
+            ("other", "less usual"),
+        )
+    ),
+    class_="legend",
+)  # fmt: skip

@@ -1,0 +1,236 @@
+"""What there is to say of each state: its node in the diagram, and the panel that choosing it shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+
+from exporter.advice.verdicts import Verdict
+from exporter.kernel.catalogue import CATALOGUE
+from exporter.kernel.sysctl import Value
+from exporter.snapshot import Snapshot, StateCounts
+from exporter.tcpstate import KNOWN_STATES, TcpState
+from exporter.thresholds import NO_THRESHOLD, Status, Threshold
+from exporter.web.current import Current
+from exporter.web.page.machine import PLACES, Node, arrivals, departures, fragment, icon
+from exporter.web.page.markup import Markup, element
+from exporter.web.page.plot import HEIGHT, Plot, plot
+
+_BETWEEN_WORDS = re.compile(r"([_.:@-])(?=[\w\[])")
+_NUMBERS = ((10_000_000, 1_000_000, "M"), (100_000, 1000, "k"))
+
+
+class States:
+    """The states at one moment; of a stale sample only what is always true is left."""
+
+    def __init__(self, at: Current, snapshot: Snapshot | None) -> None:
+        """*snapshot* is what may be shown as current, None where nothing may."""
+        connections = None if snapshot is None else snapshot.connections
+        self._counts: StateCounts | None = None if connections is None else connections.counts
+        self._peaks = None if at.sample is None or connections is None else at.sample.peaks
+        self._thresholds = at.view.thresholds
+        self._sysctls: Mapping[str, Value] = {} if snapshot is None else snapshot.sysctls
+        advice = None if at.sample is None or snapshot is None else at.sample.advice
+        self._verdicts: Mapping[str, Sequence[Verdict]] = by_sysctl(advice.verdicts if advice else ())
+        taken = at.sample.snapshot.taken_at + at.now - at.sample.counted_at if at.sample else 0.0
+        self._plots: dict[TcpState, Plot | None] = {state: plot(at.points, state, taken) for state in KNOWN_STATES}
+
+    def nodes(self) -> dict[TcpState, Node]:
+        """Every state's node."""
+        return {state: self._node(state) for state in KNOWN_STATES}
+
+    def hours(self) -> dict[str, str]:
+        """The paths of the last hour by their ids."""
+        drawn = [(state, found) for state, found in self._plots.items() if found is not None and found.most]
+        return {_hour(state): found.high for state, found in drawn} | {_low(state): found.low for state, found in drawn}
+
+    def worst(self) -> TcpState:
+        """The state whose panel stands there unasked: the first that alerts, else the fullest."""
+        counts = self._counts or (0,) * len(TcpState)
+        order = {Status.CRITICAL: 0, Status.WARNING: 1}
+        return min(KNOWN_STATES, key=lambda it: (order.get(self._judge(it)[1], 2), -counts[it]))
+
+    def panels(self) -> Iterator[Markup]:
+        """A panel for every state."""
+        unasked = self.worst()
+        for state in PLACES:
+            yield element(
+                "section",
+                element("h3", element("span", state.rfc9293), self._pill(state), id=f"title-{state.label}"),
+                element("p", f"{sentence(state.meaning)}.", class_="meaning"),
+                self._facts(state),
+                self._hour(state),
+                self._sysctl_table(state),
+                element("p", _ways("From", arrivals(state)), _ways("To", departures(state)), class_="ways"),
+                id=fragment(state),
+                class_="state unasked" if state is unasked else "state",
+                tabindex=-1,
+                aria_labelledby=f"title-{state.label}",
+            )
+
+    def _judge(self, state: TcpState) -> tuple[Threshold, Status]:
+        threshold = self._thresholds.get(state.label, NO_THRESHOLD)
+        status, _ = threshold.judge(None if self._counts is None else self._counts[state])
+        return threshold, status
+
+    def _node(self, state: TcpState) -> Node:
+        threshold, status = self._judge(state)
+        judged = None if threshold == NO_THRESHOLD and status is Status.OK else status
+        number = None if self._counts is None else self._counts[state]
+        peak = None if self._peaks is None else self._peaks[state]
+        return Node(
+            number="?" if number is None else short(number),
+            peak=None if peak is None else short(peak, compact=True),
+            status=judged,
+            hour=_hour(state) if (drawn := self._plots[state]) is not None and drawn.most else None,
+            empty=number == 0 and not peak,
+        )
+
+    def _pill(self, state: TcpState) -> Markup | None:
+        threshold, status = self._judge(state)
+        return None if threshold == NO_THRESHOLD and status is Status.OK else pill(status)
+
+    def _facts(self, state: TcpState) -> Markup:
+        """The numbers of the state as a list of terms."""
+        threshold, _ = self._judge(state)
+        number = None if self._counts is None else self._counts[state]
+        facts = [("Sockets", "unknown" if number is None else f"{number:,}")]
+        if self._peaks is not None:
+            facts.append(("Peak", f"{self._peaks[state]:,}"))
+        named = zip(("Warning", "Critical"), threshold, strict=True)
+        facts += [(name, limit.text) for name, limit in named if limit is not None]
+        return element(
+            "dl", (element("div", element("dt", name), element("dd", value)) for name, value in facts), class_="facts"
+        )
+
+    def _hour(self, state: TcpState) -> Markup:
+        found = self._plots[state]
+        if found is None:
+            return element("p", "No history yet: its first point comes after ten seconds.", class_="quiet")
+        spread = f"from {found.least:,} to {found.most:,}" if found.least != found.most else f"always {found.most:,}"
+        words = f"The last {max(found.minutes, 1)} min: {spread} sockets"
+        return element(
+            "figure",
+            element(
+                "svg",
+                (element("use", href=f"#{name(state)}") for name in (_hour, _low)) if found.most else None,
+                self._limit_lines(state, found),
+                viewBox=f"0 0 360 {HEIGHT}",
+                preserveAspectRatio="none",
+                role="img",
+                aria_label=words,
+            ),
+            element("figcaption", element("span", "1 h ago"), element("span", words), element("span", "now")),
+            class_="plot",
+        )
+
+    def _limit_lines(self, state: TcpState, found: Plot) -> Iterator[Markup]:
+        threshold, _ = self._judge(state)
+        for name, limit in zip(("warning", "critical"), threshold, strict=True):
+            y = None if limit is None or limit.upper is None else found.y(limit.upper)
+            if y is not None:
+                yield element("path", d=f"M0 {y}H360", class_=f"limit {name}")
+
+    def _sysctl_table(self, state: TcpState) -> Markup:
+        rows = [row for name in state.sysctls if (row := self._sysctl(name)) is not None]
+        if not rows:
+            return element("p", "No sysctl that bears on it could be read.", class_="quiet")
+        heads = ("Sysctl", "Live", "Recommended")
+        return scrolled(
+            element(
+                "table",
+                element("caption", f"What acts on {state.rfc9293}"),
+                element("thead", element("tr", (element("th", head, scope="col") for head in heads))),
+                element("tbody", rows),
+                class_="sysctls",
+            ),
+            f"What acts on {state.rfc9293}",
+        )
+
+    def _sysctl(self, name: str) -> Markup | None:
+        value, verdicts, known = self._sysctls.get(name), self._verdicts.get(name, ()), CATALOGUE.get(name)
+        if value is None:
+            return None
+        live = value.text if value.text is not None else " ".join(str(number) for _, number in value.fields)
+        notes = [known.meaning] if known is not None else []
+        notes += dict.fromkeys(it.arithmetic for it in verdicts if it.arithmetic)
+        deviates = any(it.deviates for it in verdicts)
+        return element(
+            "tr",
+            element("th", element("code", breakable(name)), (element("small", note) for note in notes), scope="row"),
+            element("td", element("b", live), element("small", f" {value.unit}") if value.unit else None),
+            element(
+                "td", _recommended(verdicts, known.default if known else ""),
+                pill(Status.WARNING, "deviates") if deviates else None,
+            ),
+        )  # fmt: skip
+
+
+def by_sysctl(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
+    """The verdicts of each sysctl, which has one for each of its numbers."""
+    found: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        found.setdefault(verdict.name, []).append(verdict)
+    return found
+
+
+def pill(status: Status, word: str = "") -> Markup:
+    """A status as sign and word."""
+    return element("span", icon(status), word or status.name, class_=f"pill {status.name}")
+
+
+def short(number: int, *, compact: bool = False) -> str:
+    """A number that fits into a node, exact up to seven digits unless *compact*.
+
+    >>> short(97412), short(1048576), short(1048576, compact=True), short(131072, compact=True), short(25_000_000)
+    ('97,412', '1,048,576', '1,049k', '131k', '25M')
+    """
+    for least, unit, name in _NUMBERS if compact else _NUMBERS[:1]:
+        if number >= least:
+            return f"{number / unit:,.0f}{name}"
+    return f"{number:,}"
+
+
+def sentence(text: str) -> str:
+    """*text* with a capital, unless it begins with the name of a function.
+
+    >>> sentence("waits for connections"), sentence("connect() waits")
+    ('Waits for connections', 'connect() waits')
+    """
+    return text if text.split(" ", 1)[0].endswith("()") else text[:1].upper() + text[1:]
+
+
+def breakable(name: str) -> Markup:
+    """A name of words, which a narrow column may break between them."""
+    return Markup(_BETWEEN_WORDS.sub(r"\1<wbr>", escape(name)))
+
+
+def scrolled(table: Markup, label: str) -> Markup:
+    """A table in a region of its own, which a narrow screen scrolls and a keyboard reaches."""
+    return element("div", table, class_="scroll", tabindex=0, role="region", aria_label=label)
+
+
+def _hour(state: TcpState) -> str:
+    return f"hour-{state.label}"
+
+
+def _low(state: TcpState) -> str:
+    return f"low-{state.label}"
+
+
+def _recommended(verdicts: Sequence[Verdict], default: str) -> Markup | str:
+    accepted = [f"{it.field}: {it.accepted}" if it.field else it.accepted for it in verdicts if it.accepted]
+    if accepted:
+        return element("b", ", ".join(accepted))
+    return element("small", f"default {default}" if default else "no recommendation")
+
+
+def _ways(title: str, ways: Iterator[tuple[TcpState, str]]) -> Sequence[Markup | str]:
+    """The transitions on one side of a state in words, the other states as links."""
+    found = [*ways]
+    parts: list[Markup | str] = [element("b", f"{title}: ")]
+    for position, (state, words) in enumerate(found):
+        parts += [element("a", state.rfc9293, href=f"#{fragment(state)}"), f" ({words})"]
+        parts.append(", " if position < len(found) - 1 else ". ")
+    return parts

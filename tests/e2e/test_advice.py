@@ -1,0 +1,311 @@
+"""The advice on a real host in trouble: each finding provoked by real sockets, with the numbers that were made."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.e2e.conftest import PLUGIN, PROGRAM, Daemon, wait_for
+from tests.lab import LabProcess
+
+pytestmark = pytest.mark.lab
+
+
+class Advised(NamedTuple):
+    code: int
+    findings: dict[str, Any]  # by name
+    deviations: dict[str, Any]  # by name of the sysctl
+
+
+def advise(lab: LabProcess, *arguments: str) -> Advised:
+    done = lab.run([*PROGRAM, "advise", "--json", *arguments])
+    assert done.returncode in {0, 1}, done.stderr
+    answer = json.loads(done.stdout)
+    return Advised(
+        done.returncode,
+        {finding["name"]: finding for finding in answer["findings"]},
+        {deviation["name"]: deviation for deviation in answer["deviations"]},
+    )
+
+
+def hold(lab: LabProcess, script: str) -> subprocess.Popen[str]:
+    """Run a Python program in the lab's namespace that says ready, goes on or waits, and ends with the lab."""
+    program = textwrap.dedent(script) + "\nprint('ready', flush=True)\nimport time\ntime.sleep(600)\n"
+    process = lab.popen([sys.executable, "-c", program])
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_on_a_quiet_host_there_is_nothing_to_change(lab: LabProcess) -> None:
+    lab.make({"established": 20, "time_wait": 20, "listen": 3, "close_wait": 3, "syn_recv": 10})
+    assert advise(lab) == Advised(0, {}, {})
+    done = lab.run([*PROGRAM, "advise", "--interval", "0"])
+    assert (done.returncode, done.stdout.startswith("Nothing to change: no findings, ")) == (0, True)
+
+
+FULL_QUEUE = """
+import socket
+server = socket.socket(); server.bind(("127.0.0.1", 8080)); server.listen({backlog})
+ends = [socket.create_connection(("127.0.0.1", 8080)) for _ in range({backlog} + 1)]
+for _ in range(8):  # their SYNs are dropped, and sent again a second later, and again
+    end = socket.socket(); end.setblocking(False); end.connect_ex(("127.0.0.1", 8080)); ends.append(end)
+"""
+
+
+def test_a_full_accept_queue_is_the_applications_and_not_a_flood(lab: LabProcess) -> None:
+    hold(lab, FULL_QUEUE.format(backlog=16))
+    found = advise(lab, "--interval", "1500ms").findings
+    assert list(found) == ["accept_queue_full"]
+    finding = found["accept_queue_full"]
+    assert finding["severity"] == "CRITICAL"
+    assert finding["evidence"][0] == ("17 connections wait in the accept queue of 127.0.0.1:8080, whose limit is 16.")
+    dropped = re.fullmatch(
+        r"(\d+) SYNs and final ACKs were dropped at full accept queues in .+", finding["evidence"][1]
+    )
+    assert dropped is not None
+    assert int(dropped[1]) >= 8
+    assert finding["evidence"][2:] == ["net.core.somaxconn is 4096, so the application itself asked for so little."]
+    assert finding["command"] == "ss -ltnp 'sport = :8080'"
+
+
+def test_a_backlog_that_somaxconn_caps_is_told_from_one_that_was_asked_for(lab: LabProcess) -> None:
+    lab.sysctl("net.core.somaxconn", 16)
+    hold(lab, FULL_QUEUE.format(backlog=16).replace("listen(16)", "listen(1000)"))
+    advised = advise(lab, "--interval", "1500ms")
+    finding = advised.findings["accept_queue_full"]
+    assert finding["evidence"][2:] == ["Its limit is net.core.somaxconn, 16: the application asked for that or more."]
+    assert finding["command"] == "sysctl -w net.core.somaxconn=32"
+    assert list(advised.deviations) == ["net.core.somaxconn"]
+
+
+FLOOD = """
+import socket, threading, time
+from tests.lab.link import ADDRESSES
+from tests.lab.packets import SYN, Endpoint, Segment
+from tests.lab.peer import Peer
+server = socket.socket(); server.bind(("192.0.2.1", 8080)); server.listen(64)
+target, peer = Endpoint(socket.inet_aton("192.0.2.1"), 8080), Peer()
+def flood():
+    for number in range(10**6):
+        source = socket.inet_aton(ADDRESSES[socket.AF_INET].peers[number % 126])
+        peer.say(Segment(Endpoint(source, 1024 + number // 126), target, SYN, 1000 + number))
+        time.sleep(0.001)
+threading.Thread(target=flood, daemon=True).start()
+time.sleep(0.5)
+"""
+
+
+@pytest.mark.parametrize("cookies", [1, 0])
+def test_a_syn_flood_is_one_and_not_a_slow_application(lab: LabProcess, cookies: int) -> None:
+    lab.make({"listen": 1})
+    lab.sysctl("net.ipv4.tcp_syncookies", cookies)
+    hold(lab, FLOOD)
+    found = advise(lab).findings
+    assert list(found) == ["syn_flood"]
+    finding = found["syn_flood"]
+    text = " ".join(finding["evidence"])
+    assert re.search(r"6[45] connections to 192\.0\.2\.1:8080 are half open, of at most 65", text)
+    what = r"SYN cookies were sent" if cookies else r"SYNs were dropped"
+    number = re.search(rf"(\d+) {what} in the last", text)
+    assert number is not None
+    assert int(number[1]) > 50
+    assert "0 handshakes were finished" in text
+    assert (finding["severity"], finding["command"]) == (
+        ("WARNING", "tcp-exporter who syn_recv --by remote")
+        if cookies
+        else ("CRITICAL", "sysctl -w net.ipv4.tcp_syncookies=1")
+    )
+
+
+def test_half_open_connections_above_normal_are_seen_before_a_queue_is_full(lab: LabProcess) -> None:
+    lab.make({"syn_recv": 200}, backlog=512)
+    found = advise(lab).findings
+    assert list(found) == ["half_open_connections"]
+    assert found["half_open_connections"]["evidence"][0] == "200 connections are half open; about 15 are normal."
+
+
+def test_ephemeral_ports_that_run_out_name_the_destination(lab: LabProcess) -> None:
+    lab.sysctl("net.ipv4.ip_local_port_range", "40000 40999")
+    hold(
+        lab,
+        """
+        import socket
+        server = socket.create_server(("127.0.0.1", 8080), backlog=2000)
+        ends = [socket.create_connection(("127.0.0.1", 8080)) for _ in range(970)]
+        """,
+    )
+    advised = advise(lab)
+    assert list(advised.findings) == ["ephemeral_ports_near_limit"]
+    finding = advised.findings["ephemeral_ports_near_limit"]
+    assert (finding["severity"], finding["evidence"]) == (
+        "CRITICAL",
+        [
+            "970 of 1000 local ports are taken towards one destination: 127.0.0.1 -> 127.0.0.1:8080.",
+            "net.ipv4.ip_local_port_range is 40000 to 40999.",
+        ],
+    )
+    assert finding["command"] == 'sysctl -w net.ipv4.ip_local_port_range="1024 65535"'
+    assert list(advised.deviations) == ["net.ipv4.ip_local_port_range"]
+
+
+def test_time_wait_at_its_limit_says_what_skipped_it(lab: LabProcess) -> None:
+    lab.sysctl("net.ipv4.tcp_max_tw_buckets", 100)
+    hold(
+        lab,
+        """
+        import socket, threading, time
+        server = socket.create_server(("127.0.0.1", 8080), backlog=500)
+        def close_first():
+            end = socket.create_connection(("127.0.0.1", 8080)); other, _ = server.accept(); end.close(); other.close()
+        for _ in range(150):
+            close_first()
+        def go_on():
+            while True:
+                close_first(); time.sleep(0.02)
+        threading.Thread(target=go_on, daemon=True).start()
+        """,
+    )
+    advised = advise(lab)
+    assert list(advised.findings) == ["time_wait_near_limit"]
+    finding = advised.findings["time_wait_near_limit"]
+    assert finding["evidence"][0] == "100 sockets wait, of tcp_max_tw_buckets = 100: 100%."
+    assert re.fullmatch(
+        r"\d+ connections skipped TIME-WAIT in the last .+ since the limit was reached\.", finding["evidence"][1]
+    )
+    buckets = abs(int(lab.sysctl("net.ipv4.tcp_ehash_entries")))
+    assert finding["command"] == f"sysctl -w net.ipv4.tcp_max_tw_buckets={buckets // 2}"
+    assert advised.deviations["tcp_max_tw_buckets"]["accepted"] == f"at least {buckets // 2}"
+
+
+LEAK = """
+import socket, threading, time
+server = socket.create_server(("127.0.0.1", 8080), backlog=500)
+forgotten = []
+def leak():
+    end = socket.create_connection(("127.0.0.1", 8080)); forgotten.append(server.accept()[0]); end.close()
+for _ in range(50):
+    leak()
+def go_on():
+    while True:
+        leak(); time.sleep(0.02)
+threading.Thread(target=go_on, daemon=True).start()
+"""
+
+
+def test_a_close_wait_leak_names_the_port_and_no_sysctl(lab: LabProcess) -> None:
+    hold(lab, LEAK)
+    found = advise(lab).findings
+    assert list(found) == ["close_wait_leak"]
+    finding = found["close_wait_leak"]
+    numbers = re.fullmatch(r"(\d+) connections were closed by their peers .+", finding["evidence"][0])
+    before = re.fullmatch(r"They were (\d+) .+ ago, and at no count in between became fewer\.", finding["evidence"][1])
+    assert numbers is not None
+    assert before is not None
+    assert int(numbers[1]) - int(before[1]) >= 10
+    assert any(re.fullmatch(r"\d+ of them are of local port 8080, .+", text) for text in finding["evidence"])
+    assert "no sysctl ends it" in finding["remedy"]
+    assert finding["command"] == "tcp-exporter who close_wait"
+
+
+def test_the_fragment_brings_what_a_namespace_can_set_to_what_is_right(lab: LabProcess) -> None:
+    if shutil.which("sysctl") is None:
+        pytest.skip("sysctl of procps is not installed")
+    wrong: dict[str, int | str] = {
+        "net.core.somaxconn": 128,
+        "net.ipv4.ip_local_port_range": "40000 50000",
+        "net.ipv4.tcp_abort_on_overflow": 1,
+        "net.ipv4.tcp_fin_timeout": 90,
+        "net.ipv4.tcp_keepalive_probes": 1,
+        "net.ipv4.tcp_keepalive_time": 90000,
+        "net.ipv4.tcp_max_tw_buckets": 5000,
+        "net.ipv4.tcp_moderate_rcvbuf": 0,
+        "net.ipv4.tcp_orphan_retries": 20,
+        "net.ipv4.tcp_retries2": 3,
+        "net.ipv4.tcp_sack": 0,
+        "net.ipv4.tcp_syn_retries": 1,
+        "net.ipv4.tcp_synack_retries": 9,
+        "net.ipv4.tcp_syncookies": 0,
+        "net.ipv4.tcp_timestamps": 0,
+        "net.ipv4.tcp_window_scaling": 0,
+    }
+    for name, value in wrong.items():
+        lab.sysctl(name, value)
+    advised = advise(lab, "--interval", "0")
+    short = {name.removeprefix("net.ipv4.") if ".tcp_" in name else name for name in wrong}
+    assert (advised.code, set(advised.deviations)) == (1, short)
+    program = " ".join(PROGRAM)
+    done = lab.run(["/bin/sh", "-c", f"{program} advise --sysctl-conf | sysctl -p -"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert advise(lab, "--interval", "0") == Advised(0, {}, {})
+    assert lab.sysctl("net.ipv4.ip_local_port_range").split() == ["32768", "60999"]
+    assert lab.run([*PROGRAM, "advise", "--sysctl-conf"]).stdout == ""
+
+
+def test_what_the_configuration_expects_is_a_deviation_and_is_set(lab: LabProcess, tmp_path: Path) -> None:
+    file = tmp_path / "exporter.yml"
+    file.write_text("sysctl: {expected: {tcp_fin_timeout: 15:30, tcp_congestion_control: reno, tcp_not_here: 1}}\n")
+    done = lab.run([*PROGRAM, "advise", "--config.file", str(file)])
+    assert (done.returncode, "tcp_not_here: unknown sysctl" in done.stderr) == (2, True)
+    file.write_text("sysctl: {expected: {tcp_fin_timeout: 15:30, tcp_congestion_control: reno, tcp_tw_recycle: 0}}\n")
+    before = lab.sysctl("net.ipv4.tcp_congestion_control")
+    advised = advise(lab, "--config.file", str(file))
+    assert {name: (it["live"], it["recommended"], it["expected"]) for name, it in advised.deviations.items()} == {
+        "tcp_congestion_control": (before, "reno", True),
+        "tcp_fin_timeout": (60, 30, True),
+    }
+
+
+def test_the_plugin_alerts_on_drift_here_and_through_a_daemon(lab: LabProcess, tmp_path: Path) -> None:
+    file = tmp_path / "exporter.yml"
+    file.write_text("sysctl: {expected: {tcp_fin_timeout: 15:30, tcp_syncookies: 1, tcp_rmem: 4096 131072 6291456}}\n")
+    lab.sysctl("net.ipv4.tcp_rmem", "4096 131072 6291456")
+    done = lab.run([*PLUGIN, "-s", "sysctl", "--config", str(file)])
+    first, *details = done.stdout.splitlines()
+    assert (done.returncode, first.split(" | ")[0]) == (1, "TCP STATES WARNING: sysctl 1 (> 0): tcp_fin_timeout")
+    assert (first.split()[-1], details) == ("sysctl=1;0;;0;", ["tcp_fin_timeout is 60, expected 15:30"])
+    with Daemon(tmp_path / "log", "--config.file", str(file), lab=lab) as daemon:
+        daemon.ready()
+        asked = lab.run([*PLUGIN, "-s", "sysctl", "--url", f"http://127.0.0.1:{daemon.port}"])
+        assert (asked.returncode, asked.stdout.split(" | ")[0]) == (1, first.split(" | ")[0])
+        lab.sysctl("net.ipv4.tcp_fin_timeout", 30)
+        assert lab.run([*PLUGIN, "-s", "sysctl", "--config", str(file)]).returncode == 0
+
+
+def test_the_daemon_serves_findings_and_deviations_and_logs_each_change_once(lab: LabProcess, tmp_path: Path) -> None:
+    file = tmp_path / "exporter.yml"
+    file.write_text("detail: {interval: 300ms, max_cpu_ratio: 1}\nthresholds: {close_wait: {warning: 40}}\n")
+    with Daemon(tmp_path / "log", "--config.file", str(file), "--sample.interval", "200ms", lab=lab) as daemon:
+        daemon.ready()
+
+        def findings() -> list[str]:
+            return [finding["name"] for finding in json.loads(daemon.get("/api/v1/snapshot")[1])["findings"]]
+
+        assert findings() == []
+        assert daemon.metrics()['tcp_sysctl_deviates{field="",name="tcp_syncookies"}'] == 0
+        leak = hold(lab, LEAK)
+        wait_for(lambda: findings() == ["close_wait_leak"] or None, "the leak")
+        lab.sysctl("net.ipv4.tcp_syncookies", 0)
+        series = 'tcp_sysctl_deviates{field="",name="tcp_syncookies"}'
+        wait_for(lambda: daemon.metrics()[series] == 1 or None, "the deviation")
+        assert daemon.metrics()['tcp_sysctl_recommended_value{field="",name="tcp_syncookies"}'] == 1
+        leak.kill()
+        wait_for(lambda: "threshold kept again" in daemon.said() or None, "the count below its threshold, held")
+        wait_for(lambda: "finding is gone" in daemon.said() or None, "the finding to be gone")
+        lines = daemon.said().splitlines()
+    for text in (
+        'msg="threshold crossed" measure=close_wait value=',
+        'msg="threshold kept again" measure=close_wait value=0',
+        "msg=finding finding=close_wait_leak severity=WARNING",
+        'msg="finding is gone" finding=close_wait_leak',
+        'msg="sysctl changed" name=tcp_syncookies from=1 to=0',
+    ):
+        assert len([line for line in lines if text in line]) == 1, (text, lines)

@@ -1,0 +1,192 @@
+"""The status page in a real browser, beside the real daemon and real sockets of the lab."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from tests.browser import Browser
+from tests.e2e.conftest import Daemon, by_state, wait_for
+from tests.lab import LabProcess
+
+pytestmark = [pytest.mark.lab, pytest.mark.e2e]
+
+ENTER, TAB = "\ue007", "\ue004"  # WebDriver's names of the keys
+NUMBER = '.machine a[href="#state-{}"] .count'
+DESKTOP, PHONE = (1280, 1000), (360, 740)
+
+
+@pytest.fixture
+def daemon(lab: LabProcess, tmp_path: Path) -> Iterator[Daemon]:
+    with Daemon(tmp_path / "log", "--sample.interval", "200ms", lab=lab) as started:
+        yield started.ready()
+
+
+@pytest.fixture
+def browser(daemon: Daemon, lab: LabProcess, tmp_path: Path) -> Iterator[Browser]:
+    with Browser(tmp_path, lab) as started:
+        started.look(*DESKTOP)
+        started.open(url(daemon))
+        asked = started.requests()
+        assert url(daemon) in asked
+        yield started
+        # Whatever a test does: nothing to complain about, and nobody else is asked for anything.
+        assert started.complaints() == []
+        asked += started.requests()
+        assert [it for it in asked if not it.startswith((url(daemon), "data:"))] == []
+
+
+def url(daemon: Daemon) -> str:
+    return f"http://127.0.0.1:{daemon.port}/"
+
+
+def shown(browser: Browser, state: str) -> int:
+    (text,) = browser.texts(NUMBER.format(state))
+    return int(text.replace(",", ""))
+
+
+def chosen(browser: Browser) -> list[str]:
+    """The states whose panel is to be seen."""
+    script = (
+        "return [...document.querySelectorAll('.state')]"
+        ".filter((it) => it.checkVisibility()).map((it) => it.querySelector('h3 span').textContent)"
+    )
+    names = browser.run(script)
+    assert isinstance(names, list)
+    return [str(name) for name in names]
+
+
+def test_counts_change_without_a_reload(browser: Browser, lab: LabProcess) -> None:
+    browser.run("window.same = true")
+    before = shown(browser, "established")
+    lab.establish(640)
+    wait_for(lambda: shown(browser, "established") >= before + 640 or None, "the new sockets on the page")
+    wait_for(lambda: browser.text("#status") == "WARNING" or None, "the verdict")
+    assert browser.text(".reasons li").startswith("ESTABLISHED 64")
+    assert "WARNING" in str(browser.run("return document.title"))
+    assert browser.text("#said") == "The verdict is WARNING now, it was OK."
+    lab.release()
+    wait_for(lambda: browser.text("#status") == "OK" or None, "the end of it")
+    assert browser.run("return window.same") is True
+
+
+def test_choosing_a_state_with_the_mouse(browser: Browser) -> None:
+    assert len(chosen(browser)) == 1
+    browser.click('.machine a[href="#state-time_wait"]')
+    wait_for(lambda: chosen(browser) == ["TIME-WAIT"] or None, "the panel")
+    assert browser.text("#state-time_wait .meaning").startswith("Closed by this side first")
+    assert "tcp_tw_reuse" in browser.texts("#state-time_wait th code")
+    assert browser.run("return scrollY") == 0
+    browser.click("#state-time_wait .ways a")
+    wait_for(lambda: chosen(browser) == ["FIN-WAIT-1"] or None, "the panel behind a link in a panel")
+
+
+def test_choosing_a_state_with_the_keyboard_leaves_the_focus_where_it_is(browser: Browser, lab: LabProcess) -> None:
+    focused = "return document.activeElement.getAttribute('href')"
+    for _ in range(40):
+        browser.press(TAB)
+        if browser.run(focused) == "#state-close_wait":
+            break
+    browser.press(ENTER)
+    wait_for(lambda: chosen(browser) == ["CLOSE-WAIT"] or None, "the panel")
+    assert browser.run(focused) == "#state-close_wait"
+    assert browser.text("#said") == "Shown: CLOSE-WAIT"
+    # And an update leaves focus, choice and place alone.
+    browser.run("scrollTo(0, 120)")
+    lab.make({"close_wait": 7})
+    wait_for(lambda: shown(browser, "close_wait") == 7 or None, "an update")
+    assert (chosen(browser), browser.run(focused), browser.run("return scrollY")) == (
+        ["CLOSE-WAIT"], "#state-close_wait", 120,
+    )  # fmt: skip
+
+
+def test_an_address_chooses_a_state(browser: Browser, daemon: Daemon) -> None:
+    browser.open(f"{url(daemon)}#state-last_ack")
+    assert chosen(browser) == ["LAST-ACK"]
+
+
+def test_an_hour_begins_to_be_drawn_after_ten_seconds(browser: Browser, daemon: Daemon, lab: LabProcess) -> None:
+    lab.establish(30)
+    wait_for(lambda: browser.texts("#hour-established") or None, "the first point")
+    wait_for(lambda: browser.texts("#state-established figcaption") or None, "its panel")
+
+    def highest() -> int:
+        history = json.loads(daemon.get("/api/v1/history")[1])
+        return max(number or 0 for number in history["states"]["established"]["max"])
+
+    wait_for(lambda: highest() >= 30 or None, "the point with the new sockets")
+
+
+def test_when_the_daemon_is_gone_the_page_says_so_and_comes_back_with_it(lab: LabProcess, tmp_path: Path) -> None:
+    with Browser(tmp_path, lab) as browser:
+        with Daemon(tmp_path / "log", lab=lab) as daemon:
+            browser.open(url(daemon.ready()))
+            port = daemon.port
+            assert browser.run("return document.getElementById('lost').hidden") is True
+            daemon.terminate()
+            wait_for(lambda: browser.text("#lost") or None, "the page to notice")
+            said = browser.text("#lost")
+            assert re.fullmatch(r"The daemon has not answered for \d+ s \(.+\)\. What is below is as old\.", said), said
+            age = browser.text("#age")
+            wait_for(lambda: browser.text("#age") != age or None, "the age to grow")
+        with Daemon(tmp_path / "log2", "--web.listen-address", f"127.0.0.1:{port}", lab=lab):
+            wait_for(lambda: browser.run("return document.getElementById('lost').hidden") or None, "the daemon again")
+
+
+def test_a_page_that_nobody_sees_asks_for_nothing(browser: Browser) -> None:
+    browser.run("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+
+    def age() -> int:
+        return int(browser.text("#age").split()[0])
+
+    wait_for(lambda: age() >= 2 or None, "what was on its way to arrive")
+    browser.requests()
+    wait_for(lambda: age() >= 10 or None, "some periods to pass")
+    assert browser.requests() == []
+    browser.run("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    assert len(wait_for(lambda: browser.requests() or None, "the next request")) == 1
+
+
+def test_without_javascript_everything_is_there_and_a_state_can_be_chosen(
+    populated: LabProcess, tmp_path: Path
+) -> None:
+    with (
+        Daemon(tmp_path / "log", lab=populated) as daemon,
+        Browser(tmp_path, populated, scripts=False) as browser,
+    ):
+        wait_for(lambda: "detail" in json.loads(daemon.ready().get("/api/v1/snapshot")[1]) or None, "detail")
+        browser.look(*DESKTOP)
+        browser.open(url(daemon))
+        assert browser.text("#status") == "OK"
+        assert browser.text(NUMBER.format("fin_wait1")) == str(by_state(daemon.metrics())["fin_wait1"])
+        assert browser.text("noscript") == "Without JavaScript this page does not update itself: reload it."
+        browser.click('.machine a[href="#state-closing"]')
+        wait_for(lambda: browser.text("#state-closing h3") == "CLOSING" or None, "the panel")
+        assert browser.text("#state-established h3") == ""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_axe_finds_nothing(populated: LabProcess, tmp_path: Path, size: tuple[int, int], dark: bool) -> None:
+    axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
+    (tmp_path / "exporter.yml").write_text(
+        "thresholds: {fin_wait1: {warning: 1}, last_ack: {critical: 1}, total: {warning: 1}}\n"
+        "sysctl: {expected: {tcp_sack: 0}}\n"
+    )
+    with (
+        Daemon(tmp_path / "log", "--config.file", str(tmp_path / "exporter.yml"), lab=populated) as daemon,
+        Browser(tmp_path, populated) as browser,
+    ):
+        browser.look(*size, dark=dark)
+        browser.open(url(daemon.ready()))
+        assert browser.text("#status") == "CRITICAL"
+        browser.run(f"{axe}\n")
+        found = browser.run("return axe.run().then((it) => it.violations.map((v) => "
+                            "`${v.impact} ${v.id}: ${v.nodes.map((n) => n.html).join(' ')}`))")  # fmt: skip
+        assert found == []
+        assert browser.run("return document.documentElement.scrollWidth <= innerWidth")

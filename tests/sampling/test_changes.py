@@ -1,0 +1,101 @@
+"""What the log says when something changes, and that it says it once."""
+
+from __future__ import annotations
+
+from exporter.advice.findings import Finding
+from exporter.kernel.sysctl import parse
+from exporter.sampling.changes import HOLD_SECONDS, Event, Said, changes
+from exporter.sampling.past import Past
+from exporter.snapshot import Advice, Connections, Snapshot
+from exporter.tcpstate import TcpState
+from exporter.thresholds import Range, Status, Threshold
+
+THRESHOLDS = {"established": Threshold(Range.parse("600"), Range.parse("800"))}
+NO_ADVICE = Advice((), ())
+
+
+def snapshot(established: int | None = 0, **sysctls: str) -> Snapshot:
+    counts = tuple(established if state is TcpState.ESTABLISHED and established else 0 for state in TcpState)
+    return Snapshot(
+        taken_at=0.0,
+        connections=None if established is None else Connections(counts, "netlink", derived=True),
+        counters={},
+        sockstat=None,
+        sysctls={name: parse(name, text) for name, text in sysctls.items()},
+        page_size=4096,
+        sources={},
+    )
+
+
+def finding(severity: Status) -> Advice:
+    leak = Finding("leak", severity, "It leaks", ("57 of them.",), "why", "remedy", None, "risk", ())
+    return Advice((leak,), ())
+
+
+def follow(*seen: tuple[float, Snapshot, Advice]) -> list[tuple[float, Event]]:
+    said, events = Said(), []
+    for now, taken, advice in seen:
+        said, found = changes(said, taken, advice, THRESHOLDS, now)
+        events += [(now, event) for event in found]
+    return events
+
+
+def test_a_threshold_is_said_to_be_crossed_at_once_and_kept_again_when_that_lasts() -> None:
+    values = {0: 500, 1: 601, 2: 600, 3: 700, 4: 801, 5: 500, 10: 500, 15: 500, 16: 500}
+    crossed, kept = "threshold crossed", "threshold kept again"
+    worse = [(601, "WARNING", "OK", "> 600"), (801, "CRITICAL", "WARNING", "> 800")]
+    fields = [dict(zip(("value", "status", "was", "limit"), row, strict=True)) for row in worse]
+    assert follow(*((now, snapshot(value), NO_ADVICE) for now, value in values.items())) == [
+        (1, Event(True, crossed, {"measure": "established", **fields[0]})),
+        (4, Event(True, crossed, {"measure": "established", **fields[1]})),
+        (15, Event(False, kept, {"measure": "established", "value": 500, "status": "OK", "was": "CRITICAL"})),
+    ]  # fmt: skip
+
+
+def test_a_number_on_its_threshold_does_not_fill_the_log() -> None:
+    flapping = ((float(now), snapshot(600 + now % 2), NO_ADVICE) for now in range(100))
+    assert len(follow(*flapping)) == 1
+
+
+def test_of_a_measure_that_is_not_known_nothing_is_said() -> None:
+    events = follow((0, snapshot(700), NO_ADVICE), *((now, snapshot(None), NO_ADVICE) for now in (1.0, 20.0, 40.0)))
+    assert [event.text for _, event in events] == ["threshold crossed"]
+
+
+def test_a_finding_is_said_when_it_appears_gets_worse_and_is_gone_for_good() -> None:
+    warning, critical = finding(Status.WARNING), finding(Status.CRITICAL)
+    events = follow(
+        (0, snapshot(), warning), (1, snapshot(), warning), (2, snapshot(), NO_ADVICE), (3, snapshot(), critical),
+        (4, snapshot(), NO_ADVICE), (4 + HOLD_SECONDS, snapshot(), NO_ADVICE), (30, snapshot(), NO_ADVICE),
+    )  # fmt: skip
+    said = {"what": "It leaks", "evidence": "57 of them."}
+    assert events == [
+        (0, Event(True, "finding", {"finding": "leak", "severity": "WARNING", **said})),
+        (3, Event(True, "finding", {"finding": "leak", "severity": "CRITICAL", **said})),
+        (14, Event(False, "finding is gone", {"finding": "leak", "severity": "OK"})),
+    ]
+
+
+def test_a_sysctl_that_changes_is_said_with_both_values_and_one_that_comes_or_goes_is_not() -> None:
+    events = follow(
+        (0, snapshot(tcp_rmem="1 2 3", tcp_sack="1"), NO_ADVICE),
+        (1, snapshot(), NO_ADVICE),
+        (2, snapshot(tcp_rmem="1 2 4", tcp_dsack="1"), NO_ADVICE),
+        (3, snapshot(tcp_rmem="1 2 4", tcp_dsack="1"), NO_ADVICE),
+    )
+    assert events == [(2, Event(False, "sysctl changed", {"name": "tcp_rmem", "from": "1 2 3", "to": "1 2 4"}))]
+
+
+def test_the_past_is_of_even_distances_and_of_a_minute() -> None:
+    past, number = Past(), {}
+    for second in range(200):
+        taken = snapshot(second)
+        number[id(taken)] = second
+        before = [number[id(it)] for it in past.before(float(second))]
+        past.add(float(second), taken)
+        if second in {0, 5, 65, 199}:
+            assert (
+                before
+                == {0: [], 5: [0], 65: [0, 10, 20, 30, 40, 50, 60], 199: [130, 140, 150, 160, 170, 180, 190]}[second]
+            )
+    assert past.before(1000.0) == ()
