@@ -53,7 +53,7 @@ class _Change(NamedTuple):
 
 
 def changes(
-    said: Said, snapshot: Snapshot, advice: Advice, thresholds: Mapping[str, Threshold], now: float
+    said: Said, snapshot: Snapshot, advice: Advice | None, thresholds: Mapping[str, Threshold], now: float
 ) -> tuple[Said, list[Event]]:
     """What to remember at monotonic second *now*, and what to say."""
     results = {result.measure: result for result in evaluate(measures.read(snapshot, thresholds), thresholds)}
@@ -64,8 +64,10 @@ def changes(
     }
     still_judged = {name: held for name, held in said.measures.items() if name in judged}
     kept_measures, crossed = _follow(still_judged, judged, now)
-    found = {finding.name: finding for finding in advice.findings}
+    found = {} if advice is None else {finding.name: finding for finding in advice.findings}
     severities = {name: finding.severity for name, finding in found.items()}
+    if advice is None:  # not known, as with measures
+        severities = {name: held.status for name, held in said.findings.items()}
     kept_findings, appeared = _follow(said.findings, severities, now)
 
     events = []

@@ -162,10 +162,7 @@ class Loop:
     def _pass(self, kind: str, take: Callable[[], None], last: Plan, beat: Beat) -> Plan:
         """Run one pass and plan the next."""
         started, cpu_started = time.monotonic(), time.thread_time()
-        try:
-            take()
-        except Exception:  # noqa: BLE001 - a bug in one pass must not end the sampling; the sample goes stale
-            self._log.exception("sample failed", sampling_pass=kind)
+        self._guard(take, kind)
         cpu, ended = time.thread_time() - cpu_started, time.monotonic()
         planned = plan(last, now=ended, interval=beat.interval, cpu=cpu, max_cpu_ratio=beat.max_cpu_ratio)
         self._overruns[kind] += planned.overrun
@@ -174,11 +171,18 @@ class Loop:
             self._detail_ended = ended
         self._passes[kind] = Pass(ended - started, cpu, planned.interval, total)
         if kind == "counting":
-            self._publish()
+            self._guard(self._publish, kind)
         self._stretched[kind] = self._stretched[kind] + 1 if planned.interval > beat.interval else 0
         if self._stretched[kind] == _STRETCHES_TO_SAY:
             self._say_once(f"{kind} interval stretched to keep the CPU share", interval=f"{planned.interval:.3g}s")
         return planned
+
+    def _guard(self, work: Callable[[], None], kind: str) -> None:
+        """Let a bug in one pass end neither the sampling nor the process: the sample goes stale."""
+        try:
+            work()
+        except Exception:  # noqa: BLE001 - see above
+            self._log.exception("sample failed", sampling_pass=kind)
 
     def _publish(self) -> None:
         if self._counted is None:
@@ -228,9 +232,18 @@ class Loop:
         peaks = None if connections is None else self._peaks.add(now, connections.counts)
         self.history.add(now, taken_at, None if connections is None else connections.counts)
         self._source_errors.update(source for source, problem in snapshot.sources.items() if problem is not None)
-        advice = self._advisor.advise(snapshot, self._past.before(now), self._schedule.expected)
+        self._counted = _Count(snapshot, peaks, now, self._advise(snapshot, now))
         self._past.add(now, snapshot)
-        self._counted = _Count(snapshot, peaks, now, advice)
+
+    def _advise(self, snapshot: Snapshot, now: float) -> Advice | None:
+        """What is to be said of the snapshot; a bug there costs the advice and not the counts."""
+        try:
+            return self._advisor.advise(snapshot, self._past.before(now), self._schedule.expected)
+        except Exception:  # noqa: BLE001 - see above
+            if "advice failed" not in self._said:
+                self._said.add("advice failed")
+                self._log.exception("advice failed")
+            return None
 
     def _detail(self) -> None:
         self._read_sysctls(self._detailer)
@@ -300,7 +313,7 @@ class _Count(NamedTuple):
     snapshot: Snapshot
     peaks: StateCounts | None
     at: float  # monotonic seconds
-    advice: Advice
+    advice: Advice | None
 
 
 def _beat(schedule: Schedule, kind: str) -> Beat:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 
+from exporter.advice.advisor import Advisor
+from exporter.advice.verdicts import Expectations
 from exporter.errors import SourceUnreadable
 from exporter.kernel.derivation import Trust
 from exporter.kernel.netnsfs import Namespaces
@@ -16,7 +18,7 @@ from exporter.kernel.reader import Procfs, ProcfsReader
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.loop import Beat, Loop, Schedule
 from exporter.sampling.sampler import Sampler
-from exporter.snapshot import Detail, Sample
+from exporter.snapshot import Advice, Detail, Sample, Snapshot
 from tests.conftest import situation_root
 
 FAST = Schedule(counting=Beat(0.05, 1.0), detail=Beat(0.1, 1.0))
@@ -52,11 +54,11 @@ class Failing(Detailer):
 
 
 @contextmanager
-def running(kind: type[Detailer], schedule: Schedule = FAST) -> Iterator[Loop]:
+def running(kind: type[Detailer], schedule: Schedule = FAST, advisor: Advisor | None = None) -> Iterator[Loop]:
     procfs = Procfs(situation_root("busy"))
     trust = Trust("6.18.44")
     sampler = Sampler(procfs, [ProcfsReader(procfs)], trust, time.monotonic)
-    loop = Loop(sampler, kind(procfs, [ProcfsReader(procfs)], trust), Namespaces(enter=False), schedule, Log())
+    loop = Loop(sampler, kind(procfs, [ProcfsReader(procfs)], trust), Namespaces(enter=False), schedule, Log(), advisor)
     loop.start()
     try:
         yield loop
@@ -75,6 +77,19 @@ def wait(loop: Loop, found: Callable[[Sample], bool]) -> Sample:
             return sample
         time.sleep(0.01)
     pytest.fail("waited in vain")
+
+
+class Broken(Advisor):
+    """An advisor with a bug."""
+
+    def advise(self, snapshot: Snapshot, past: Sequence[Snapshot], expected: Expectations) -> Advice:
+        raise ZeroDivisionError
+
+
+def test_a_bug_in_the_advice_costs_the_advice_and_not_the_counts() -> None:
+    with running(Detailer, advisor=Broken("6.18")) as loop:
+        sample = wait(loop, lambda sample: sample.passes["counting"].total > 3)
+        assert (sample.advice, sample.snapshot.connections is not None, loop.is_alive) == (None, True, True)
 
 
 def test_a_slow_detail_pass_delays_no_count() -> None:
