@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from exporter import measures
+from exporter.kernel import READERS
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.tcpstate import TcpState
 from exporter.thresholds import Status
@@ -82,6 +83,20 @@ def findings(snapshot: Snapshot, past: Sequence[Snapshot] = ()) -> tuple[Finding
     view = _View(snapshot, past, seconds)
     found = [finding for look in _LOOKS for finding in look(view)]
     return tuple(sorted(found, key=lambda finding: finding.severity is not Status.CRITICAL))
+
+
+def unseen(snapshot: Snapshot) -> tuple[str, ...]:
+    """What could not be looked at, so that no finding is made of it, for a person."""
+    problems = [problem for problem in snapshot.sources.values() if problem is not None]
+    if snapshot.connections is not None and snapshot.listeners is None:
+        problems.append("queues of listeners: only netlink tells their lengths, so only what they dropped is noticed")
+    return tuple(problems)
+
+
+def is_blind(snapshot: Snapshot) -> bool:
+    """Whether a finding may be missing since a source failed: any but a reader whose place another one took."""
+    failed = {source for source, problem in snapshot.sources.items() if problem is not None}
+    return snapshot.connections is None or not failed.issubset(READERS)
 
 
 # -- connections that come in ------------------------------------------------------------------------------------------

@@ -110,6 +110,7 @@ class Node(NamedTuple):
     peak: str | None
     status: Status | None  # None: no threshold, nothing to judge
     hour: str | None  # the id of the path of its last hour; None where there was nobody in it
+    view: str  # the viewBox to draw it with
     empty: bool  # nobody is in the state
 
 
@@ -185,7 +186,7 @@ def _node(state: TcpState, node: Node) -> Markup:
         element("rect", x=left, y=top, width=_WIDTH, height=_HEIGHT, rx=7, class_="box"),
         node.hour and element(
             "svg", element("use", href=f"#{node.hour}"), x=left + 1, y=top + 20, width=_WIDTH - 2, height=25,
-            viewBox="0 0 360 100", preserveAspectRatio="none", class_="hour",
+            viewBox=node.view, preserveAspectRatio="none", class_="hour",
         ),
         judged and element("rect", x=left, y=top + 7, width=4, height=_HEIGHT - 14, rx=2, class_="mark"),
         element("text", state.rfc9293, x=left + 9, y=top + 15, class_="name"),
