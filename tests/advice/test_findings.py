@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.advice.findings import findings
+from exporter.advice.findings import findings, is_blind, unseen
 from exporter.kernel.sysctl import parse
 from exporter.snapshot import NO_SOCKETS, Connections, Detail, Listener, Snapshot, Sockstat, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
@@ -213,6 +213,23 @@ def test_a_counter_that_began_anew_did_not_rise() -> None:
 def test_where_nothing_could_be_read_nothing_is_found() -> None:
     blind = snapshot(listeners=None, sysctls={})._replace(connections=None, sockstat=None)
     assert findings(blind, (blind._replace(taken_at=90.0),)) == ()
+
+
+QUEUES = "queues of listeners: only netlink tells their lengths, so only what they dropped is noticed"
+
+
+@pytest.mark.parametrize(
+    ("now", "said", "blind"),
+    [
+        (snapshot(), (), False),
+        (snapshot(listeners=None), (QUEUES,), False),
+        (snapshot()._replace(sources={"netlink": "it is refused", "procfs": None}), ("it is refused",), False),
+        (snapshot()._replace(sources={"netstat": "it is gone", "procfs": None}), ("it is gone",), True),
+        (snapshot(listeners=None)._replace(connections=None, sources={"procfs": "it is gone"}), ("it is gone",), True),
+    ],
+)  # fmt: skip
+def test_what_could_not_be_looked_at_is_said(now: Snapshot, said: tuple[str, ...], *, blind: bool) -> None:
+    assert (unseen(now), is_blind(now)) == (said, blind)
 
 
 NUMBERS = st.integers(0, 2**40)

@@ -122,10 +122,17 @@ def test_an_expectation_against_the_profile_hears_what_that_recommends_and_why()
     assert within.risk == "A high value lets an application wait for a dead peer for a quarter of an hour."
 
 
-@pytest.mark.parametrize(("release", "told"), [("6.18.44", "at least 4096"), ("4.19.78", "at least 128"), ("", "")])
+@pytest.mark.parametrize(
+    ("release", "told"),
+    [
+        ("6.18.44", "The built-in recommendation is at least 4096"),
+        ("4.19.78", "The built-in recommendation is at least 128"),
+        ("", ""),
+    ],
+)
 def test_an_expectation_is_held_against_the_profile_of_its_kernel(release: str, told: str) -> None:
     (verdict,) = verdicts(host(net__core__somaxconn="4096"), {"net.core.somaxconn": "64"}, release)
-    assert verdict.risk[:43] == (f"The built-in recommendation is {told}."[:43] if told else "")
+    assert verdict.risk.split(".")[0] == told
 
 
 def test_an_expected_vector_is_judged_by_number_and_set_whole() -> None:
