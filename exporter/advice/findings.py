@@ -116,7 +116,7 @@ def _accept_queue(view: _View) -> Iterator[Finding]:
     half_open = _half_open(view.now)
     if half_open > NORMAL_HALF_OPEN:
         evidence.append(f"{half_open} connections are half open: behind a full accept queue they cannot be finished.")
-    where = f" of {_place(full[0])}" if full else ""
+    what = f"The accept queue of {_place(full[0])} is full" if full else "An accept queue was full for a moment"
     somaxconn = view.sysctl("net.core.somaxconn")
     command, limit = None, ""
     if full:
@@ -131,7 +131,7 @@ def _accept_queue(view: _View) -> Iterator[Finding]:
     yield Finding(
         name="accept_queue_full",
         severity=Status.CRITICAL if overflows else Status.WARNING,
-        what=f"The accept queue{where} is full: the application is too slow in accepting connections",
+        what=f"{what}: the application is too slow in accepting connections",
         evidence=tuple(evidence),
         why="The kernel drops what does not fit, so clients wait for seconds, or give up.",
         remedy="First find out why the application does not call accept(): no free worker, a lock, garbage collection, "

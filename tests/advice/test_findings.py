@@ -85,7 +85,13 @@ def test_a_full_queue_that_drops_is_critical_and_one_that_does_not_yet_a_warning
 
 def test_drops_at_a_queue_that_is_empty_again_are_still_told() -> None:
     before = snapshot(90.0, counters={"TcpExt.ListenOverflows": 5})
-    assert names(snapshot(counters={"TcpExt.ListenOverflows": 9}), before) == [("accept_queue_full", "CRITICAL")]
+    after = snapshot(counters={"TcpExt.ListenOverflows": 9})
+    assert names(after, before) == [("accept_queue_full", "CRITICAL")]
+    (finding,) = findings(after, (before,))
+    assert (finding.what, finding.evidence) == (
+        "An accept queue was full for a moment: the application is too slow in accepting connections",
+        ("4 SYNs and final ACKs were dropped at full accept queues in the last 10 s.",),
+    )
 
 
 def test_more_full_listeners_than_fit_are_counted() -> None:
