@@ -53,10 +53,9 @@ class States:
         return f"{POINTS - self._span} 0 {self._span} {HEIGHT}"
 
     def worst(self) -> TcpState:
-        """The state whose panel stands there unasked: the first that alerts, else the fullest."""
-        counts = self._counts or (0,) * len(TcpState)
+        """The state whose panel stands there unasked: the one that alerts, else ESTABLISHED."""
         order = {Status.CRITICAL: 0, Status.WARNING: 1}
-        return min(KNOWN_STATES, key=lambda it: (order.get(self._judge(it)[1], 2), -counts[it]))
+        return min(KNOWN_STATES, key=lambda it: order.get(self._judge(it)[1], 2))  # which ESTABLISHED is the first of
 
     def panels(self) -> Iterator[Markup]:
         """A panel for every state."""
@@ -196,12 +195,12 @@ def pill(status: Status, word: str = "") -> Markup:
 def short(number: int, *, compact: bool = False) -> str:
     """A number that fits into a node, exact up to seven digits unless *compact*.
 
-    >>> short(97412), short(1048576), short(1048576, compact=True), short(131072, compact=True), short(25_000_000)
-    ('97,412', '1,048,576', '1,049k', '131k', '25M')
+    >>> short(97412), short(1048576), short(9_999_999, compact=True), short(131072, compact=True), short(25_000_000)
+    ('97,412', '1,048,576', '9,999k', '131k', '25M')
     """
     for least, unit, name in _NUMBERS if compact else _NUMBERS[:1]:
         if number >= least:
-            return f"{number / unit:,.0f}{name}"
+            return f"{number // unit:,}{name}"  # rounded up, it could grow by a digit
     return f"{number:,}"
 
 
