@@ -53,20 +53,25 @@ tcp-exporter COMMAND --help describes a command.
 def main() -> None:
     """Run as a program."""
     if sys.stdout is None or sys.stderr is None:  # closed by whoever started us
-        os._exit(1)
+        os._exit(_failed())
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has gone; so is the point of saying so
-        code = 1
+        code = _failed()
     except OSError as error:
         print(f"tcp-exporter: {error.strerror or error}", file=sys.stderr)
-        code = 1
+        code = _failed()
     except KeyboardInterrupt:
         code = 130
     if code:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered must not fail once more at exit
     sys.exit(code)
+
+
+def _failed() -> int:
+    """The exit code where the output could not be written: of advise, 1 is an answer."""
+    return _COULD_NOT_TELL if sys.argv[1:2] == ["advise"] else 1
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -314,6 +319,7 @@ def _advise_parser() -> tuple[argparse.ArgumentParser, _Execute]:
 
 def _advise(options: argparse.Namespace) -> int:
     from exporter.advice import report  # noqa: PLC0415 - only this command prints it
+    from exporter.advice.findings import is_blind, unseen  # noqa: PLC0415
     from exporter.advice.verdicts import sysctl_conf  # noqa: PLC0415
 
     try:
@@ -329,27 +335,25 @@ def _advise(options: argparse.Namespace) -> int:
         return _COULD_NOT_TELL
     if options.fragment:
         print(sysctl_conf(advice.verdicts), end="")
-        return _advise_code(snapshot, advice._replace(findings=()))
+        unread = snapshot.sources.get("sysctl")
+        if unread is not None:
+            print(f"tcp-exporter: {unread}", file=sys.stderr)
+        return 1 if any(it.deviates for it in advice.verdicts) else _COULD_NOT_TELL if unread is not None else 0
     if options.json:
         from exporter.web import api  # noqa: PLC0415 - json only where it is asked for
 
         release = Procfs(options.procfs).release()
-        answer = api.advised(advice, release, snapshot.taken_at, snapshot.sources, everything=options.everything)
+        answer = api.advised(advice, release, snapshot.taken_at, unseen(snapshot), everything=options.everything)
         sys.stdout.buffer.write(api.encode(answer))
     else:
         color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         width = shutil.get_terminal_size((100, 24)).columns
-        problems = [problem for problem in snapshot.sources.values() if problem is not None]
-        print(report.render(advice, problems, width, everything=options.everything, color=color), end="")
-    return _advise_code(snapshot, advice)
-
-
-def _advise_code(snapshot: Snapshot, advice: Advice) -> int:
-    """0 only where everything was looked at that there is: what could not be read might be what is wrong."""
-    if advice.findings or any(verdict.deviates for verdict in advice.verdicts):
+        told = not is_blind(snapshot)
+        text = report.render(advice, unseen(snapshot), width, everything=options.everything, color=color, told=told)
+        print(text, end="")
+    if advice.findings or any(it.deviates for it in advice.verdicts):
         return 1
-    blind = snapshot.connections is None or not snapshot.sysctls or snapshot.sources.get("sysctl") is not None
-    return _COULD_NOT_TELL if blind else 0
+    return _COULD_NOT_TELL if is_blind(snapshot) else 0
 
 
 # -- check-config and healthcheck --------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def say_keepalive_probes(value: int, live: Live) -> str:
     interval = live.get(("tcp_keepalive_intvl", ""))
     if interval is None:
         return f"{value} unanswered probes end a connection"
-    return f"{value} unanswered probes in {value * interval} s end a connection"
+    return f"a connection ends after {value * interval} s of unanswered probes"
 
 
 def say_keepalive_interval(value: int, live: Live) -> str:

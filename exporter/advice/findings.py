@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from exporter import measures
+from exporter.kernel import READERS
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.tcpstate import TcpState
 from exporter.thresholds import Status
@@ -84,6 +85,20 @@ def findings(snapshot: Snapshot, past: Sequence[Snapshot] = ()) -> tuple[Finding
     return tuple(sorted(found, key=lambda finding: finding.severity is not Status.CRITICAL))
 
 
+def unseen(snapshot: Snapshot) -> tuple[str, ...]:
+    """What could not be looked at, so that no finding is made of it, for a person."""
+    problems = [problem for problem in snapshot.sources.values() if problem is not None]
+    if snapshot.connections is not None and snapshot.listeners is None:
+        problems.append("queues of listeners: only netlink tells their lengths, so only what they dropped is noticed")
+    return tuple(problems)
+
+
+def is_blind(snapshot: Snapshot) -> bool:
+    """Whether a finding may be missing since a source failed: any but a reader whose place another one took."""
+    failed = {source for source, problem in snapshot.sources.items() if problem is not None}
+    return snapshot.connections is None or not failed.issubset(READERS)
+
+
 # -- connections that come in ------------------------------------------------------------------------------------------
 
 
@@ -101,7 +116,7 @@ def _accept_queue(view: _View) -> Iterator[Finding]:
     half_open = _half_open(view.now)
     if half_open > NORMAL_HALF_OPEN:
         evidence.append(f"{half_open} connections are half open: behind a full accept queue they cannot be finished.")
-    where = f" of {_place(full[0])}" if full else ""
+    what = f"The accept queue of {_place(full[0])} is full" if full else "An accept queue was full for a moment"
     somaxconn = view.sysctl("net.core.somaxconn")
     command, limit = None, ""
     if full:
@@ -116,7 +131,7 @@ def _accept_queue(view: _View) -> Iterator[Finding]:
     yield Finding(
         name="accept_queue_full",
         severity=Status.CRITICAL if overflows else Status.WARNING,
-        what=f"The accept queue{where} is full: the application is too slow in accepting connections",
+        what=f"{what}: the application is too slow in accepting connections",
         evidence=tuple(evidence),
         why="The kernel drops what does not fit, so clients wait for seconds, or give up.",
         remedy="First find out why the application does not call accept(): no free worker, a lock, garbage collection, "

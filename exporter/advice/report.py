@@ -15,8 +15,13 @@ _LABEL = 10  # columns
 _WIDEST, _NARROWEST = 100, 40
 
 
-def render(advice: Advice, problems: Sequence[str], width: int, *, everything: bool, color: bool) -> str:
-    """Findings, then sysctls that deviate, with *everything* also the others, and what could not be read."""
+def render(
+    advice: Advice, problems: Sequence[str], width: int, *, everything: bool, color: bool, told: bool = True
+) -> str:
+    """Findings, then sysctls that deviate, with *everything* also the others, and what could not be looked at.
+
+    Where not *told*, these problems are such that nothing found does not mean nothing wrong.
+    """
     columns = max(_NARROWEST, min(width, _WIDEST))
     deviating = deviations(advice.verdicts)
     parts = [_finding(finding, columns, color=color) for finding in advice.findings]
@@ -24,19 +29,23 @@ def render(advice: Advice, problems: Sequence[str], width: int, *, everything: b
     if everything:
         parts += [_verdict(verdict, columns) for verdict in advice.verdicts if not verdict.deviates]
     if problems:
-        parts.append(["Not readable, so nothing is said of it:", *(f"  {problem}" for problem in problems)])
-    parts.append([_summary(len(advice.findings), len(deviating), len(advice.verdicts))])
+        parts.append(["Could not be looked at:", *(f"  {_printable(problem)}" for problem in problems)])
+    parts.append([_summary(len(advice.findings), len(deviating), len(advice.verdicts), told=told)])
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
-def _summary(findings: int, deviating: int, sysctls: int) -> str:
+def _summary(findings: int, deviating: int, sysctls: int, *, told: bool) -> str:
     """The last line.
 
-    >>> _summary(0, 0, 22), _summary(1, 2, 22)
+    >>> _summary(0, 0, 22, told=True), _summary(1, 2, 22, told=True)
     ('Nothing to change: no findings, 22 values of sysctls looked at.', '1 finding, 2 of 22 values of sysctls deviate.')
+    >>> _summary(0, 0, 0, told=False)
+    'Could not tell: no findings, 0 values of sysctls looked at.'
     """
     if not findings and not deviating:
-        return f"Nothing to change: no findings, {sysctls} values of sysctls looked at."
+        return (
+            f"{'Nothing to change' if told else 'Could not tell'}: no findings, {sysctls} values of sysctls looked at."
+        )
     return f"{findings} finding{'' if findings == 1 else 's'}, {deviating} of {sysctls} values of sysctls deviate."
 
 

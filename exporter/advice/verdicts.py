@@ -65,15 +65,16 @@ def verdicts(sysctls: Mapping[str, Value], expected: Expectations, release: str)
     are true of some kernels only are left out where it says nothing.
     """
     live = {(value.name, field): number for value in sysctls.values() for field, number in value.fields}
+    version = _version(release)
     found: list[Verdict] = []
     for name in dict.fromkeys((*BY_SYSCTL, *expected)):
         value = sysctls.get(name)
         if value is None:
             continue
         if name in expected:
-            found += _expected(value, expected[name], live)
+            found += _expected(value, expected[name], live, version)
         else:
-            found += _recommended(value, BY_SYSCTL[name], live, _version(release))
+            found += _recommended(value, BY_SYSCTL[name], live, version)
     return tuple(found)
 
 
@@ -148,27 +149,33 @@ def _recommended(
         )
 
 
-def _expected(value: Value, wanted: Range | str, live: Live) -> Iterator[Verdict]:
+def _expected(value: Value, wanted: Range | str, live: Live, version: tuple[int, int] | None) -> Iterator[Verdict]:
     """The verdicts of an expectation: by number where it has as many as the sysctl, else of the text as a whole."""
     words = wanted.split() if isinstance(wanted, str) else []
     if isinstance(wanted, Range):
         for field, number in value.fields:
             near = nearest(wanted, number)
             if near is not None:
-                yield _expectation(value, field, number, wanted.text, near, live)
+                yield _expectation(value, field, number, wanted.text, near, live, version)
     elif value.text is None and len(words) == len(value.fields) and all(map(_is_number, words)):
         for (field, number), word in zip(value.fields, words, strict=True):
-            yield _expectation(value, field, number, word, int(word), live)
+            yield _expectation(value, field, number, word, int(word), live, version)
     else:
         text = value.text if value.text is not None else " ".join(str(number) for _, number in value.fields)
-        yield _expectation(value, "", text, wanted, wanted, live)
+        yield _expectation(value, "", text, wanted, wanted, live, version)
 
 
-def _expectation(value: Value, field: str, found: int | str, accepted: str, near: int | str, live: Live) -> Verdict:
-    entry = next((entry for entry in BY_SYSCTL.get(value.name, ()) if entry.field == field), None)
-    told = ""
+def _expectation(
+    value: Value, field: str, found: int | str, accepted: str, near: int | str, live: Live,
+    version: tuple[int, int] | None,
+) -> Verdict:  # fmt: skip
+    entries = (entry for entry in BY_SYSCTL.get(value.name, ()) if entry.field == field and _applies(entry, version))
+    entry, told, risk, elsewhere = next(entries, None), "", "", ""
     if entry is not None and isinstance(found, int) and isinstance(near, int):
-        told = _arithmetic(entry, found, near, live)
+        told, risk, elsewhere = _arithmetic(entry, found, near, live), entry.risk, entry.elsewhere
+        low, high = entry.lowest(live), entry.high
+        if (low is not None and near < low) or (high is not None and near > high):  # its risk is that of the contrary
+            risk, elsewhere = f"The built-in recommendation is {_span(low, high)}. {entry.reason}", ""
     return Verdict(
         name=value.name,
         field=field,
@@ -179,9 +186,9 @@ def _expectation(value: Value, field: str, found: int | str, accepted: str, near
         expected=True,
         reason=EXPECTED_REASON,
         arithmetic=told,
-        risk="" if entry is None else entry.risk,
+        risk=risk,
         source="the configuration file",
-        elsewhere="" if entry is None else entry.elsewhere,
+        elsewhere=elsewhere,
         settable=value.name not in _READ_ONLY,
         states=states_of(value.name),
     )

@@ -1,7 +1,7 @@
 """An hour of counts in fixed memory: for each ten seconds the least and the most sockets in each state.
 
 The loop adds every sample; whoever draws takes ``points``, which is replaced as a whole when a point is complete. A
-burst or a dip of one sample is in it, and ten seconds without a sample are a hole, not a zero.
+burst or a dip of one sample is in it. Time for which there was no current sample is a hole, not a zero.
 """
 
 from __future__ import annotations
@@ -35,10 +35,13 @@ class History:
         self._open: tuple[StateCounts, StateCounts] | None = None  # of the point that is being made
         self._slot: int | None = None  # its number, counted from the monotonic clock's zero
         self._offset = 0.0  # from monotonic to Unix time
+        self._last: StateCounts | None = None
+        self._last_at = 0.0
 
-    def add(self, now: float, taken_at: float, counts: StateCounts | None) -> None:
+    def add(self, now: float, taken_at: float, counts: StateCounts | None, *, held: float = 0.0) -> None:
         """Take the counts of monotonic time *now*, which is Unix time *taken_at*; None where nothing can count.
 
+        The sample before was current for *held* seconds: points of that time in which there was none repeat it.
         Where the two clocks part by more than a point, as when a machine slept or its time was set, it begins anew:
         when the earlier points were could not be said any more.
         """
@@ -49,19 +52,24 @@ class History:
             self.points, self._open, self._slot = None, None, slot
         self._offset = offset
         if slot > self._slot:
-            self._complete(self._slot, slot)
+            self._complete(self._slot, slot, int((self._last_at + held) // STEP_SECONDS))
             self._slot = slot
+        self._last, self._last_at = counts, now
         if counts is not None:
             low, high = self._open or (counts, counts)
             self._open = tuple(map(min, low, counts)), tuple(map(max, high, counts))
 
-    def _complete(self, slot: int, following: int) -> None:
-        """End the point of *slot*, leave holes up to *following*, and publish."""
+    def _complete(self, slot: int, following: int, held: int) -> None:
+        """End the point of *slot*, repeat the last sample until *held*, leave holes up to *following*, and publish."""
         low, high = self._open or (None, None)
-        holes = array("i", [HOLE]) * min(following - slot - 1, POINTS)
+        skipped = following - slot - 1
+        repeated = min(max(0, held - slot), skipped) if self._last is not None else 0
+        holes = array("i", [HOLE]) * min(skipped - repeated, POINTS)
         for series, made in ((self._low, low), (self._high, high)):
             for state, points in enumerate(series):
                 points.append(HOLE if made is None else min(made[state], _MOST))
+                if self._last is not None:
+                    points.extend(array("i", [min(self._last[state], _MOST)]) * min(repeated, POINTS))
                 points.extend(holes)
                 del points[:-POINTS]
         self._open = None

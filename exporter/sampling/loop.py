@@ -230,7 +230,8 @@ class Loop:
         )
         connections = snapshot.connections
         peaks = None if connections is None else self._peaks.add(now, connections.counts)
-        self.history.add(now, taken_at, None if connections is None else connections.counts)
+        held = _STALE_INTERVALS * self._passes["counting"].interval if "counting" in self._passes else 0.0
+        self.history.add(now, taken_at, None if connections is None else connections.counts, held=held)
         self._source_errors.update(source for source, problem in snapshot.sources.items() if problem is not None)
         self._counted = _Count(snapshot, peaks, now, self._advise(snapshot, now))
         self._past.add(now, snapshot)

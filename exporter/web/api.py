@@ -79,7 +79,7 @@ def verdict_fields(verdict: Verdict) -> dict[str, object]:
 
 
 def advised(
-    advice: Advice, release: str, taken_at: float, sources: Mapping[str, str | None], *, everything: bool
+    advice: Advice, release: str, taken_at: float, problems: Sequence[str], *, everything: bool
 ) -> dict[str, object]:
     """What ``tcp-exporter advise --json`` prints; with *everything* also what does not deviate."""
     answer: dict[str, object] = {
@@ -89,7 +89,7 @@ def advised(
         "kernel": release or None,
         "findings": [finding_fields(finding) for finding in advice.findings],
         "deviations": [verdict_fields(verdict) for verdict in deviations(advice.verdicts)],
-        "problems": [problem for problem in sources.values() if problem is not None],
+        "problems": list(problems),
     }
     return answer | ({"sysctls": [verdict_fields(verdict) for verdict in advice.verdicts]} if everything else {})
 

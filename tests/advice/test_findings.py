@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.advice.findings import findings
+from exporter.advice.findings import findings, is_blind, unseen
 from exporter.kernel.sysctl import parse
 from exporter.snapshot import NO_SOCKETS, Connections, Detail, Listener, Snapshot, Sockstat, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
@@ -85,7 +85,13 @@ def test_a_full_queue_that_drops_is_critical_and_one_that_does_not_yet_a_warning
 
 def test_drops_at_a_queue_that_is_empty_again_are_still_told() -> None:
     before = snapshot(90.0, counters={"TcpExt.ListenOverflows": 5})
-    assert names(snapshot(counters={"TcpExt.ListenOverflows": 9}), before) == [("accept_queue_full", "CRITICAL")]
+    after = snapshot(counters={"TcpExt.ListenOverflows": 9})
+    assert names(after, before) == [("accept_queue_full", "CRITICAL")]
+    (finding,) = findings(after, (before,))
+    assert (finding.what, finding.evidence) == (
+        "An accept queue was full for a moment: the application is too slow in accepting connections",
+        ("4 SYNs and final ACKs were dropped at full accept queues in the last 10 s.",),
+    )
 
 
 def test_more_full_listeners_than_fit_are_counted() -> None:
@@ -213,6 +219,23 @@ def test_a_counter_that_began_anew_did_not_rise() -> None:
 def test_where_nothing_could_be_read_nothing_is_found() -> None:
     blind = snapshot(listeners=None, sysctls={})._replace(connections=None, sockstat=None)
     assert findings(blind, (blind._replace(taken_at=90.0),)) == ()
+
+
+QUEUES = "queues of listeners: only netlink tells their lengths, so only what they dropped is noticed"
+
+
+@pytest.mark.parametrize(
+    ("now", "said", "blind"),
+    [
+        (snapshot(), (), False),
+        (snapshot(listeners=None), (QUEUES,), False),
+        (snapshot()._replace(sources={"netlink": "it is refused", "procfs": None}), ("it is refused",), False),
+        (snapshot()._replace(sources={"netstat": "it is gone", "procfs": None}), ("it is gone",), True),
+        (snapshot(listeners=None)._replace(connections=None, sources={"procfs": "it is gone"}), ("it is gone",), True),
+    ],
+)  # fmt: skip
+def test_what_could_not_be_looked_at_is_said(now: Snapshot, said: tuple[str, ...], *, blind: bool) -> None:
+    assert (unseen(now), is_blind(now)) == (said, blind)
 
 
 NUMBERS = st.integers(0, 2**40)

@@ -110,6 +110,31 @@ def test_an_expectation_replaces_the_profile_and_comes_first() -> None:
     ]
 
 
+def test_an_expectation_against_the_profile_hears_what_that_recommends_and_why() -> None:
+    sysctls = host(tcp_sack="1", tcp_retries2="15")
+    against, within = verdicts(sysctls, {"tcp_sack": "0", "tcp_retries2": "8"}, RELEASE)[::-1]
+    assert (against.name, against.risk, against.elsewhere) == (
+        "tcp_sack",
+        "The built-in recommendation is 1. Without selective acknowledgement one lost segment in a window costs a "
+        "round trip each.",
+        "",
+    )
+    assert within.risk == "A high value lets an application wait for a dead peer for a quarter of an hour."
+
+
+@pytest.mark.parametrize(
+    ("release", "told"),
+    [
+        ("6.18.44", "The built-in recommendation is at least 4096"),
+        ("4.19.78", "The built-in recommendation is at least 128"),
+        ("", ""),
+    ],
+)
+def test_an_expectation_is_held_against_the_profile_of_its_kernel(release: str, told: str) -> None:
+    (verdict,) = verdicts(host(net__core__somaxconn="4096"), {"net.core.somaxconn": "64"}, release)
+    assert verdict.risk.split(".")[0] == told
+
+
 def test_an_expected_vector_is_judged_by_number_and_set_whole() -> None:
     sysctls = host(tcp_rmem="4096 131072 33554432")
     found = verdicts(sysctls, {"tcp_rmem": "4096 131072 6291456"}, RELEASE)

@@ -53,6 +53,18 @@ def test_time_without_a_sample_is_a_hole_and_no_zero() -> None:
     assert extremes(history([(100.0, 7), (135.0, 8), (140.0, 8)])) == [(7, 7), (HOLE, HOLE), (HOLE, HOLE), (8, 8)]
 
 
+def test_a_sample_that_was_current_for_longer_than_a_point_is_repeated_and_no_longer() -> None:
+    def after(pause: float, first: int | None = 7) -> list[tuple[int, int]]:
+        made = History()
+        made.add(100.0, EPOCH, None if first is None else established(first))
+        made.add(100.0 + pause, EPOCH + pause, established(9), held=30.0)
+        return extremes(made.points)
+
+    assert after(20.0) == [(7, 7), (7, 7)]
+    assert after(60.0) == [(7, 7), (7, 7), (7, 7), (7, 7), (HOLE, HOLE), (HOLE, HOLE)]
+    assert after(20.0, first=None) == [(HOLE, HOLE), (HOLE, HOLE)]
+
+
 def test_what_could_not_be_counted_is_a_hole_and_no_zero() -> None:
     assert extremes(history([(100.0, 7), (110.0, None), (120.0, 0), (130.0, 5)])) == [(7, 7), (HOLE, HOLE), (0, 0)]
 

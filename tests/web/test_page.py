@@ -27,7 +27,7 @@ from exporter.thresholds import DEFAULTS, Range, Status, Threshold
 from exporter.web.current import Current
 from exporter.web.page import StatusPage
 from exporter.web.page.machine import PLACES, TRANSITIONS
-from exporter.web.page.plot import plot
+from exporter.web.page.plot import plot, span
 from tests.conftest import SITUATIONS, TAKEN_AT, sample_situation
 from tests.test_docs import everything
 
@@ -317,6 +317,12 @@ def test_time_since_the_last_point_moves_the_plot_to_the_left() -> None:
 def test_points_older_than_the_hour_are_not_drawn() -> None:
     assert drawn(points(*[10] * POINTS), TAKEN_AT + 10 * (POINTS - 3)) == "M0 100V8H3V100Z"
     assert drawn(points(*[10] * POINTS), TAKEN_AT + 10 * POINTS + 50) is None
+
+
+@pytest.mark.parametrize(("made", "drawn_points"), [(1, 60), (60, 60), (61, 120), (300, POINTS), (POINTS, POINTS)])
+def test_of_a_young_history_less_than_an_hour_is_drawn(made: int, drawn_points: int) -> None:
+    assert span(points(*[1] * made), TAKEN_AT) == drawn_points
+    assert span(points(1), TAKEN_AT + 10 * (made - 1)) == drawn_points
 
 
 def test_where_there_is_no_number_there_is_no_plot() -> None:

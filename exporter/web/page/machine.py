@@ -17,6 +17,7 @@ _S = TcpState
 _WIDTH, _HEIGHT = 116, 46  # of a node
 _LEFT, _MIDDLE, _RIGHT = 62, 200, 338  # the columns' centres
 _LINE = 11.5  # between two lines of a label
+_SIZES = ((5, "count"), (7, "count wide"), (100, "count widest"))  # of a number, by the characters that it has at most
 
 
 class Transition(NamedTuple):
@@ -61,7 +62,7 @@ TRANSITIONS = (
     _t(_S.SYN_SENT, _S.CLOSE, "close", "", "",
        "M108 94V50Q108 36 122 36H138", (104, 84, "end")),
     _t(_S.CLOSE, _S.LISTEN, "passive open", "", "server",
-       "M258 20H348Q364 20 364 36V90", (358, 54, "end")),
+       "M258 20H348Q364 20 364 36V90", (358, 54, "end"), "passive", "open"),
     _t(_S.LISTEN, _S.CLOSE, "close", "", "",
        "M292 94V50Q292 36 278 36H262", (297, 84, "start")),
     _t(_S.LISTEN, _S.SYN_SENT, "send data", "send SYN", "",
@@ -110,6 +111,7 @@ class Node(NamedTuple):
     peak: str | None
     status: Status | None  # None: no threshold, nothing to judge
     hour: str | None  # the id of the path of its last hour; None where there was nobody in it
+    view: str  # the viewBox to draw it with
     empty: bool  # nobody is in the state
 
 
@@ -179,20 +181,22 @@ def _node(state: TcpState, node: Node) -> Markup:
     judged = node.status
     badge = judged if judged is not Status.OK else None
     classes = ["node", judged.name if judged else "", "empty" if node.empty else ""]
-    size = "count wide" if len(node.number) > 6 else "count"
+    size = next(size for most, size in _SIZES if len(node.number) <= most)
     return element(
         "a",
         element("rect", x=left, y=top, width=_WIDTH, height=_HEIGHT, rx=7, class_="box"),
         node.hour and element(
             "svg", element("use", href=f"#{node.hour}"), x=left + 1, y=top + 20, width=_WIDTH - 2, height=25,
-            viewBox="0 0 360 100", preserveAspectRatio="none", class_="hour",
+            viewBox=node.view, preserveAspectRatio="none", class_="hour",
         ),
         judged and element("rect", x=left, y=top + 7, width=4, height=_HEIGHT - 14, rx=2, class_="mark"),
         element("text", state.rfc9293, x=left + 9, y=top + 15, class_="name"),
         " ",  # not drawn; it parts the words of the link's name
         element("text", node.number, x=left + 9, y=top + 37, class_=size),
         " ",
-        node.peak and element("text", f"peak {node.peak}", x=left + _WIDTH - 8, y=top + 37, class_="peak"),
+        node.peak and element("text", "peak", x=left + _WIDTH - 8, y=top + 27, class_="peak"),
+        " ",
+        node.peak and element("text", node.peak, x=left + _WIDTH - 8, y=top + 38, class_="peak"),
         " ",
         badge and _badge(badge, left, top),
         href=f"#{fragment(state)}",

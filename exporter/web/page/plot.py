@@ -17,6 +17,9 @@ HEIGHT = 100
 _ROOM = 92  # of the height, for the highest value: a line at the very edge would be cut
 
 
+_SPANS = (60, 120, 180, POINTS)  # that are drawn, in points: after a start, an hour would be a thin line at the edge
+
+
 class Plot(NamedTuple):
     """A state's hour, drawn."""
 
@@ -30,6 +33,12 @@ class Plot(NamedTuple):
         """How far down a limit is drawn; None where it is above the plot."""
         y = round(HEIGHT - value * _ROOM / scale(self.most), 1)
         return y if y >= 0 else None
+
+
+def span(points: Points | None, now: float) -> int:
+    """How many points to draw before Unix time *now*: ten minutes, and more as they are there."""
+    made = 0 if points is None else len(points.high[0]) + max(0, round((now - points.end) / STEP_SECONDS))
+    return next((it for it in _SPANS if it >= made), POINTS)
 
 
 def scale(most: int) -> int:

@@ -89,11 +89,12 @@ def _reason(status: Status, content: Content) -> Markup:
 
 
 def _alert(result: Result) -> Sequence[Markup | str]:
-    state = BY_LABEL.get(result.measure)
-    name: Markup | str = element("a", state.rfc9293, href=f"#{fragment(state)}") if state else result.measure
+    state, ratio = BY_LABEL.get(result.measure), result.measure in measures.RATIOS
+    where = f"#{fragment(state)}" if state else "#limits" if ratio else None
+    name = element("a", state.rfc9293 if state else result.measure, href=where) if where else result.measure
     if result.value is None:
         return (name, " is not known")
-    value = f"{result.value:,.0f}" if float(result.value).is_integer() else f"{result.value:.1%}"
+    value = _percent(result.value) if ratio else f"{result.value:,.0f}"
     return (name, f" {value}", "" if result.violated is None else f" ({result.violated.reason(result.value)})")
 
 
@@ -166,14 +167,14 @@ def _bar(at: Current, it: Saturation) -> Markup:
     used, limit = it.used_text, it.limit_text
     return element(
         "tr",
-        element("th", sentence(it.title), element("small", breakable(it.place)) if it.place else None, scope="row"),
+        element(
+            "th", sentence(it.title), pill(status) if judged and status is not Status.OK else None,
+            element("small", breakable(it.place)) if it.place else None, scope="row",
+        ),
         element("td", bar, class_="drawn"),
         element("td", used if it.unit else f"{it.used:,}", class_="n"),
         element("td", "?" if limit is None or it.limit is None else limit if it.unit else f"{it.limit:,}", class_="n"),
-        element(
-            "td", "?" if it.share is None else _percent(it.share),
-            pill(status) if judged and status is not Status.OK else None, class_="n",
-        ),
+        element("td", "?" if it.share is None else _percent(it.share), class_="n"),
     )  # fmt: skip
 
 

@@ -9,13 +9,14 @@ from html import escape
 from exporter.advice.verdicts import Verdict
 from exporter.kernel.catalogue import CATALOGUE
 from exporter.kernel.sysctl import Value
+from exporter.sampling.history import POINTS, STEP_SECONDS
 from exporter.snapshot import Snapshot, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from exporter.thresholds import NO_THRESHOLD, Status, Threshold
 from exporter.web.current import Current
 from exporter.web.page.machine import PLACES, Node, arrivals, departures, fragment, icon
 from exporter.web.page.markup import Markup, element
-from exporter.web.page.plot import HEIGHT, Plot, plot
+from exporter.web.page.plot import HEIGHT, Plot, plot, span
 
 _BETWEEN_WORDS = re.compile(r"([_.:@-])(?=[\w\[])")
 _NUMBERS = ((10_000_000, 1_000_000, "M"), (100_000, 1000, "k"))
@@ -34,6 +35,7 @@ class States:
         advice = None if at.sample is None or snapshot is None else at.sample.advice
         self._verdicts: Mapping[str, Sequence[Verdict]] = by_sysctl(advice.verdicts if advice else ())
         taken = at.sample.snapshot.taken_at + at.now - at.sample.counted_at if at.sample else 0.0
+        self._span = span(at.points, taken)
         self._plots: dict[TcpState, Plot | None] = {state: plot(at.points, state, taken) for state in KNOWN_STATES}
 
     def nodes(self) -> dict[TcpState, Node]:
@@ -45,11 +47,15 @@ class States:
         drawn = [(state, found) for state, found in self._plots.items() if found is not None and found.most]
         return {_hour(state): found.high for state, found in drawn} | {_low(state): found.low for state, found in drawn}
 
+    @property
+    def _view(self) -> str:
+        """The part of the paths that is drawn."""
+        return f"{POINTS - self._span} 0 {self._span} {HEIGHT}"
+
     def worst(self) -> TcpState:
-        """The state whose panel stands there unasked: the first that alerts, else the fullest."""
-        counts = self._counts or (0,) * len(TcpState)
+        """The state whose panel stands there unasked: the one that alerts, else ESTABLISHED."""
         order = {Status.CRITICAL: 0, Status.WARNING: 1}
-        return min(KNOWN_STATES, key=lambda it: (order.get(self._judge(it)[1], 2), -counts[it]))
+        return min(KNOWN_STATES, key=lambda it: order.get(self._judge(it)[1], 2))  # which ESTABLISHED is the first of
 
     def panels(self) -> Iterator[Markup]:
         """A panel for every state."""
@@ -84,6 +90,7 @@ class States:
             peak=None if peak is None else short(peak, compact=True),
             status=judged,
             hour=_hour(state) if (drawn := self._plots[state]) is not None and drawn.most else None,
+            view=self._view,
             empty=number == 0 and not peak,
         )
 
@@ -116,12 +123,17 @@ class States:
                 "svg",
                 (element("use", href=f"#{name(state)}") for name in (_hour, _low)) if found.most else None,
                 self._limit_lines(state, found),
-                viewBox=f"0 0 360 {HEIGHT}",
+                viewBox=self._view,
                 preserveAspectRatio="none",
                 role="img",
                 aria_label=words,
             ),
-            element("figcaption", element("span", "1 h ago"), element("span", words), element("span", "now")),
+            element(
+                "figcaption",
+                element("span", f"{self._span * STEP_SECONDS / 60:.0f} min ago"),
+                element("span", words),
+                element("span", "now"),
+            ),
             class_="plot",
         )
 
@@ -183,12 +195,12 @@ def pill(status: Status, word: str = "") -> Markup:
 def short(number: int, *, compact: bool = False) -> str:
     """A number that fits into a node, exact up to seven digits unless *compact*.
 
-    >>> short(97412), short(1048576), short(1048576, compact=True), short(131072, compact=True), short(25_000_000)
-    ('97,412', '1,048,576', '1,049k', '131k', '25M')
+    >>> short(97412), short(1048576), short(9_999_999, compact=True), short(131072, compact=True), short(25_000_000)
+    ('97,412', '1,048,576', '9,999k', '131k', '25M')
     """
     for least, unit, name in _NUMBERS if compact else _NUMBERS[:1]:
         if number >= least:
-            return f"{number / unit:,.0f}{name}"
+            return f"{number // unit:,}{name}"  # rounded up, it could grow by a digit
     return f"{number:,}"
 
 
