@@ -76,10 +76,12 @@ class Run:
     def _at(self, filled: Population) -> None:
         """Everything of samples at one size, and what has its own sizes."""
         plan, size = self._plan, filled.size
-        with ExitStack() as stack:
-            self._say(f"{size:,} established: everybody in turns")
-            contenders = [*self._own(stack), *peers.contenders(stack, self._folder)]
-            self._keep(ESTABLISHED, size, interleave(contenders, rounds=plan.rounds, seconds=plan.seconds))
+        # Ours with the floor first, then the peers: one that takes a minute would part what is to be held side by side.
+        for who, contenders in (("ours", self._own), ("peers", self._peers)):
+            with ExitStack() as stack:
+                self._say(f"{size:,} established: {who} in turns")
+                taken = interleave(contenders(stack), rounds=plan.rounds, seconds=plan.seconds)
+                self._keep(ESTABLISHED, size, taken)
         if size == plan.idle_size:
             self._say(f"{size:,} established: the daemon left alone for {plan.idle_seconds:g} s")
             self._values(size, daemon.idle(self._folder, plan))
@@ -113,6 +115,9 @@ class Run:
         except LabError as error:
             self._missing[f"{size:,} {mix} sockets"] = str(error)
             self._say(f"not measured: {error}")
+
+    def _peers(self, stack: ExitStack) -> list[Contender]:
+        return peers.contenders(stack, self._folder)
 
     def _own(self, stack: ExitStack) -> list[Contender]:
         return [*floor.contenders(), *ours.in_process(), ours.daemon(stack, self._folder)]

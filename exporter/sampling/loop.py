@@ -192,7 +192,7 @@ class Loop:
             snapshot=self._counted.snapshot,
             peaks=self._counted.peaks,
             counted_at=self._counted.at,
-            stale_after=_STALE_INTERVALS * self._passes["counting"].interval,
+            stale_after=self._passes["counting"].duration + _STALE_INTERVALS * self._passes["counting"].interval,
             passes=dict(self._passes),
             source_errors=dict(self._source_errors),
             overruns=self._overruns.total(),
