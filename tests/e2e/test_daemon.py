@@ -205,7 +205,7 @@ def test_a_hung_read_leaves_the_daemon_answering_and_its_numbers_go(tmp_path: Pa
         assert metrics['tcp_status{measure="established"}'] == 3
         assert metrics['tcp_exporter_source_up{source="netstat"}'] == 0
         assert json.loads(daemon.get("/api/v1/snapshot")[1])["stale"] is True
-        assert "too old to be shown" in daemon.get("/")[1]
+        assert "not shown: the polling loop hangs or has died. It waits for netstat." in daemon.get("/")[1]
         wait_for(lambda: 'msg="no sample in time" waiting_for=netstat' in daemon.said() or None, "a line in the log")
         assert daemon.terminate() == 0
 
