@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
+QUICK ?=
 
-.PHONY: run test lint demo golden lock clean
+.PHONY: run test lint demo golden bench lock clean
 
 run: $(VENV)/installed  ## the daemon, its address printed
 	exec $(BIN)/tcp-exporter $(ARGS)
@@ -23,6 +24,9 @@ demo: $(VENV)/installed-dev  ## sockets in every state in a namespace of its own
 
 golden: $(VENV)/installed-dev  ## rewrite the expected outputs; review the diff
 	$(BIN)/pytest -q --update-golden tests/test_golden.py tests/test_readme.py tests/test_docs.py
+
+bench: $(VENV)/installed-dev  ## ours and the peers side by side, in 20 minutes; QUICK=1 stops at 100,000 sockets, in 3
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick --output dist/benchmarks,--output docs/performance)
 
 lock: $(VENV)/installed-dev  ## resolve the dependencies anew
 	$(BIN)/python -m pip install --quiet uv

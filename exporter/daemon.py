@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 _WATCH_SECONDS = 0.5
+_WATCH_AT_MOST_SECONDS = 5.0  # that a thread may be dead before it is noticed
 _FIRST_SECONDS = 10.0  # for the first sample, after which its absence is worth a line
 _SYSCTL_SECONDS = 15.0  # between two readings of the sysctls where the detail pass is switched off
 _STOP_SECONDS = 2.0  # for the sample in progress, when the process is told to end
@@ -92,18 +93,19 @@ class _Daemon:
 
     async def _watch(self, stop: asyncio.Event) -> int:
         """Until told to stop: say when samples stop coming and when they come again; end when the loop is dead."""
-        silent = False
+        silent, wait = False, _WATCH_SECONDS
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _WATCH_SECONDS)
+                await asyncio.wait_for(stop.wait(), wait)
             if not self._loop.is_alive:
                 self._log.error("the polling loop has died")
                 return 1
             sample, now = self._loop.sample, time.monotonic()
-            was_silent, silent = (
-                silent,
-                now - self._started > _FIRST_SECONDS if sample is None else sample.is_stale(now),
-            )
+            was_silent, silent, wait = silent, now - self._started > _FIRST_SECONDS, _WATCH_SECONDS
+            if sample is not None:
+                silent = sample.is_stale(now)
+                if not silent:  # before it is stale there is nothing to say of it, and every look costs
+                    wait = min(_WATCH_AT_MOST_SECONDS, sample.counted_at + sample.stale_after - now + _WATCH_SECONDS)
             if silent and not was_silent:
                 self._log.warning("no sample in time", waiting_for=self._loop.asking or "nothing")
             elif was_silent and not silent:

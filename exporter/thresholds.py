@@ -6,16 +6,14 @@ It knows numbers and ranges only; which number a measure is stands in ``measures
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
 from exporter.errors import RangeError
 from exporter.record import NamedTuple
 
-_NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
-_RANGE = re.compile(rf"(?P<inside>@)?(?:(?P<start>~|{_NUMBER})?(?P<colon>:))?(?P<end>{_NUMBER})?", re.ASCII)
+_INFINITY = float("inf")
+_OF_A_NUMBER = frozenset("+-.0123456789eE")  # so what float() takes beyond, as inf or 1_000, is none
 
 
 class Range(NamedTuple):
@@ -39,33 +37,46 @@ class Range(NamedTuple):
         (True, True, False)
         """
         spec = text.strip(" \t")
-        match = _RANGE.fullmatch(spec)
-        if not match or (match["end"] is None and match["colon"] is None):
+        inside = spec.startswith("@")
+        first, colon, last = spec.removeprefix("@").rpartition(":")
+        try:
+            start = 0.0 if not first else -_INFINITY if first == "~" else _number(first)
+            end = _INFINITY if colon and not last else _number(last)
+        except ValueError:
             hint = "; quote a leading ~ from the shell" if "/" in spec else ""
-            raise RangeError(f"{text!r} is not a range: expected [@][start:][end], such as 10, 10:, ~:10 or @5:8{hint}")
-        start = 0.0 if match["start"] is None else -math.inf if match["start"] == "~" else float(match["start"])
-        end = math.inf if match["end"] is None else float(match["end"])
-        if (math.isinf(start) and match["start"] != "~") or (math.isinf(end) and match["end"] is not None):
+            expected = f"expected [@][start:][end], such as 10, 10:, ~:10 or @5:8{hint}"
+            raise RangeError(f"{text!r} is not a range: {expected}") from None
+        if (abs(start) == _INFINITY and first != "~") or (abs(end) == _INFINITY and last):
             raise RangeError(f"{text!r} is not a range: its number is too large")
         if start > end:
-            better = f"; write ~:{spec} or {spec}:" if match["colon"] is None and not match["inside"] else ""
+            better = f"; write ~:{spec} or {spec}:" if not colon and not inside else ""
             raise RangeError(f"{text!r} is not a range: its start {start:g} is above its end {end:g}{better}")
-        return cls(start, end, match["inside"] is not None, spec)
+        return cls(start, end, inside, spec)
 
     def alerts(self, value: float) -> bool:
         """Whether *value* raises the alert; a value that is no number always does."""
-        return math.isnan(value) or (self.start <= value <= self.end) == self.inside
+        return _is_nan(value) or (self.start <= value <= self.end) == self.inside
 
     @property
     def upper(self) -> float | None:
         """The limit above which it alerts, or None where it has none."""
-        return None if self.inside or math.isinf(self.end) else self.end
+        return None if self.inside or self.end == _INFINITY else self.end
 
     def reason(self, value: float) -> str:
         """Why *value* alerts, for a person: ``> 800``, ``< 10``, ``in 10:20``."""
         if self.inside:
             return f"in {self.text[1:]}"
         return f"> {self.end:.10g}" if value > self.end else f"< {self.start:.10g}"
+
+
+def _is_nan(value: float) -> bool:
+    return not -_INFINITY <= value <= _INFINITY
+
+
+def _number(text: str) -> float:
+    if not _OF_A_NUMBER.issuperset(text):
+        raise ValueError(text)
+    return float(text)
 
 
 class Status(Enum):
@@ -94,7 +105,7 @@ class Threshold(NamedTuple):
 
     def judge(self, value: float | None) -> tuple[Status, Range | None]:
         """The status of *value* and the range that alerts. A value that is not known is UNKNOWN, threshold or not."""
-        if value is None or math.isnan(value):
+        if value is None or _is_nan(value):
             return Status.UNKNOWN, None
         if self.critical is not None and self.critical.alerts(value):
             return Status.CRITICAL, self.critical

@@ -12,7 +12,6 @@ So a dump of the other nine states tells these two; and since two of the sums te
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Mapping
 
@@ -158,5 +157,6 @@ class Trust:
 
 def has_netns_tw(release: str) -> bool:
     """Whether sockstat's ``tw`` is that of the namespace: since Linux 4.11; before, it is the host's."""
-    numbers = re.match(r"(\d+)\.(\d+)", release, re.ASCII)
-    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= (4, 11)
+    major, _, rest = release.partition(".")
+    minor = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    return bool(minor) and major.isascii() and major.isdigit() and (int(major), int(minor)) >= (4, 11)

@@ -6,29 +6,25 @@ length are read in columns, at C speed; nothing is built or kept per socket.
 
 from __future__ import annotations
 
+import struct
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain, compress
 
-from exporter.kernel.inetdiag import (
-    AF_INET,
-    AF_INET6,
-    FAMILY,
-    MAPPED,
-    STATE,
-    Block,
-    Tally,
-    blocks,
-    packed,
-    tally_blocks,
-)
-from exporter.kernel.sockets import address_text, cgroup_ids
+from exporter.kernel.inetdiag import AF_INET, AF_INET6, FAMILY, MAPPED, STATE, TIMER, Block, Dump, Tally, packed
+from exporter.kernel.sockets import address_text, cgroup_columns
 from exporter.record import NamedTuple
 from exporter.snapshot import NO_SOCKETS, Detail, StateCounts
 from exporter.tcpstate import TcpState, of_number
 
 _PORT, _REMOTE_PORT = 20, 22  # offsets in a message, from its netlink header; network order
 _RECEIVE_QUEUE, _SEND_QUEUE = 72, 76
-_CONNECTED = frozenset(TcpState) - {TcpState.UNKNOWN, TcpState.CLOSE, TcpState.LISTEN}
+_CONNECTED = bytes(
+    state in frozenset(TcpState) - {TcpState.UNKNOWN, TcpState.CLOSE, TcpState.LISTEN} for state in range(256)
+)
+_SOME = 2  # a high byte with ports of both kinds
 
 NO_UNIT = "none"
 """The unit of sockets that the kernel keeps no cgroup of: half-open, TIME-WAIT, FIN-WAIT-2 after close()."""
@@ -121,7 +117,7 @@ def destination_text(destination: bytes) -> str:
     return f"{source} -> {f'[{target}]' if ':' in target else target}:{port}"
 
 
-class DetailDump:
+class DetailDump(Dump):
     """Collects a dump of every socket.
 
     *ports* are the local ports to count by themselves, *remote_ports* the remote ones. Where connect() picks its ports
@@ -135,51 +131,52 @@ class DetailDump:
         remote_ports: frozenset[int] = frozenset(),
         ephemeral: EphemeralPorts | None = None,
     ) -> None:
-        self.sockets = Tally()
-        self.by_cgroup: Counter[tuple[int, int]] = Counter()  # (cgroup id, state number); id 0 where there is none
+        super().__init__()
         self.receive_queue = 0
         self.send_queue = 0
         self.untold = len(listening - ports)  # ports with a listener that are not counted by themselves
         self._ports = ports
-        self._listening = listening
         self._remote_ports = remote_ports
-        self._ephemeral = ephemeral
-        self._by_port: Counter[int] = Counter()  # port | state << 16
-        self._by_remote_port: Counter[int] = Counter()
-        self._destinations: Counter[bytes] = Counter()  # family, remote port, local address, remote address
+        self._near_ports = _high_bytes(ports)
+        self._near_remote_ports = _high_bytes(remote_ports)
+        self._picked = None if ephemeral is None else _Picked(ephemeral, listening)
+        # By port | state << 16 | family << 24 | timer << 32 | cgroup id << 40; ports unlike any of *ports* are 0.
+        self._sockets: Counter[int] = Counter()
+        self._by_remote_port: Counter[int] = Counter()  # port | state << 16
+        self._destinations: dict[int, Counter[bytes]] = {}  # by family: remote port, local address, remote address
 
-    def add(self, reply: bytes) -> bool:
-        """Take one reply; True when the dump is complete. Raises as ``inetdiag.blocks`` does."""
-        found, complete = blocks(reply)
-        tally_blocks(found, self.sockets)
-        for block in found:
-            states = block.column(STATE)
-            ports = packed(block.column(_PORT + 1), block.column(_PORT), states)
-            self._by_port.update(ports)
-            if self._remote_ports:
-                self._by_remote_port.update(packed(block.column(_REMOTE_PORT + 1), block.column(_REMOTE_PORT), states))
-            self._add_cgroups(block, states)
-            self.receive_queue += _queued(block, _RECEIVE_QUEUE, states)
-            self.send_queue += _queued(block, _SEND_QUEUE, states)
-            if self._ephemeral is not None:
-                self._add_destinations(block, ports, self._ephemeral)
+    def take(self, block: Block) -> None:
+        """Add the messages of a block."""
+        states, low, high = block.column(STATE), block.column(_PORT + 1), block.column(_PORT)
+        self._add_sockets(block, states, low, high)
+        if self._remote_ports:
+            columns = _near(self._near_remote_ports, block.column(_REMOTE_PORT + 1), block.column(_REMOTE_PORT))
+            self._by_remote_port.update(packed(*columns, states))
+        self.receive_queue += _queued(block, _RECEIVE_QUEUE, states)
+        self.send_queue += _queued(block, _SEND_QUEUE, states)
+        if self._picked is not None:
+            self._add_destinations(block, states, self._picked.column(low, high))
         self._fold()
-        return complete
 
-    def merge(self, other: DetailDump) -> None:
-        """Add what a dump of other states collected."""
-        self.sockets.update(other.sockets)
-        self.by_cgroup.update(other.by_cgroup)
-        self.receive_queue += other.receive_queue
-        self.send_queue += other.send_queue
-        self._by_port.update(other._by_port)
-        self._by_remote_port.update(other._by_remote_port)
-        self._destinations.update(other._destinations)
-        self._fold()
+    @property
+    def sockets(self) -> Tally:
+        """The tally, without the first attributes."""
+        tally = Tally()
+        for key, number in self._sockets.items():
+            tally[key >> 24 & 0xFF, key >> 16 & 0xFF, key >> 32 & 0xFF, 0] += number
+        return tally
+
+    @property
+    def by_cgroup(self) -> Counter[tuple[int, int]]:
+        """Sockets by cgroup id, 0 where there is none, and state number."""
+        counts: Counter[tuple[int, int]] = Counter()
+        for key, number in self._sockets.items():
+            counts[key >> 40, key >> 16 & 0xFF] += number
+        return counts
 
     def ports(self) -> dict[int, StateCounts]:
         """Counts by state of each of the local ports, and of all others together under 0."""
-        return _by_port(self._by_port, self._ports)
+        return _by_port(self._sockets, self._ports)
 
     def remote_ports(self) -> dict[int, StateCounts]:
         """Counts by state of each of the remote ports."""
@@ -201,42 +198,107 @@ class DetailDump:
             counts["ipv6" if family == AF_INET6 else "ipv4"][of_number(state)] += number
         return {family: tuple(by_state) for family, by_state in counts.items()}
 
+    @property
+    def destinations(self) -> Counter[bytes]:
+        """Local ports taken by family, remote port, local and remote address; IPv4 is IPv4, mapped into IPv6 or not."""
+        merged: Counter[bytes] = Counter()  # the kernel has one space of ports for both
+        for family, destinations in self._destinations.items():
+            for key, number in destinations.items():
+                merged[_unmapped(bytes([family]) + key)] += number
+        return merged
+
     def busiest(self) -> tuple[int, bytes]:
         """The most local ports that are taken towards one destination, and that destination; 0 and nothing for none."""
-        merged: Counter[bytes] = Counter()  # the kernel has one space of ports for IPv4, mapped into IPv6 or not
-        for key, number in self._destinations.items():
-            merged[_unmapped(key)] += number
-        destination, number = max(merged.items(), key=lambda item: item[1], default=(b"", 0))
+        destination, number = max(self.destinations.items(), key=lambda item: item[1], default=(b"", 0))
         return number, destination
 
-    def _add_cgroups(self, block: Block, states: bytes) -> None:
-        ids = cgroup_ids(block)
-        if len(set(states)) == 1:  # as mostly: numbers alone count three times faster
-            for cgroup, number in Counter(ids).items():
-                self.by_cgroup[cgroup, states[0]] += number
+    def _add_sockets(self, block: Block, states: bytes, low: bytes, high: bytes) -> None:
+        low, high = _near(self._near_ports, low, high)
+        columns = [low, high, states, block.column(FAMILY), block.column(TIMER), *cgroup_columns(block)]
+        if all(column.count(column[0]) == len(column) for column in columns[8:]):  # ids are small, or alike
+            above = int.from_bytes(bytes(column[0] for column in columns[8:]), "little") << 64
+            keys: Iterable[int] = packed(*columns[:8])
+            if above:
+                keys = (above | key for key in keys)
+            self._sockets.update(keys)
         else:
-            self.by_cgroup.update(zip(ids, states, strict=True))
+            self._sockets.update(int.from_bytes(bytes(key), "little") for key in zip(*columns, strict=True))
 
-    def _add_destinations(self, block: Block, ports: memoryview[int], ephemeral: EphemeralPorts) -> None:
-        low, high, listening, data = ephemeral.low, ephemeral.high, self._listening, block.data
-        if all(not low <= port <= high or port in listening for port in {key & 0xFFFF for key in set(ports)}):
+    def _add_destinations(self, block: Block, states: bytes, picked: bytes) -> None:
+        if not picked:
             return
-        for number, key in enumerate(ports):
-            port = key & 0xFFFF
-            if low <= port <= high and port not in listening and key >> 16 in _CONNECTED:
-                start = number * block.length
-                self._destinations[data[start + FAMILY : start + FAMILY + 1] + data[start + 22 : start + 56]] += 1
+        picked = _both(picked, states.translate(_CONNECTED))
+        families = block.column(FAMILY)
+        for family in set(families):
+            chosen = _both(picked, families.translate(_only(family)))
+            keys: Iterable[bytes] = chain.from_iterable(_destination(block.length).iter_unpack(block.data))
+            if 0 in chosen:
+                keys = compress(keys, chosen)
+            self._destinations.setdefault(family, Counter()).update(keys)
 
     def _fold(self) -> None:
         """Keep what is told apart within bounds: other ports lose their number, small destinations are forgotten."""
-        for counter, kept in ((self._by_port, self._ports), (self._by_remote_port, self._remote_ports)):
+        for counter, kept in ((self._sockets, self._ports), (self._by_remote_port, self._remote_ports)):
             if len(counter) > MAX_KEYS:
                 for key in [key for key in counter if key & 0xFFFF not in kept and key & 0xFFFF]:
                     counter[key & ~0xFFFF] += counter.pop(key)
-        least = 1
-        while len(self._destinations) > MAX_KEYS:
-            self._destinations = Counter({key: number for key, number in self._destinations.items() if number > least})
-            least *= 2
+        for destinations in self._destinations.values():
+            least = 1
+            while len(destinations) > MAX_KEYS:
+                for destination in [key for key, number in destinations.items() if number <= least]:
+                    del destinations[destination]
+                least *= 2
+
+
+class _Picked:
+    """Tells local ports that connect() has picked, by their high byte where that is enough."""
+
+    def __init__(self, ports: EphemeralPorts, listening: frozenset[int]) -> None:
+        table = bytearray(65536)
+        low, above = max(ports.low, 0), min(ports.high, 65535) + 1
+        table[low:above] = b"\1" * (above - low)
+        for port in listening:
+            table[port] = 0
+        self._table = bytes(table)
+        picked = (table.count(1, first, first + 256) for first in range(0, 65536, 256))
+        self._high = bytes({0: 0, 256: 1}.get(number, _SOME) for number in picked)
+
+    def column(self, low: bytes, high: bytes) -> bytes:
+        """1 for each port of two columns that is such a one, and 0 for the others; nothing where none is."""
+        picked = high.translate(self._high)
+        if _SOME in picked:
+            picked = bytes(map(self._table.__getitem__, packed(low, high)))
+        return picked if 1 in picked else b""
+
+
+def _high_bytes(ports: Iterable[int]) -> bytes:
+    """A table for ``bytes.translate``: 255 for the high bytes that one of *ports* has."""
+    found = {port >> 8 for port in ports}
+    return bytes(255 * (high in found) for high in range(256))
+
+
+def _near(table: bytes, low: bytes, high: bytes) -> tuple[bytes, bytes]:
+    """Both columns of a port, 0 where the high byte says that it is none of those that *table* was made of."""
+    near = high.translate(table)
+    return (low, high) if 0 not in near else (_both(low, near), _both(high, near))
+
+
+def _both(one: bytes, other: bytes) -> bytes:
+    """Bitwise and, byte by byte."""
+    both = int.from_bytes(one, "little") & int.from_bytes(other, "little")
+    return both.to_bytes(len(one), "little")
+
+
+@lru_cache(maxsize=8)
+def _only(wanted: int) -> bytes:
+    """A table for ``bytes.translate``: 1 for one value, 0 for the others."""
+    return bytes(value == wanted for value in range(256))
+
+
+@lru_cache(maxsize=64)
+def _destination(length: int) -> struct.Struct:
+    """Remote port, local and remote address of a message."""
+    return struct.Struct(f"{_REMOTE_PORT}x34s{length - _REMOTE_PORT - 34}x")
 
 
 def _unmapped(destination: bytes) -> bytes:
@@ -251,7 +313,7 @@ def _by_port(counter: Mapping[int, int], kept: frozenset[int]) -> dict[int, Stat
     counts = {port: [0] * len(TcpState) for port in (*sorted(kept), 0)}
     for key, number in counter.items():
         port = key & 0xFFFF
-        counts[port if port in kept else 0][of_number(key >> 16)] += number
+        counts[port if port in kept else 0][of_number(key >> 16 & 0xFF)] += number
     return {port: tuple(by_state) for port, by_state in counts.items()}
 
 
@@ -261,8 +323,5 @@ def _queued(block: Block, offset: int, states: bytes) -> int:
     columns = [block.column(offset + position) for position in range(4)]
     if all(column.count(0) == number for column in columns):
         return 0
-    gathered = bytearray(4 * number)
-    for position, column in enumerate(columns):
-        gathered[position::4] = column
-    sizes = memoryview(gathered).cast("I")
+    sizes = packed(*(columns if sys.byteorder == "little" else columns[::-1]))
     return sum(size for size, state in zip(sizes, states, strict=True) if state != TcpState.LISTEN)

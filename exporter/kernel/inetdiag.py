@@ -1,7 +1,7 @@
 """The bytes of ``inet_diag``: requests to write and dump replies to tally, as in include/uapi/linux/inet_diag.h.
 
 ``reader`` owns the netlink socket and hands the received bytes over; ``derivation`` takes the tally. Nothing here does
-IO, and nothing is built per socket: a reply whose messages have one length is counted in slices, at C speed.
+IO, and nothing is built per socket: messages of one length are read in columns, at C speed.
 """
 
 from __future__ import annotations
@@ -9,12 +9,18 @@ from __future__ import annotations
 import struct
 import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from errno import errorcode
+from functools import lru_cache
+from itertools import compress
 
 from exporter.errors import SourceError, SourceMalformed, SourceMissing, SourceUnreadable
-from exporter.record import NamedTuple
+from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import StateCounts
 from exporter.tcpstate import TcpState, of_number
+
+if TYPE_CHECKING:
+    import re
 
 NETLINK_SOCK_DIAG = 4
 TCPDIAG_GETSOCK = 18  # the legacy request: one dump walks IPv4 and IPv6
@@ -33,19 +39,19 @@ ALL_STATES = 0xFFE
 COPIED_STATES = ALL_STATES & ~(1 << TcpState.ESTABLISHED | 1 << TcpState.TIME_WAIT)
 """The mask of the counting pass: all but the two states that grow large, which the kernel counts itself."""
 
-MINI_STATES = 1 << TcpState.SYN_RECV | 1 << TcpState.FIN_WAIT2 | 1 << TcpState.TIME_WAIT
-"""The mask of the states in which sockets are mostly requests or mini-sockets."""
-
 TIMER_TIMEWAIT = 3  # idiag_timer of a mini-socket
 ATTRIBUTE_SHUTDOWN = 8  # INET_DIAG_SHUTDOWN: the first attribute of every full socket, of no request socket
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 BARE = 16 + 72  # nlmsghdr and inet_diag_msg, without attributes
 FAMILY, STATE, TIMER = 16, 17, 18  # offsets in a message
-_SOCKET_MESSAGES = {kind.to_bytes(2, sys.byteorder) for kind in (TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY)}
 _ANY_COOKIE = 0xFFFFFFFF
+_BLOCK = 131072  # bytes of messages that are read in columns at once: a processor's nearer caches hold them
+_WORTH_A_PATTERN = 8192  # bytes: a shorter reply is split sooner than a pattern is compiled, as in the plugin
 _ERRNO = struct.Struct("=i")
-_SOCKET = struct.Struct("=16xB3x2s2x16s32xII")  # of a message: family, local port and address, both queues
+DONE = _HEADER.pack(20, NLMSG_DONE, NLM_F_MULTI, 1, 0) + bytes(4)  # how a dump ends
+_QUEUES = struct.Struct("=72xII")  # of a message: receive and send queue, of a listener what waits and may wait
+_IS_SYN_RECV = bytes(state == TcpState.SYN_RECV for state in range(256))  # for bytes.translate
 MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, IPv4 within IPv6
 
 Tally = Counter[tuple[int, int, int, int]]
@@ -84,64 +90,72 @@ class Block(NamedTuple):
         """The byte at *offset* of every message; offsets count from the netlink header."""
         return self.data[offset :: self.length]
 
+    def messages(self) -> list[bytes]:
+        """Each message by itself."""
+        return [self.data[start : start + self.length] for start in range(0, len(self.data), self.length)]
+
     @property
     def first_attributes(self) -> bytes:
         """The type of every message's first attribute, 0 where it has none."""
         return self.column(BARE + 2) if self.length >= BARE + 4 else bytes(self.number)
 
 
-def blocks(reply: bytes) -> tuple[list[Block], bool]:
-    """The socket messages of one received *reply*, and whether the dump is complete.
+class Dump:
+    """Takes the replies of a dump and gathers its messages by how they start, into blocks worth reading in columns."""
 
-    Raises ``SourceMalformed`` for a reply that is cut or no dump, ``SourceMissing`` where the kernel has no such dump,
-    ``SourceUnreadable`` for any other error message of the kernel, ``DumpInterrupted`` to have it taken again.
-    """
-    end = len(reply)
-    length = int.from_bytes(reply[:4], sys.byteorder)
-    if length >= BARE and _uniform(reply, length):
-        return [Block(reply, length)], False
-    by_length: dict[int, list[bytes]] = {}
-    offset = 0
-    while offset < end:
-        if end - offset < 16:
-            raise _malformed(reply, offset, "a netlink header of 16 bytes")
-        length, kind, flags, _, _ = _HEADER.unpack_from(reply, offset)
-        if length < 16 or offset + length > end:
-            raise _malformed(reply, offset, f"a message of its stated length {length}")
-        if flags & NLM_F_DUMP_INTR:
-            raise DumpInterrupted("netlink", "the dump was interrupted")
-        if kind in {NLMSG_ERROR, NLMSG_DONE}:
-            if length >= 20:
-                _raise_for(-_ERRNO.unpack_from(reply, offset + 16)[0], refused=kind == NLMSG_ERROR)
-            return _joined(by_length), True
-        if kind not in {TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY} or length < BARE:
-            raise _malformed(reply, offset, "an inet_diag message")
-        by_length.setdefault(length, []).append(reply[offset : offset + length])
-        offset += (length + 3) & ~3
-    return _joined(by_length), False
+    def __init__(self) -> None:
+        self._messages: dict[bytes, list[bytes]] = {}
+        self._gathered = 0  # bytes
+
+    def add(self, reply: bytes) -> bool:
+        """Take one reply; True when the dump is complete, and only then is what was collected whole.
+
+        Raises ``SourceMalformed`` for a reply that is cut or no dump, ``SourceMissing`` where the kernel has no such
+        dump, ``SourceUnreadable`` for any other error message of the kernel, ``DumpInterrupted`` to have it taken
+        again.
+        """
+        complete = not _sort(reply, self._messages) and _split(reply, self._messages)
+        self._gathered += len(reply)
+        if complete or self._gathered >= _BLOCK:
+            for start, messages in self._messages.items():
+                if messages:
+                    self.take(Block(b"".join(messages), int.from_bytes(start[:4], sys.byteorder)))
+                    messages.clear()
+            self._gathered = 0
+        return complete
+
+    def take(self, block: Block) -> None:
+        """Collect what is needed of these sockets."""
+        raise NotImplementedError
 
 
-def tally(reply: bytes, into: Tally) -> bool:
-    """Add the messages of one received *reply* to *into*; True when the dump is complete. Raises as ``blocks`` does."""
-    found, complete = blocks(reply)
-    tally_blocks(found, into)
-    return complete
+class TallyDump(Dump):
+    """Collects a tally."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.sockets = Tally()
 
-def tally_blocks(found: list[Block], into: Tally) -> None:
-    """Add the messages of *found* to *into*: counted as numbers, which is three times faster than as tuples."""
-    for block in found:
-        keys = packed(block.column(FAMILY), block.column(STATE), block.column(TIMER), block.first_attributes)
-        for key, number in Counter(keys).items():
-            into[key & 0xFF, key >> 8 & 0xFF, key >> 16 & 0xFF, key >> 24] += number
+    def take(self, block: Block) -> None:
+        """Add the messages of a block; where they are alike but for the state, as mostly, by the states alone."""
+        columns = block.column(FAMILY), block.column(TIMER), block.first_attributes
+        states = block.column(STATE)
+        if all(column.count(column[0]) == len(column) for column in columns):
+            family, timer, attribute = (column[0] for column in columns)
+            for state in set(states):
+                self.sockets[family, state, timer, attribute] += states.count(state)
+            return
+        for key, number in Counter(packed(states, *columns)).items():
+            self.sockets[key >> 8 & 0xFF, key & 0xFF, key >> 16 & 0xFF, key >> 24] += number
 
 
 def packed(*columns: bytes) -> memoryview[int]:
-    """A number for each message of at most four bytes of it, the first the lowest."""
-    gathered = bytearray(4 * len(columns[0]))
+    """A number for each message of at most eight bytes of it, the first the lowest."""
+    width = 4 if len(columns) <= 4 else 8
+    gathered = bytearray(width * len(columns[0]))
     for position, column in enumerate(columns):
-        gathered[position if sys.byteorder == "little" else 3 - position :: 4] = column
-    return memoryview(gathered).cast("I")
+        gathered[position if sys.byteorder == "little" else width - 1 - position :: width] = column
+    return memoryview(gathered).cast("I" if width == 4 else "Q")
 
 
 class Local(NamedTuple):
@@ -167,50 +181,78 @@ class Listening(NamedTuple):
     limit: int
 
 
-class CountingDump:
+class CountingDump(TallyDump):
     """Collects what the counting pass needs: the tally, the listeners, and where the half-open connections are."""
 
     def __init__(self) -> None:
-        self.sockets = Tally()
+        super().__init__()
         self.listening: list[Listening] = []
         self.half_open: Counter[Local] = Counter()
 
-    def add(self, reply: bytes) -> bool:
-        """Take one reply; True when the dump is complete. Raises as ``blocks`` does."""
-        found, complete = blocks(reply)
-        tally_blocks(found, self.sockets)
-        for block in found:
-            states = block.column(STATE)
-            if TcpState.SYN_RECV in states or TcpState.LISTEN in states:
-                self._add_listeners(block, states)
-        return complete
+    def take(self, block: Block) -> None:
+        """Add the messages of a block."""
+        super().take(block)
+        states = block.column(STATE)
+        if TcpState.SYN_RECV in states or TcpState.LISTEN in states:
+            self._add_listeners(block, states)
 
     def _add_listeners(self, block: Block, states: bytes) -> None:
-        for number, state in enumerate(states):
-            if state in {TcpState.SYN_RECV, TcpState.LISTEN}:
-                family, port, address, queue, limit = _SOCKET.unpack_from(block.data, number * block.length)
-                local = Local.of(family, port, address)
-                if state == TcpState.LISTEN:
-                    self.listening.append(Listening(local, queue, limit))
-                else:
-                    self.half_open[local] += 1
+        ends = struct.Struct(f"=16xB3x2s2x16s{block.length - 40}x")  # family, local port and address
+        if states.count(TcpState.SYN_RECV):
+            half_open = compress(ends.iter_unpack(block.data), states.translate(_IS_SYN_RECV))
+            for end, number in Counter(half_open).items():
+                self.half_open[Local.of(*end)] += number
+        position = states.find(TcpState.LISTEN)
+        while position >= 0:
+            start = position * block.length
+            queue, limit = _QUEUES.unpack_from(block.data, start)
+            self.listening.append(Listening(Local.of(*ends.unpack_from(block.data, start)), queue, limit))
+            position = states.find(TcpState.LISTEN, position + 1)
 
 
-def _joined(by_length: dict[int, list[bytes]]) -> list[Block]:
-    return [Block(b"".join(messages), length) for length, messages in by_length.items()]
-
-
-def _uniform(reply: bytes, length: int) -> bool:
-    """Whether *reply* is nothing but whole socket messages of *length* bytes: each header is looked at.
-
-    The first message starts at 0 and each states the length, so by induction each slice below meets a header.
-    """
-    number, rest = divmod(len(reply), length)
-    kind = reply[4:6]
-    if rest or length % 4 or kind not in _SOCKET_MESSAGES:
+def _sort(reply: bytes, messages: Mapping[bytes, list[bytes]]) -> bool:
+    """Add the messages of a large *reply* to those that start alike; False, and none added, where others are in it."""
+    if len(reply) < _WORTH_A_PATTERN or not messages:
         return False
-    header = length.to_bytes(4, sys.byteorder) + kind + NLM_F_MULTI.to_bytes(2, sys.byteorder)
-    return all(reply[position::length].count(header[position]) == number for position in range(8))
+    runs = _runs(tuple(messages)).findall(reply)
+    parts = [b"".join(run) for run in (zip(*runs, strict=True) if len(messages) > 1 else [runs])]
+    if sum(map(len, parts)) != len(reply):
+        return False
+    for pieces, part in zip(messages.values(), parts, strict=True):
+        if part:
+            pieces.append(part)
+    return True
+
+
+@lru_cache(maxsize=64)
+def _runs(starts: Sequence[bytes]) -> re.Pattern[bytes]:
+    """A group for each of *starts*: whole messages, one after another, that start so and have the length it states."""
+    import re  # noqa: PLC0415 - an eighth of the plugin's start, and small hosts need none of it
+
+    length = {start: int.from_bytes(start[:4], sys.byteorder) for start in starts}
+    return re.compile(b"|".join(b"(?s:((?:%b.{%d})++))" % (re.escape(it), length[it] - len(it)) for it in starts))
+
+
+def _split(reply: bytes, messages: dict[bytes, list[bytes]]) -> bool:
+    """Add the messages of any *reply* to those that start alike, one by one; True when the dump is complete."""
+    offset, end = 0, len(reply)
+    while offset < end:
+        if end - offset < 16:
+            raise _malformed(reply, offset, "a netlink header of 16 bytes")
+        length, kind, flags, _, _ = _HEADER.unpack_from(reply, offset)
+        if length < 16 or offset + length > end:
+            raise _malformed(reply, offset, f"a message of its stated length {length}")
+        if flags & NLM_F_DUMP_INTR:
+            raise DumpInterrupted("netlink", "the dump was interrupted")
+        if kind in {NLMSG_ERROR, NLMSG_DONE}:
+            if length >= 20:
+                _raise_for(-_ERRNO.unpack_from(reply, offset + 16)[0], refused=kind == NLMSG_ERROR)
+            return True
+        if kind not in {TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY} or length < BARE or length % 4:
+            raise _malformed(reply, offset, "an inet_diag message")
+        messages.setdefault(reply[offset : offset + 8], []).append(reply[offset : offset + length])
+        offset += length
+    return False
 
 
 def _malformed(reply: bytes, offset: int, expected: str) -> SourceMalformed:

@@ -14,7 +14,7 @@ from itertools import islice
 
 from exporter.errors import SourceMalformed
 from exporter.kernel.detail import DetailDump
-from exporter.kernel.inetdiag import AF_INET, AF_INET6, ALL_STATES, BARE, NLM_F_MULTI, SOCK_DIAG_BY_FAMILY
+from exporter.kernel.inetdiag import AF_INET, AF_INET6, ALL_STATES, BARE, DONE, NLM_F_MULTI, SOCK_DIAG_BY_FAMILY
 from exporter.record import TYPE_CHECKING
 from exporter.tcpstate import TcpState
 
@@ -57,10 +57,11 @@ class ProcDetail(DetailDump):
 
 
 def replay(lines: Iterable[str], source: str, family: int, collector: Collector, states: int = ALL_STATES) -> None:
-    """Hand a file's sockets whose state is in the mask to *collector*, as the messages of a netlink dump."""
+    """Hand a file's sockets whose state is in the mask to *collector*, as the replies of a netlink dump."""
     messages = _messages(lines, source, family, states)
     while batch := b"".join(islice(messages, _BATCH)):
         collector.add(batch)
+    collector.add(DONE)
 
 
 def listening_ports(lines: Iterable[str], source: str) -> frozenset[int]:

@@ -6,10 +6,9 @@ that names its source; every read of netlink has a deadline.
 
 from __future__ import annotations
 
+import _socket as socket  # what `socket` wraps: with its enums and selectors it is a tenth of the start of the plugin
 import errno
 import os
-import re
-import socket
 import time
 from collections.abc import Iterator
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
         """Takes the replies of one dump as they come."""
 
         def add(self, reply: bytes) -> bool:
-            """Take one reply; True when the dump is complete. Raises as ``inetdiag.blocks`` does."""
+            """Take one reply; True when the dump is complete. Raises as ``inetdiag.Dump.add`` does."""
 
     C = TypeVar("C", bound=Collector)
 
@@ -35,8 +34,7 @@ _REPLY = 65536  # bytes; the kernel fills at most half of it, and cuts what does
 _RECEIVE_SECONDS = 5.0  # a kernel that works answers within milliseconds, however many sockets it walks
 _DUMP_SECONDS = 60.0
 _INTERRUPTED_TRIES = 3
-_CHUNK = 4096
-_SYSCTL_NAME = re.compile(r"tcp_[A-Za-z0-9_.-]+", re.ASCII)
+_CHUNK = 16384  # bytes: more than any of these files has
 
 
 class Procfs:
@@ -51,11 +49,7 @@ class Procfs:
 
     def text(self, path: str) -> str:
         """The whole of one small file."""
-        try:
-            with open(f"{self.root}/{path}", encoding="utf-8", errors="backslashreplace") as file:
-                return file.read()
-        except OSError as error:
-            _raise(f"{self.root}/{path}", error)
+        return _text(f"{self.root}/{path}")
 
     def lines(self, path: str) -> Iterator[str]:
         """The lines of one file of any size, streamed."""
@@ -69,7 +63,7 @@ class Procfs:
         """The ``tcp_*`` files of sys/net/ipv4 that exist here, sorted."""
         path = f"{self.root}/sys/net/ipv4"
         try:
-            return sorted(name for name in os.listdir(path) if _SYSCTL_NAME.fullmatch(name))
+            return sorted(name for name in os.listdir(path) if _is_sysctl_name(name))
         except OSError as error:
             _raise(path, error)
 
@@ -82,32 +76,7 @@ class Procfs:
 
     def sysctl(self, path: str) -> str:
         """The content of one sysctl below sys/, such as ``net/ipv4/tcp_rmem``."""
-        whole = f"{self.root}/sys/{path}"
-        try:
-            descriptor = os.open(whole, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            _raise(whole, error)
-        try:
-            content = b""
-            while chunk := os.read(descriptor, _CHUNK):
-                content += chunk
-                if len(chunk) < _CHUNK:
-                    break  # the end: one read more of each of a hundred files would show
-            return content.decode("utf-8", "backslashreplace")
-        except OSError as error:
-            _raise(whole, error)
-        finally:
-            os.close(descriptor)
-
-
-class _Tallying:
-    """Collects a tally."""
-
-    def __init__(self) -> None:
-        self.sockets = inetdiag.Tally()
-
-    def add(self, reply: bytes) -> bool:
-        return inetdiag.tally(reply, self.sockets)
+        return _text(f"{self.root}/sys/{path}")
 
 
 class NetlinkReader:
@@ -122,7 +91,7 @@ class NetlinkReader:
 
     def dump(self, states: int) -> inetdiag.Tally:
         """Tally the sockets whose state is in the mask, both families."""
-        return self.collect(states, _Tallying).sockets
+        return self.collect(states, inetdiag.TallyDump).sockets
 
     def collect(self, states: int, begin: Callable[[], C], port: int = 0) -> C:
         """Hand a dump of the sockets whose state is in the mask to the collector that *begin* makes, reply by reply.
@@ -140,7 +109,7 @@ class NetlinkReader:
 
     def full(self, port: int = 0) -> tuple[StateCounts, tuple[str, ...]]:
         """Count every socket, or every one of a local port."""
-        return inetdiag.state_counts(self.collect(inetdiag.ALL_STATES, _Tallying, port).sockets)
+        return inetdiag.state_counts(self.collect(inetdiag.ALL_STATES, inetdiag.TallyDump, port).sockets)
 
     def _collect_both(self, states: int, begin: Callable[[], C], port: int) -> C:
         if self._legacy:
@@ -166,23 +135,27 @@ class NetlinkReader:
             raise SourceMissing(self.name, "this system has no netlink")
         deadline = time.monotonic() + self._dump_seconds
         buffer = bytearray(_REPLY)
+        netlink = None
         try:
-            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, inetdiag.NETLINK_SOCK_DIAG) as netlink:
-                netlink.settimeout(self._receive_seconds)
-                netlink.sendto(request, (0, 0))
-                while time.monotonic() < deadline:
-                    size, _, flags, (port, _) = netlink.recvmsg_into([buffer])
-                    if port != 0:
-                        continue  # not from the kernel
-                    if flags & socket.MSG_TRUNC:
-                        raise SourceUnreadable(self.name, f"a reply larger than {_REPLY} bytes was cut")
-                    if collector.add(bytes(memoryview(buffer)[:size])):
-                        return
-                raise SourceTimeout(self.name, f"the dump did not end within {self._dump_seconds:g} s")
+            netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, inetdiag.NETLINK_SOCK_DIAG)
+            netlink.settimeout(self._receive_seconds)
+            netlink.sendto(request, (0, 0))
+            while time.monotonic() < deadline:
+                size, _, flags, (port, _) = netlink.recvmsg_into([buffer])
+                if port != 0:
+                    continue  # not from the kernel
+                if flags & socket.MSG_TRUNC:
+                    raise SourceUnreadable(self.name, f"a reply larger than {_REPLY} bytes was cut")
+                if collector.add(bytes(memoryview(buffer)[:size])):
+                    return
+            raise SourceTimeout(self.name, f"the dump did not end within {self._dump_seconds:g} s")
         except TimeoutError:
             raise SourceTimeout(self.name, f"no reply within {self._receive_seconds:g} s") from None
         except OSError as error:
             _raise(self.name, error)
+        finally:
+            if netlink is not None:
+                netlink.close()
 
 
 class ProcfsReader:
@@ -230,6 +203,27 @@ class PsutilReader:
             if state is TcpState.UNKNOWN:
                 unknown.add(str(connection.status))
         return tuple(counts), tuple(sorted(unknown))
+
+
+def _is_sysctl_name(name: str) -> bool:
+    """Whether it is as the kernel names them, ``tcp_`` and more: letters, digits, ``_``, ``.`` and ``-``."""
+    word = name.replace(".", "_").replace("-", "_")
+    return len(word) > len("tcp_") and word.startswith("tcp_") and word.isascii() and word.isidentifier()
+
+
+def _text(path: str) -> str:
+    """The whole of one small file, by bare system calls: a file object costs more than what procfs does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            content = os.read(descriptor, _CHUNK)
+            while more := os.read(descriptor, _CHUNK):
+                content += more
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        _raise(path, error)
+    return content.decode("utf-8", "backslashreplace")
 
 
 _PSUTIL_STATES = {state.name: state for state in TcpState}

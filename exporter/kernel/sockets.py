@@ -9,13 +9,13 @@ from __future__ import annotations
 import struct
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from itertools import chain
 from typing import Generic, TypeVar
 
-from exporter.kernel.inetdiag import AF_INET, BARE, MAPPED, Block, blocks
+from exporter.kernel.inetdiag import AF_INET, BARE, MAPPED, Block, Dump, packed
 
 K = TypeVar("K")
 
@@ -32,19 +32,17 @@ _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _CGROUP_HEADER = _ATTRIBUTE.pack(12, ATTRIBUTE_CGROUP_ID)
 
 
-class Counting(Generic[K]):
+class Counting(Dump, Generic[K]):
     """Collects how many sockets of a dump have each value of a column."""
 
     def __init__(self, column: Callable[[Block], Iterable[K]]) -> None:
+        super().__init__()
         self.sockets: Counter[K] = Counter()
         self._column = column
 
-    def add(self, reply: bytes) -> bool:
-        """Take one reply; True when the dump is complete. Raises as ``inetdiag.blocks`` does."""
-        found, complete = blocks(reply)
-        for block in found:
-            self.sockets.update(self._column(block))
-        return complete
+    def take(self, block: Block) -> None:
+        """Count the values of a block."""
+        self.sockets.update(self._column(block))
 
 
 def ports(block: Block) -> Iterable[int]:
@@ -62,12 +60,23 @@ def inodes(block: Block) -> Iterable[int]:
     return chain.from_iterable(_layout(_INODE, block.length).iter_unpack(block.data))
 
 
+def cgroup_columns(block: Block) -> list[bytes]:
+    """The cgroup v2 id of every socket as eight columns, the lowest byte first; 0 where the kernel does not say."""
+    headers = _attributes(block.data[: block.length])
+    offset = next((offset for offset, header in headers.items() if header == _CGROUP_HEADER), 0)
+    for start, header in ({offset: _CGROUP_HEADER} if offset else headers).items():
+        if any(block.column(start + i).count(byte) != block.number for i, byte in enumerate(header)):
+            ids = b"".join(_cgroup_id(message).to_bytes(8, "little") for message in block.messages())
+            return [ids[i::8] for i in range(8)]
+    if not offset:
+        return [bytes(block.number)] * 8
+    columns = [block.column(offset + 4 + i) for i in range(8)]
+    return columns if sys.byteorder == "little" else columns[::-1]
+
+
 def cgroup_ids(block: Block) -> Iterable[int]:
     """The cgroup v2 id of every socket; 0 where the kernel does not say."""
-    offset = _cgroup_offset(block.data[: block.length])
-    if offset and all(block.column(offset + i).count(byte) == block.number for i, byte in enumerate(_CGROUP_HEADER)):
-        return chain.from_iterable(_layout(f"={offset + 4}xQ", block.length).iter_unpack(block.data))
-    return _cgroup_ids(block)
+    return packed(*cgroup_columns(block))
 
 
 def address(peer: Peer) -> str:
@@ -92,25 +101,24 @@ def address_text(family: int, packed: bytes) -> str:
     return str(IPv4Address(packed[12:]) if packed.startswith(MAPPED) else IPv6Address(packed))
 
 
-def _cgroup_ids(block: Block) -> Iterator[int]:
-    """Message by message: for where attributes of one length in all are not the same attributes."""
-    for start in range(0, len(block.data), block.length):
-        message = block.data[start : start + block.length]
-        offset = _cgroup_offset(message)
-        yield int.from_bytes(message[offset + 4 : offset + 12], sys.byteorder) if offset else 0
+def _cgroup_id(message: bytes) -> int:
+    for offset, header in _attributes(message).items():
+        if header == _CGROUP_HEADER:
+            return int.from_bytes(message[offset + 4 : offset + 12], sys.byteorder)
+    return 0
 
 
-def _cgroup_offset(message: bytes) -> int:
-    """Where the attribute begins in *message*; 0 where it is not or is cut."""
+def _attributes(message: bytes) -> dict[int, bytes]:
+    """The header, length and type, of each attribute by its offset; what is cut or makes no sense ends them."""
+    headers = {}
     offset = BARE
     while offset + _ATTRIBUTE.size <= len(message):
         length, _ = _ATTRIBUTE.unpack_from(message, offset)
-        if message.startswith(_CGROUP_HEADER, offset) and offset + length <= len(message):
-            return offset
-        if length < _ATTRIBUTE.size:
-            return 0
+        if length < _ATTRIBUTE.size or offset + length > len(message):
+            break
+        headers[offset] = message[offset : offset + _ATTRIBUTE.size]
         offset += (length + 3) & ~3
-    return 0
+    return headers
 
 
 @lru_cache(maxsize=64)

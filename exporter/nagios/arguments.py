@@ -5,15 +5,17 @@ Pure: from arguments to ``Options``, or ``UsageError`` with the option, what was
 
 from __future__ import annotations
 
-import getopt
-import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from exporter.errors import RangeError, UsageError
 from exporter.kernel import READERS
 from exporter.measures import MEASURES
-from exporter.record import NamedTuple
+from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.thresholds import DEFAULTS, DRIFT, NO_THRESHOLD, Range, Status, Threshold
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 SYSCTL = "sysctl"
 """What -s takes beside the measures: how many sysctls are not what the configuration expects."""
@@ -104,14 +106,14 @@ _NAMES = {
     "-h": "help",
     "-?": "help",
 }  # fmt: skip
-_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", re.ASCII)
 _MAX_TIMEOUT = 86400.0
-_URL = re.compile(r"https?://(\[[0-9a-f:.]+\]|[\w.-]+)(:[0-9]{1,5})?(/[!\"$->@-~]*)?", re.ASCII | re.IGNORECASE)
+_URL = r"(?ai:https?://(\[[0-9a-f:.]+\]|[\w.-]+)(:[0-9]{1,5})?(/[!\"$->@-~]*)?)"
 _SNAPSHOT = "/api/v1/snapshot"
 
 
 def parse(arguments: Sequence[str]) -> Options:
     """Read the command line, without the program's name."""
+    getopt = _getopt()
     try:
         given, rest = getopt.gnu_getopt(list(arguments), _SHORT, _LONG)
     except getopt.GetoptError as error:
@@ -139,6 +141,20 @@ def parse(arguments: Sequence[str]) -> Options:
     chosen = tuple(dict.fromkeys(measures))
     thresholds = _thresholds(specs, chosen or tuple(DEFAULTS))
     return options._replace(thresholds=thresholds, measures=chosen)
+
+
+def _getopt() -> ModuleType:
+    """The standard parser, which does without translations where there is no gettext: it would import a great deal."""
+    if "gettext" in sys.modules:
+        import getopt  # noqa: PLC0415 - see above
+
+        return getopt
+    sys.modules["gettext"] = None  # type: ignore[assignment]  # how the import system is told that there is none
+    try:
+        import getopt  # noqa: PLC0415 - see above
+    finally:
+        del sys.modules["gettext"]
+    return getopt
 
 
 def judged(options: Options, thresholds: Mapping[str, Threshold]) -> dict[str, Threshold]:
@@ -207,7 +223,9 @@ def _url(options: Options, option: str, text: str) -> Options:
     """The daemon's base, or the snapshot's own URL. What may be a password is not repeated in the message."""
     if "@" in text:
         raise UsageError(f"{option}: expected no user and password in the URL: --credentials-file takes them")
-    if not _URL.fullmatch(text):
+    import re  # noqa: PLC0415 - an eighth of the plugin's start, and here alone it is needed
+
+    if not re.fullmatch(_URL, text):
         raise UsageError(f"{option}: expected a daemon's URL, as http://127.0.0.1:19293, got {text!r}")
     return options._replace(url=text.rstrip("/").removesuffix(_SNAPSHOT) + _SNAPSHOT)
 
@@ -233,7 +251,7 @@ def _timeout(options: Options, option: str, text: str) -> Options:
         if state.upper() not in names:
             raise UsageError(f"{option}: expected ok, warning, critical or unknown after the colon, got {state!r}")
         status = names[state.upper()]
-    if not _SECONDS.fullmatch(seconds) or not 0 < float(seconds) <= _MAX_TIMEOUT:
+    if not (seconds.isascii() and seconds.replace(".", "", 1).isdigit()) or not 0 < float(seconds) <= _MAX_TIMEOUT:
         raise UsageError(f"{option}: expected seconds above 0, as 8 or 8:critical, got {text!r}")
     return options._replace(timeout=float(seconds), timeout_status=status)
 

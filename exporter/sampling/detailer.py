@@ -13,7 +13,7 @@ from exporter.errors import SourceError, SourceMissing, SourceUnreadable
 from exporter.kernel import derivation, sysctl
 from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.detail import DetailDump, EphemeralPorts, summarise, told_apart
-from exporter.kernel.inetdiag import AF_INET, AF_INET6, ALL_STATES, MINI_STATES, CountingDump
+from exporter.kernel.inetdiag import AF_INET, AF_INET6, ALL_STATES, CountingDump
 from exporter.kernel.proctcp import ProcDetail, listening_ports
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
 from exporter.record import NamedTuple
@@ -96,9 +96,7 @@ class Detailer:
         problems: dict[str, str | None] = {}
         before = self._sources.sums(problems)
         for last in (False, True):
-            # The kernel's messages for mini-sockets and requests are shorter: apart, each dump has one length.
-            dump = reader.collect(ALL_STATES & ~MINI_STATES, begin)
-            dump.merge(reader.collect(MINI_STATES, begin))
+            dump = reader.collect(ALL_STATES, begin)
             after = self._sources.sums(problems)
             if not (before.sums and after.sums):
                 return dump

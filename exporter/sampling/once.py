@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import time
 
@@ -40,7 +39,7 @@ def snapshot(
         counted = counted._replace(connections=by_port.connections, sources=counted.sources | by_port.sources)
     values, problem = sampler.sysctls() if sysctls else ({}, None)
     detail = None if wanted is None else _detail(procfs, reader, trust, wanted, counted, units=units)
-    return assemble(counted, values, problem, taken_at=time.time(), page_size=mmap.PAGESIZE, detail=detail)
+    return assemble(counted, values, problem, taken_at=time.time(), page_size=os.sysconf("SC_PAGE_SIZE"), detail=detail)
 
 
 def _detail(

@@ -97,6 +97,7 @@ class Sampler:
         self._retry_at = 0.0
         self._passed_over: dict[str, str] = {}
         self._dump: CountingDump | None = None  # of the pass that is being made
+        self._before: Reading | None = None  # the sums as the last pass left them
 
     @property
     def asking(self) -> str:
@@ -111,8 +112,11 @@ class Sampler:
         """The counting pass: every state's sockets; with *netstat* all counters, with *queues* the listeners."""
         problems: dict[str, str | None] = {}
         self._dump = None
-        before = self._sources.sums(problems)
+        # Only how far the sums moved is needed of the reading before: that of the last pass bounds it as well, and what
+        # drifts slowly enough to hide in that is what ``Trust`` is for.
+        before = self._before or self._sources.sums(problems)
         connections, after = self._connections(before, problems)
+        self._before = after if after.sums else None
         counters = dict(after.counters)
         if netstat:
             counters |= self._sources.netstat(problems)

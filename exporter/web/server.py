@@ -108,7 +108,8 @@ class Server:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         # One socket for one address in the list; of a name's addresses the IPv4 one, as exporters written in Go do.
         family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        # Where the protocol is named, asyncio turns Nagle's algorithm off: it would hold answers back for 40 ms.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
@@ -261,17 +262,17 @@ class _Connection:
             *response.headers,
         ]
         reason = HTTPStatus(response.status).phrase
-        pieces = [self._http.send(h11.Response(status_code=response.status, headers=headers, reason=reason))]
+        first = self._http.send(h11.Response(status_code=response.status, headers=headers, reason=reason)) or b""
+        body = memoryview(b"")
         if method != b"HEAD":
-            # h11 counts the body and hands back the very same object: it is shared, never copied.
-            pieces += self._http.send_with_data_passthrough(h11.Data(data=response.body)) or ()
+            # h11 counts the body and hands back the very same object: it is shared, never copied as a whole.
+            body = memoryview(b"".join(self._http.send_with_data_passthrough(h11.Data(data=response.body)) or ()))
         self._http.send(h11.EndOfMessage())
         async with asyncio.timeout(self._limits.write):
-            for piece in pieces:
-                view = memoryview(piece)
-                for start in range(0, len(view), _SLICE):
-                    self._writer.write(view[start : start + _SLICE])
-                    await self._writer.drain()
+            for start in range(0, len(body) or 1, _SLICE):
+                self._writer.write(first + body[start : start + _SLICE])
+                first = b""
+                await self._writer.drain()
 
     async def _linger(self) -> None:
         """Let the client close first: closing with its bytes unread would reset the connection and lose the answer."""

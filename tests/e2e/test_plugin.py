@@ -18,7 +18,8 @@ from tests.lab import LabProcess
 
 NRPE = shutil.which("nrpe", path="/usr/sbin:/usr/bin")
 CHECK_NRPE = "/usr/lib/nagios/plugins/check_nrpe"
-HEAVY = {"dataclasses", "logging", "asyncio", "psutil", "yaml", "structlog", "prometheus_client", "argparse", "inspect"}
+HEAVY = {"dataclasses", "logging", "asyncio", "psutil", "yaml", "structlog", "prometheus_client", "argparse", "inspect",
+         "typing", "re", "gettext", "socket", "selectors"}  # fmt: skip
 
 
 def plugin(*arguments: str, **keywords: object) -> subprocess.CompletedProcess[str]:

@@ -273,18 +273,16 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
 """
 
 
-class CgroupIds:
+class CgroupIds(inetdiag.Dump):
     """Collects INET_DIAG_CGROUP_ID by the local port."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.by_port: dict[int, int] = {}
 
-    def add(self, reply: bytes) -> bool:
-        blocks, complete = inetdiag.blocks(reply)
-        for block in blocks:
-            for start in range(0, len(block.data), block.length):
-                self._socket(block.data[start : start + block.length])
-        return complete
+    def take(self, block: inetdiag.Block) -> None:
+        for message in block.messages():
+            self._socket(message)
 
     def _socket(self, message: bytes) -> None:
         (port,) = struct.unpack_from(">H", message, 20)

@@ -1,8 +1,137 @@
-"""The detail of every socket: how label values are capped."""
+"""The detail of every socket: what is counted of each message, and how label values are capped."""
 
 from __future__ import annotations
 
-from exporter.kernel.detail import EphemeralPorts, capped, told_apart
+import struct
+from collections import Counter
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.kernel import detail
+from exporter.kernel.detail import DetailDump, EphemeralPorts, capped, told_apart
+from exporter.kernel.inetdiag import MAPPED
+from exporter.snapshot import StateCounts
+from exporter.tcpstate import TcpState, of_number
+
+DONE = struct.pack("=IHHIIi", 20, 3, 2, 1, 99, 0)
+SHUTDOWN = struct.pack("=HHB3x", 5, 8, 0)
+MARK = struct.pack("=HHI", 8, 15, 0)
+EPHEMERAL = EphemeralPorts(32768, 60999)
+
+
+class Socket(NamedTuple):
+    """One socket as a dump lists it."""
+
+    family: int = 2
+    state: int = 1
+    timer: int = 0
+    port: int = 443
+    remote_port: int = 50000
+    local: bytes = bytes(16)
+    remote: bytes = bytes(16)
+    receive_queue: int = 0
+    send_queue: int = 0
+    cgroup: int = 0
+    marks: int = 0
+
+    def message(self) -> bytes:
+        ends = struct.pack("!HH16s16s", self.port, self.remote_port, self.local, self.remote) + bytes(12)
+        queues = struct.pack("=IIIII", 0, self.receive_queue, self.send_queue, 0, 7)
+        cgroup = struct.pack("=HHQ", 12, 21, self.cgroup) if self.cgroup else b""
+        body = bytes([self.family, self.state, self.timer, 0]) + ends + queues + SHUTDOWN + MARK * self.marks + cgroup
+        return struct.pack("=IHHII", 16 + len(body), 18, 2, 1, 99) + body
+
+
+def collected(sockets: list[Socket], **told: frozenset[int] | EphemeralPorts) -> DetailDump:
+    dump = DetailDump(**{"ports": frozenset({443}), **told})  # type: ignore[arg-type]  # keywords of several types
+    messages = [socket.message() for socket in sockets]
+    for start in range(0, len(messages), 100):
+        assert not dump.add(b"".join(messages[start : start + 100]))
+    assert dump.add(DONE)
+    return dump
+
+
+def by_state(sockets: list[Socket]) -> StateCounts:
+    counted = Counter(of_number(socket.state) for socket in sockets)
+    return tuple(counted[state] for state in TcpState)
+
+
+ADDRESSES = st.sampled_from([bytes(16), bytes(range(16)), bytes(10) + b"\xff\xff\xc0\0\2\1"])
+PORTS = st.sampled_from([1, 80, 443, 444, 8080, 32767, 32768, 40000, 40001, 60928, 60999, 61000, 65535])
+SOCKETS = st.builds(
+    Socket,
+    family=st.sampled_from([2, 10]),
+    state=st.integers(0, 15),
+    timer=st.integers(0, 4),
+    port=PORTS,
+    remote_port=PORTS,
+    local=ADDRESSES,
+    remote=ADDRESSES,
+    receive_queue=st.sampled_from([0, 0, 1, 1 << 31]),
+    send_queue=st.sampled_from([0, 0, 3, 1 << 24]),
+    cgroup=st.sampled_from([0, 1, 0x123456, 1 << 24, (1 << 64) - 1]),
+    marks=st.integers(0, 1),
+)
+
+
+@given(st.lists(SOCKETS, max_size=30), st.sampled_from([1, 50]))
+def test_whatever_the_sockets_are_each_is_counted_once_in_each_way(sockets: list[Socket], repeat: int) -> None:
+    sockets = sockets * repeat
+    listening = frozenset({80, 40000})
+    dump = collected(
+        sockets, ports=frozenset({80, 443}), listening=listening, remote_ports=frozenset({8080}), ephemeral=EPHEMERAL
+    )
+    assert dump.sockets == Counter((it.family, it.state, it.timer, 0) for it in sockets)
+    assert dump.by_cgroup == Counter((it.cgroup, it.state) for it in sockets)
+    assert dump.ports() == {
+        80: by_state([it for it in sockets if it.port == 80]),
+        443: by_state([it for it in sockets if it.port == 443]),
+        0: by_state([it for it in sockets if it.port not in {80, 443}]),
+    }
+    assert dump.remote_ports() == {8080: by_state([it for it in sockets if it.remote_port == 8080])}
+    talking = [it for it in sockets if it.state != TcpState.LISTEN]
+    assert dump.receive_queue == sum(it.receive_queue for it in talking)
+    assert dump.send_queue == sum(it.send_queue for it in talking)
+    assert dump.destinations.total() == sum(
+        32768 <= it.port <= 60999
+        and it.port not in listening
+        and of_number(it.state) not in {TcpState.UNKNOWN, TcpState.CLOSE, TcpState.LISTEN}
+        for it in sockets
+    )
+
+
+def test_an_address_of_ipv4_is_one_destination_mapped_into_ipv6_or_not() -> None:
+    here, there = bytes([192, 0, 2, 1]), bytes([198, 51, 100, 7])
+    mapped = MAPPED
+    dump = collected(
+        [
+            Socket(2, port=40000, remote_port=443, local=here + bytes(12), remote=there + bytes(12)),
+            Socket(10, port=40001, remote_port=443, local=mapped + here, remote=mapped + there),
+            Socket(10, port=40002, remote_port=443, local=mapped + here, remote=bytes(15) + b"\1"),
+        ],
+        ephemeral=EPHEMERAL,
+    )
+    number, destination = dump.busiest()
+    assert (number, detail.destination_text(destination)) == (2, "192.0.2.1 -> 198.51.100.7:443")
+
+
+def test_what_is_told_apart_while_a_dump_runs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detail, "MAX_KEYS", 50)
+    busy = [Socket(port=40000 + number, remote_port=443) for number in range(300)]
+    others = [Socket(port=number, remote_port=number) for number in range(33000, 34500)]
+    dump = collected(busy + others, ports=frozenset({40000}), ephemeral=EPHEMERAL)
+    assert dump.busiest()[0] == 300
+    assert dump.ports() == {40000: by_state(busy[:1]), 0: by_state(busy[1:] + others)}
+    assert (len(dump._sockets) <= 50, len(dump.destinations) <= 50) == (True, True)
+
+
+def test_a_range_of_ephemeral_ports_that_makes_no_sense_picks_none() -> None:
+    sockets = [Socket(port=number) for number in (1, 40000, 65535)]
+    for low, high in ((60999, 32768), (70000, 80000), (-5, -1)):
+        assert collected(sockets, ephemeral=EphemeralPorts(low, high)).destinations == {}
 
 
 def test_the_largest_are_kept_configured_ones_first_and_the_rest_is_other() -> None:

@@ -15,12 +15,12 @@ from exporter.kernel.inetdiag import (
     COPIED_STATES,
     DumpInterrupted,
     Tally,
+    TallyDump,
     full_syn_recv,
     mini_fin_wait2,
     request_both,
     request_family,
     state_counts,
-    tally,
 )
 from exporter.tcpstate import TcpState
 
@@ -44,10 +44,12 @@ def refusal(errno: int) -> bytes:
 
 
 def tallied(*replies: bytes) -> Tally:
-    sockets = Tally()
-    for reply in replies:
-        tally(reply, sockets)
-    return sockets
+    """The tally of a dump of these replies, ended unless its last reply ends it."""
+    dump = TallyDump()
+    complete = [dump.add(reply) for reply in replies]
+    if True not in complete:
+        dump.add(done())
+    return dump.sockets
 
 
 def test_the_masks_ask_for_the_eleven_states_and_for_all_but_the_two_large_ones() -> None:
@@ -80,9 +82,9 @@ def test_messages_of_different_lengths_are_tallied_alike() -> None:
 
 
 def test_a_dump_ends_with_its_done_message_only() -> None:
-    assert tally(message(2, 1), Tally()) is False
-    assert tally(message(2, 1) + done(), Tally()) is True
-    assert tally(done(), Tally()) is True
+    assert TallyDump().add(message(2, 1)) is False
+    assert TallyDump().add(message(2, 1) + done()) is True
+    assert TallyDump().add(done()) is True
 
 
 def test_a_request_socket_is_told_from_a_full_syn_recv_by_its_first_attribute() -> None:
@@ -144,10 +146,31 @@ SOCKETS = st.tuples(
 )
 
 
-@given(st.lists(SOCKETS, max_size=40))
-def test_every_socket_of_a_reply_is_counted_once(sockets: list[tuple[int, int, int, bytes]]) -> None:
-    expected = Counter((f, s, t, a[2] if a else 0) for f, s, t, a in sockets)
-    assert tallied(b"".join(message(*socket) for socket in sockets)) == expected
+@given(st.lists(SOCKETS, max_size=40), st.integers(1, 5), st.integers(1, 8))
+def test_every_socket_of_a_dump_is_counted_once_however_its_replies_are_cut(
+    sockets: list[tuple[int, int, int, bytes]], repeat: int, size: int
+) -> None:
+    expected = Counter((f, s, t, a[2] if a else 0) for f, s, t, a in sockets * repeat * 60)
+    messages = [message(*socket) * 60 for socket in sockets] * repeat
+    replies = [b"".join(messages[start : start + size]) for start in range(0, len(messages), size)]
+    assert tallied(*replies) == expected
+
+
+def test_a_broken_message_within_a_large_reply_is_an_error_that_says_where() -> None:
+    many = message(2, 1) * 200
+    for broken, expected in ((message(2, 1, kind=77), "an inet_diag message"), (b"\0" * 96, "its stated length 0")):
+        dump = TallyDump()
+        dump.add(many)
+        with pytest.raises(SourceMalformed) as raised:
+            dump.add(many + broken + many)
+        assert str(raised.value).endswith(f"{expected} at byte {len(many)}")
+
+
+def test_a_large_reply_that_says_it_is_interrupted_is_taken_so() -> None:
+    dump = TallyDump()
+    dump.add(message(2, 1) * 200)
+    with pytest.raises(DumpInterrupted):
+        dump.add(message(2, 1) * 100 + message(2, 1, flags=0x12) * 100)
 
 
 @given(st.lists(SOCKETS, min_size=1, max_size=10), st.data())
@@ -168,6 +191,6 @@ def test_a_reply_cut_anywhere_is_an_error_or_whole_messages(
 @given(st.binary(max_size=600))
 def test_no_bytes_raise_anything_but_a_source_error(reply: bytes) -> None:
     try:
-        tally(reply, Tally())
+        TallyDump().add(reply)
     except SourceError as error:
         assert str(error).startswith("netlink")

@@ -150,6 +150,21 @@ def test_get_is_answered_with_the_handlers_response() -> None:
     run(scenario)
 
 
+def test_an_answer_leaves_at_once_and_in_one_piece() -> None:
+    """Head and body in two writes with Nagle's algorithm between them cost every scrape but the first 40 ms."""
+
+    async def scenario() -> None:
+        async with serving() as at, client(at.port) as peer:
+            for _ in range(3):
+                peer.get("/page")
+                assert shown(await peer.reader.read(65536)).endswith("\r\n\r\n/page\n")
+            [connection] = at.server._connections
+            accepted = connection._writer.get_extra_info("socket")
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+    run(scenario)
+
+
 def test_the_handler_gets_a_decoded_path_the_raw_query_and_joined_headers() -> None:
     async def scenario() -> None:
         async with serving() as at:

@@ -1,0 +1,109 @@
+"""The daemon as a whole: how soon it is ready, what memory it keeps, what it uses when left alone, how fast it answers.
+
+All with the default configuration, except for the hour's worth of samples, which would take an hour.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+
+from benchmarks.load import Load
+from benchmarks.meter import ROOT, Failed, memory, process_cpu, run
+from benchmarks.peers import BESIDE
+from benchmarks.plan import Plan
+from benchmarks.server import Server, node_exporter, our_daemon
+
+CLIENTS = (1, 40)
+ENCODINGS = ("gzip", "plain")
+_SAMPLES = 'tcp_exporter_samples_total{pass="%s"}'
+_DETAIL_CPU = 'tcp_exporter_sample_cpu_seconds{pass="detail"}'
+_PAUSE = 0.2
+_SETTLED_SECONDS = 2.0
+_WINDOW_SECONDS = 15.0  # of rest: one detail pass is in each
+_HOUR_SAMPLES = 3600  # one a second
+_HURRIED = (os.path.join(ROOT, "benchmarks", "scripts", "hurried_daemon.py"),)
+
+Value = tuple[str, str, float]
+"""Of what, which quantity, and how much of it."""
+
+
+def scrape(quantity: str, clients: int, encoding: str) -> str:
+    """The name of a quantity of scrapes.
+
+    >>> scrape("p50", 40, "gzip")
+    'scrape p50, 40 clients, gzip'
+    """
+    return f"scrape {quantity}, {clients} client{'s' if clients > 1 else ''}, {encoding}"
+
+
+def life(folder: str, plan: Plan) -> Iterator[Value]:
+    """Starts and the memory after them; then an hour's worth of samples, or as many as the plan has time for."""
+    for _ in range(plan.starts):
+        with our_daemon(folder) as server:
+            yield "ours", "start", server.wait_for("/-/ready")
+            _until(server, lambda counts: counts["detail"] >= 1)
+            yield "daemon_detail", "cpu", server.metrics()[_DETAIL_CPU]
+            time.sleep(_SETTLED_SECONDS)
+            yield from _memory(server, "after start")
+    with our_daemon(folder, launcher=_HURRIED) as server:
+        server.wait_for("/-/ready")
+        end = time.monotonic() + plan.hour_seconds
+        counts = _until(server, lambda counts: counts["counting"] >= _HOUR_SAMPLES or time.monotonic() > end)
+        yield from _memory(server, "after samples")
+        yield "ours", "counting passes before", counts["counting"]
+        yield "ours", "detail passes before", counts["detail"]
+
+
+def idle(folder: str, plan: Plan) -> Iterator[Value]:
+    """The share of one core that the daemon uses when nobody asks it anything."""
+    with our_daemon(folder) as server:
+        server.wait_for("/-/ready")
+        time.sleep(_SETTLED_SECONDS)
+        for _ in range(max(1, round(plan.idle_seconds / _WINDOW_SECONDS))):
+            started, cpu = time.monotonic(), process_cpu(server.pid)
+            time.sleep(min(plan.idle_seconds, _WINDOW_SECONDS))
+            yield "ours", "idle", (process_cpu(server.pid) - cpu) / (time.monotonic() - started)
+
+
+def scrapes(folder: str, plan: Plan) -> Iterator[Value]:
+    """Scrapes of ours and of node_exporter, in turns; the first of each is thrown away."""
+    with ExitStack() as stack:
+        servers: dict[str, Server] = {"ours": stack.enter_context(our_daemon(folder))}
+        servers["ours"].wait_for("/-/ready")
+        servers["node_exporter"] = stack.enter_context(node_exporter(folder, *BESIDE))
+        for number in range(plan.load_rounds + 1):
+            for clients in CLIENTS:
+                for encoding in ENCODINGS:
+                    for what, server in servers.items():
+                        load = _load(server, clients, plan.load_seconds, encoding)
+                        if number > 0:
+                            for quantity, value in load._asdict().items():
+                                yield what, scrape(quantity, clients, encoding), value
+
+
+def _load(server: Server, clients: int, seconds: float, encoding: str) -> Load:
+    command = [sys.executable, "-m", "benchmarks.load", str(server.port), str(clients), str(seconds), encoding]
+    return Load(**json.loads(run(command).output))
+
+
+def _memory(server: Server, when: str) -> Iterator[Value]:
+    found = memory(server.pid)
+    if found is None:
+        raise Failed("the daemon has ended")
+    yield "ours", f"resident {when}", found.resident
+    yield "ours", f"peak resident {when}", found.peak
+
+
+def _until(server: Server, enough: Callable[[Mapping[str, float]], bool]) -> dict[str, float]:
+    """Wait until there have been enough passes of both kinds; how many there were."""
+    while True:
+        metrics = server.metrics()
+        counts = {kind: metrics.get(_SAMPLES % kind, 0.0) for kind in ("counting", "detail")}
+        if enough(counts):
+            return counts
+        time.sleep(_PAUSE)
