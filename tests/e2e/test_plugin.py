@@ -131,6 +131,7 @@ def test_it_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=False)
     modules = set(eval(done.stdout.splitlines()[-1]))  # a list that we printed
     assert modules & HEAVY == set()
+    assert [name for name in modules if name.startswith("exporter.advice")] == []
     assert "exporter.kernel.reader" in modules
 
 
