@@ -330,6 +330,7 @@ def test_the_daemon_serves_findings_and_deviations_and_logs_each_change_once(lab
         lab.sysctl("net.ipv4.tcp_syncookies", 0)
         wait_for(lambda: daemon.metrics().get(deviates) == 1 or None, "the deviation")
         wait_for(lambda: daemon.metrics().get(recommended) == 1 or None, "what is right")
+        wait_for(lambda: "threshold crossed" in daemon.said() or None, "a sample of all that leaked at first")
         leak.kill()
         wait_for(lambda: "threshold kept again" in daemon.said() or None, "the count below its threshold, held")
         wait_for(lambda: "finding is gone" in daemon.said() or None, "the finding to be gone")
