@@ -6,7 +6,7 @@ ARGS ?=
 PYTEST_ARGS ?=
 QUICK ?=
 
-.PHONY: run test lint demo golden bench lock clean
+.PHONY: run test lint demo golden bench screenshots lock clean
 
 run: $(VENV)/installed  ## the daemon, its address printed
 	exec $(BIN)/tcp-exporter $(ARGS)
@@ -27,6 +27,9 @@ golden: $(VENV)/installed-dev  ## rewrite the expected outputs; review the diff
 
 bench: $(VENV)/installed-dev  ## ours and the peers side by side, in 20 minutes; QUICK=1 stops at 100,000 sockets, in 3
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick --output dist/benchmarks,--output docs/performance)
+
+screenshots: $(VENV)/installed-dev  ## the status page, quiet and under a SYN flood, for docs/images, in 6 minutes, with pngquant; look at them
+	$(BIN)/python -m tests.screenshots docs/images
 
 lock: $(VENV)/installed-dev  ## resolve the dependencies anew
 	$(BIN)/python -m pip install --quiet uv

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from exporter import __version__, config, configfile, deadline, log, who
 from exporter.advice.advisor import Advisor
@@ -39,7 +39,7 @@ DEFAULT_URL = "http://127.0.0.1:19293"
 _EPILOG = """\
 commands:
   serve          the daemon (what runs when no command is given); its options are above
-  show           one sample as a table
+  show           one sample as a table, or with --watch one after the other
   who            who holds the sockets in a state: process, unit, port or remote address
   advise         what is wrong, what the sysctls should be, and what to do
   dump           one sample as metrics or JSON, to standard output or atomically to a file
@@ -163,8 +163,10 @@ def _show_parser() -> tuple[argparse.ArgumentParser, _Execute]:
     parser = _parser("show", "Takes one sample and prints it as a table.")
     parser.add_argument("--json", action="store_true", help="print it as JSON, as /api/v1/snapshot does")
     parser.add_argument("--watch", action="store_true",
-                        help="go on sampling as the daemon does, and draw the table again with each sample; with "
-                        "--json print each sample on a line")  # fmt: skip
+                        help="go on sampling as the daemon does, and draw the table again with each sample until q or "
+                        "Ctrl-C; with --json print each sample on a line")  # fmt: skip
+    parser.add_argument("--interval", type=_interval, metavar="DURATION",
+                        help="with --watch: time between samples (default: 1s)")  # fmt: skip
     parser.add_argument("--config.file", dest="file", metavar="FILE",
                         help="configuration file, for its thresholds and, with --watch, its intervals")  # fmt: skip
     _add_reading(parser, default="auto")
@@ -172,9 +174,11 @@ def _show_parser() -> tuple[argparse.ArgumentParser, _Execute]:
 
 
 def _show(options: argparse.Namespace) -> int:
-    settings = _settings(options)
+    if options.interval is not None and not options.watch:
+        return _refused("show: --interval is for --watch")
     if options.watch:
-        _watch(options, settings)
+        return _watch(options)
+    settings = _settings(options)
     snapshot, advice = _advised(options, settings)
     if options.json:
         from exporter.web import api  # noqa: PLC0415 - json only where it is asked for
@@ -189,16 +193,39 @@ def _show(options: argparse.Namespace) -> int:
     return 0 if snapshot.connections is not None else 1
 
 
-def _watch(options: argparse.Namespace, settings: config.Config) -> NoReturn:
+def _watch(options: argparse.Namespace) -> int:
     from exporter import watch  # noqa: PLC0415 - threads and signals only where they are asked for
     from exporter.sampling.assembly import assemble_loop  # noqa: PLC0415
 
-    settings = dataclasses.replace(settings, sample=dataclasses.replace(settings.sample, reader=options.reader))
-    procfs = Procfs(options.procfs)
-    loop = assemble_loop(settings, procfs, os.uname().release, time.monotonic, watch.SilentLog())
+    if not options.json and not sys.stdout.isatty():
+        return _refused("show --watch: standard output is no terminal; with --json it is a line for each sample")
+    if not options.json and os.environ.get("TERM") in {None, "", "dumb"}:
+        return _refused("show --watch: this terminal cannot move its cursor (TERM); with --json nothing has to")
+    settings = _settings(options)
+    settings = dataclasses.replace(
+        settings,
+        sample=dataclasses.replace(
+            settings.sample,
+            interval=_given(options.interval, settings.sample.interval),
+            reader=options.reader,
+        ),
+        detail=dataclasses.replace(settings.detail, namespaces=False),  # as in show, they are not in the table
+    )
+    heard = watch.Heard()
+    loop = assemble_loop(settings, Procfs(options.procfs), os.uname().release, time.monotonic, heard)
     if options.json:
-        watch.stream(loop, settings.thresholds, _write_line)
-    watch.draw(loop, settings.thresholds, socket.gethostname(), color="NO_COLOR" not in os.environ)
+        watch.stream(loop, heard, settings.thresholds, _write_line, _complain)
+    return watch.draw(loop, heard, settings.thresholds, socket.gethostname(), color="NO_COLOR" not in os.environ)
+
+
+def _refused(text: str) -> int:
+    """The exit code of a command line that is wrong."""
+    print(f"tcp-exporter {text}", file=sys.stderr)
+    return 2
+
+
+def _complain(text: str) -> None:
+    print(f"tcp-exporter: {text}", file=sys.stderr)
 
 
 def _write_line(line: bytes) -> None:

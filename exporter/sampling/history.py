@@ -7,6 +7,7 @@ burst or a dip of one sample is in it. Time for which there was no current sampl
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 
 from exporter.record import NamedTuple
 from exporter.snapshot import NO_SOCKETS, StateCounts
@@ -32,7 +33,7 @@ class History:
     def __init__(self) -> None:
         self.points: Points | None = None
         self._low = self._high = tuple(array("i") for _ in NO_SOCKETS)
-        self._open: tuple[StateCounts, StateCounts] | None = None  # of the point that is being made
+        self._open: tuple[Sequence[int], Sequence[int]] | None = None  # of the point that is being made
         self._slot: int | None = None  # its number, counted from the monotonic clock's zero
         self._offset = 0.0  # from monotonic to Unix time
         self._last: StateCounts | None = None
@@ -57,7 +58,7 @@ class History:
         self._last, self._last_at = counts, now
         if counts is not None:
             low, high = self._open or (counts, counts)
-            self._open = tuple(map(min, low, counts)), tuple(map(max, high, counts))
+            self._open = [*map(min, low, counts)], [*map(max, high, counts)]
 
     def _complete(self, slot: int, following: int, held: int) -> None:
         """End the point of *slot*, repeat the last sample until *held*, leave holes up to *following*, and publish."""
@@ -75,6 +76,6 @@ class History:
         self._open = None
         self.points = Points(
             following * STEP_SECONDS + self._offset,
-            tuple(points[:] for points in self._low),
-            tuple(points[:] for points in self._high),
+            (*(points[:] for points in self._low),),  # tuple() would leave one more on Python's free list each time
+            (*(points[:] for points in self._high),),
         )

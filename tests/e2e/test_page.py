@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from exporter.tcpstate import KNOWN_STATES, TcpState
+from exporter.thresholds import Range, Threshold
 from tests.browser import Browser
 from tests.e2e.conftest import Daemon, by_state, wait_for
 from tests.lab import LabProcess
+from tests.test_docs import everything
+from tests.web.test_page import VIEW, current, rendered
 
 pytestmark = [pytest.mark.lab, pytest.mark.e2e]
 
@@ -168,6 +172,53 @@ def test_without_javascript_everything_is_there_and_a_state_can_be_chosen(
         browser.click('.machine a[href="#state-closing"]')
         wait_for(lambda: browser.text("#state-closing h3") == "CLOSING" or None, "the panel")
         assert browser.text("#state-established h3") == ""
+
+
+COLLISIONS = """
+const texts = [...document.querySelectorAll('.machine text')].map((it) => {
+  const at = it.getBoundingClientRect(), air = at.height / 5;  // a line is higher than its letters
+  return {words: it.textContent, arrow: it.closest('.arrow'), left: at.left, right: at.right,
+          top: at.top + air, bottom: at.bottom - air};
+});
+const boxes = [...document.querySelectorAll('.machine .box, .machine .end rect, .machine .badge rect')];
+const nodes = boxes.map((it) => {
+  const {left, right, top, bottom} = it.getBoundingClientRect();
+  return {words: `node ${it.parentNode.textContent.trim()}`, left, right, top, bottom};
+});
+const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+const found = [];
+texts.forEach((it, at) => texts.slice(at + 1).forEach((other) => {
+  if (meet(it, other)) found.push(`${it.words} / ${other.words}`);
+}));
+for (const it of texts.filter((text) => text.arrow))
+  for (const node of nodes) if (meet(it, node)) found.push(`${it.words} / ${node.words}`);
+for (const path of document.querySelectorAll('.machine .arrow path')) {
+  const screen = path.getScreenCTM();
+  for (let at = 5; at < path.getTotalLength() - 5; at += 2) {
+    const {x, y} = path.getPointAtLength(at).matrixTransform(screen);
+    const through = nodes.concat(texts).filter((it) => it.left < x && x < it.right && it.top < y && y < it.bottom);
+    for (const it of through) found.push(`arrow ${path.parentNode.textContent} / ${it.words}`);
+  }
+}
+return [...new Set(found)];
+"""
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_nothing_in_the_diagram_lies_over_something_else(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Whatever the host has: few sockets or millions, and every state critical."""
+    snapshot = everything().snapshot
+    assert snapshot.connections is not None
+    view = VIEW._replace(thresholds={it.label: Threshold(critical=Range.parse("~:-1")) for it in KNOWN_STATES})
+    with Browser(tmp_path) as browser:
+        browser.look(*size, scale=2.0)
+        for number in (0, 97_412, 131_072, 9_999_999, 25_000_000):
+            connections = snapshot.connections._replace(counts=(0, *[number] * (len(TcpState) - 1)))
+            page = rendered(current(snapshot._replace(connections=connections), view=view))
+            (tmp_path / "page.html").write_bytes(page)
+            browser.open(f"file://{tmp_path}/page.html")
+            assert len(browser.texts(".machine .badge")) == len(KNOWN_STATES)
+            assert browser.run(COLLISIONS) == []
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -104,6 +104,12 @@ TRANSITIONS = (
 """RFC 9293, figure 5, with the transition of its note 2. Linux has no SEND on a listener; the figure does."""
 
 
+_BADGES: Mapping[TcpState, int] = {
+    _S.SYN_SENT: 72, _S.LISTEN: 328, _S.SYN_RECV: 344, _S.FIN_WAIT1: 52, _S.CLOSING: 178, _S.LAST_ACK: 371,
+}  # fmt: skip
+"""Where the badge of a node has its centre, if arrows begin or end where it would be else."""
+
+
 class Node(NamedTuple):
     """What one state's node shows."""
 
@@ -198,20 +204,21 @@ def _node(state: TcpState, node: Node) -> Markup:
         " ",
         node.peak and element("text", node.peak, x=left + _WIDTH - 8, y=top + 38, class_="peak"),
         " ",
-        badge and _badge(badge, left, top),
+        badge and _badge(badge, state),
         href=f"#{fragment(state)}",
         class_=" ".join(filter(None, classes)),
     )  # fmt: skip
 
 
-def _badge(status: Status, left: int, top: int) -> Markup:
+def _badge(status: Status, state: TcpState) -> Markup:
     """The status as a word on the node's upper edge: colour alone says nothing to many."""
-    width = round(8 + 6.1 * len(status.name), 1)
-    x = round(left + _WIDTH - width - 5, 1)
+    x, y = PLACES[state]
+    top, width = y - _HEIGHT // 2, round(8 + 6.1 * len(status.name), 1)
+    centre = _BADGES.get(state, x + (_WIDTH - width) / 2 - 5)
     return element(
         "g",
-        element("rect", x=x, y=top - 7, width=width, height=14, rx=7),
-        element("text", status.name, x=round(x + width / 2, 1), y=top + 3, text_anchor="middle"),
+        element("rect", x=round(centre - width / 2, 1), y=top - 8, width=width, height=14, rx=7),
+        element("text", status.name, x=round(centre, 1), y=top + 2, text_anchor="middle"),
         class_="badge",
     )
 
