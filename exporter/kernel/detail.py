@@ -142,6 +142,9 @@ class DetailDump(Dump):
         self._picked = None if ephemeral is None else _Picked(ephemeral, listening)
         # By port | state << 16 | family << 24 | timer << 32 | cgroup id << 40; ports unlike any of *ports* are 0.
         self._sockets: Counter[int] = Counter()
+        # Where those become too many: the same sockets without their port, and by port | state << 16 alone.
+        self._without_port: Counter[int] = Counter()
+        self._by_port: Counter[int] = Counter()
         self._by_remote_port: Counter[int] = Counter()  # port | state << 16
         self._destinations: dict[int, Counter[bytes]] = {}  # by family: remote port, local address, remote address
 
@@ -162,7 +165,7 @@ class DetailDump(Dump):
     def sockets(self) -> Tally:
         """The tally, without the first attributes."""
         tally = Tally()
-        for key, number in self._sockets.items():
+        for key, number in chain(self._sockets.items(), self._without_port.items()):
             tally[key >> 24 & 0xFF, key >> 16 & 0xFF, key >> 32 & 0xFF, 0] += number
         return tally
 
@@ -170,17 +173,17 @@ class DetailDump(Dump):
     def by_cgroup(self) -> Counter[tuple[int, int]]:
         """Sockets by cgroup id, 0 where there is none, and state number."""
         counts: Counter[tuple[int, int]] = Counter()
-        for key, number in self._sockets.items():
+        for key, number in chain(self._sockets.items(), self._without_port.items()):
             counts[key >> 40, key >> 16 & 0xFF] += number
         return counts
 
     def ports(self) -> dict[int, StateCounts]:
         """Counts by state of each of the local ports, and of all others together under 0."""
-        return _by_port(self._sockets, self._ports)
+        return _by_port(chain(self._sockets.items(), self._by_port.items()), self._ports)
 
     def remote_ports(self) -> dict[int, StateCounts]:
         """Counts by state of each of the remote ports."""
-        counted = _by_port(self._by_remote_port, self._remote_ports)
+        counted = _by_port(self._by_remote_port.items(), self._remote_ports)
         return {port: counts for port, counts in counted.items() if port}
 
     def units(self, names: Mapping[int, str]) -> dict[str, StateCounts]:
@@ -242,6 +245,11 @@ class DetailDump(Dump):
             if len(counter) > MAX_KEYS:
                 for key in [key for key in counter if key & 0xFFFF not in kept and key & 0xFFFF]:
                     counter[key & ~0xFFFF] += counter.pop(key)
+        if len(self._sockets) > MAX_KEYS:  # of the ports that are told apart alone
+            for key, number in self._sockets.items():
+                self._by_port[key & 0xFFFFFF] += number
+                self._without_port[key & ~0xFFFF] += number
+            self._sockets.clear()
         for destinations in self._destinations.values():
             least = 1
             while len(destinations) > MAX_KEYS:
@@ -255,8 +263,8 @@ class _Picked:
 
     def __init__(self, ports: EphemeralPorts, listening: frozenset[int]) -> None:
         table = bytearray(65536)
-        low, above = max(ports.low, 0), min(ports.high, 65535) + 1
-        table[low:above] = b"\1" * (above - low)
+        low, above = max(ports.low, 0), max(min(ports.high, 65535) + 1, 0)
+        table[low:above] = b"\1" * (above - low) if low < above else b""
         for port in listening:
             table[port] = 0
         self._table = bytes(table)
@@ -309,9 +317,9 @@ def _unmapped(destination: bytes) -> bytes:
     return destination
 
 
-def _by_port(counter: Mapping[int, int], kept: frozenset[int]) -> dict[int, StateCounts]:
+def _by_port(counted: Iterable[tuple[int, int]], kept: frozenset[int]) -> dict[int, StateCounts]:
     counts = {port: [0] * len(TcpState) for port in (*sorted(kept), 0)}
-    for key, number in counter.items():
+    for key, number in counted:
         port = key & 0xFFFF
         counts[port if port in kept else 0][of_number(key >> 16 & 0xFF)] += number
     return {port: tuple(by_state) for port, by_state in counts.items()}

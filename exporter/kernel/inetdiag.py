@@ -97,7 +97,7 @@ class Block(NamedTuple):
     @property
     def first_attributes(self) -> bytes:
         """The type of every message's first attribute, 0 where it has none."""
-        return self.column(BARE + 2) if self.length >= BARE + 4 else bytes(self.number)
+        return self.column(BARE + 2 + (sys.byteorder == "big")) if self.length >= BARE + 4 else bytes(self.number)
 
 
 class Dump:

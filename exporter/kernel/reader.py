@@ -208,7 +208,7 @@ class PsutilReader:
 def _is_sysctl_name(name: str) -> bool:
     """Whether it is as the kernel names them, ``tcp_`` and more: letters, digits, ``_``, ``.`` and ``-``."""
     word = name.replace(".", "_").replace("-", "_")
-    return len(word) > len("tcp_") and word.startswith("tcp_") and word.isascii() and word.isidentifier()
+    return len(word) > len("tcp_") and name.startswith("tcp_") and word.isascii() and word.isidentifier()
 
 
 def _text(path: str) -> str:

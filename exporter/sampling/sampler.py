@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Reader = NetlinkReader | ProcfsReader | PsutilReader
 
 _RETRY_BETTER_SECONDS = 60.0
+_QUIET = 10  # by which the sums may differ where what happened since the last pass is all that explains it
 _TRIES = 2  # a socket that opens between two files of one reading looks like a contradiction: look again
 
 
@@ -112,8 +113,7 @@ class Sampler:
         """The counting pass: every state's sockets; with *netstat* all counters, with *queues* the listeners."""
         problems: dict[str, str | None] = {}
         self._dump = None
-        # Only how far the sums moved is needed of the reading before: that of the last pass bounds it as well, and what
-        # drifts slowly enough to hide in that is what ``Trust`` is for.
+        # The sums as the last pass left them do for a reading before this dump, as long as there is little to explain.
         before = self._before or self._sources.sums(problems)
         connections, after = self._connections(before, problems)
         self._before = after if after.sums else None
@@ -183,7 +183,8 @@ class Sampler:
             sockets = dump.sockets
             after = self._sources.sums(problems)
             derived = after.sums and derivation.derive(sockets, before.sums, after.sums)
-            if derived:
+            # What happened since the last pass explains too much: a difference is held against this dump's time alone.
+            if derived and (before is not self._before or abs(derived.difference) <= _QUIET):
                 self._dump = dump
                 self._trust.seen(derived.difference)
                 unknown = state_counts(sockets)[1]

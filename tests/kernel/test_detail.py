@@ -128,9 +128,19 @@ def test_what_is_told_apart_while_a_dump_runs_is_bounded(monkeypatch: pytest.Mon
     assert (len(dump._sockets) <= 50, len(dump.destinations) <= 50) == (True, True)
 
 
+def test_kept_ports_of_many_cgroups_are_counted_in_bounded_memory_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detail, "MAX_KEYS", 50)
+    sockets = [Socket(port=port, cgroup=cgroup) for port in range(20) for cgroup in range(1, 41)]
+    dump = collected(sockets, ports=frozenset(range(20)))
+    assert dump.sockets == {(2, 1, 0, 0): 800}
+    assert dump.by_cgroup == {(cgroup, 1): 20 for cgroup in range(1, 41)}
+    assert dump.ports() == {port: by_state([it for it in sockets if it.port == port]) for port in range(20)}
+    assert len(dump._sockets) <= 50
+
+
 def test_a_range_of_ephemeral_ports_that_makes_no_sense_picks_none() -> None:
     sockets = [Socket(port=number) for number in (1, 40000, 65535)]
-    for low, high in ((60999, 32768), (70000, 80000), (-5, -1)):
+    for low, high in ((60999, 32768), (70000, 80000), (-5, -1), (-5, -50)):
         assert collected(sockets, ephemeral=EphemeralPorts(low, high)).destinations == {}
 
 

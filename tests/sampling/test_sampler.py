@@ -118,6 +118,17 @@ def test_drift_that_churn_hides_from_one_sample_is_found_by_many_and_derived_fro
     assert established(made) == (100, True)
 
 
+def test_drift_is_not_taken_for_what_happened_since_the_last_sample() -> None:
+    host = Host()
+    made, _ = sampler(host)
+    seen = [established(made)]
+    host.drift = 900
+    for _ in range(3):
+        host.opened += 500  # between the samples, not while one is taken
+        seen.append(established(made))
+    assert seen == [(100, True), (100, False), (100, False), (100, False)]
+
+
 def test_a_kernel_whose_tw_is_host_wide_is_counted_in_full() -> None:
     made, reader = sampler(Host(), release="4.10.17-rhel")
     assert (established(made), reader.dumps) == ((100, False), [inetdiag.ALL_STATES])
