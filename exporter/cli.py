@@ -39,7 +39,7 @@ DEFAULT_URL = "http://127.0.0.1:19293"
 _EPILOG = """\
 commands:
   serve          the daemon (what runs when no command is given); its options are above
-  show           one sample as a table, or with --watch one after the other
+  show           one sample as a table, or the table of each sample from now on
   who            who holds the sockets in a state: process, unit, port or remote address
   advise         what is wrong, what the sysctls should be, and what to do
   dump           one sample as metrics or JSON, to standard output or atomically to a file

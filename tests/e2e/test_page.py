@@ -14,6 +14,7 @@ from exporter.tcpstate import KNOWN_STATES, TcpState
 from exporter.thresholds import Range, Threshold
 from tests.browser import Browser
 from tests.e2e.conftest import Daemon, by_state, wait_for
+from tests.e2e.test_advice import FLOOD, hold
 from tests.lab import LabProcess
 from tests.test_docs import everything
 from tests.web.test_page import VIEW, current, rendered
@@ -221,23 +222,32 @@ def test_nothing_in_the_diagram_lies_over_something_else(tmp_path: Path, size: t
             assert browser.run(COLLISIONS) == []
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_axe_finds_nothing(populated: LabProcess, tmp_path: Path, size: tuple[int, int], dark: bool) -> None:
+ALERTS = """\
+thresholds: {fin_wait1: {warning: 1}, syn_recv: {critical: 30}, total: {warning: 1}, syn_queue_ratio: {warning: 0.7}}
+sysctl: {expected: {tcp_sack: 0}}
+"""
+AXE = """
+return axe.run().then((it) => it.violations.map((found) =>
+  `${found.impact} ${found.id}: ${found.nodes.map((node) => node.html).join(' ')}`));
+"""
+
+
+@pytest.mark.parametrize(("situation", "word"), [("quiet", "OK"), ("syn-flood", "CRITICAL")])
+def test_axe_finds_nothing(populated: LabProcess, tmp_path: Path, situation: str, word: str) -> None:
     axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
-    (tmp_path / "exporter.yml").write_text(
-        "thresholds: {fin_wait1: {warning: 1}, last_ack: {critical: 1}, total: {warning: 1}}\n"
-        "sysctl: {expected: {tcp_sack: 0}}\n"
-    )
+    (tmp_path / "exporter.yml").write_text(ALERTS if situation == "syn-flood" else "")
     with (
         Daemon(tmp_path / "log", "--config.file", str(tmp_path / "exporter.yml"), lab=populated) as daemon,
         Browser(tmp_path, populated) as browser,
     ):
-        browser.look(*size, dark=dark)
-        browser.open(url(daemon.ready()))
-        assert browser.text("#status") == "CRITICAL"
-        browser.run(f"{axe}\n")
-        found = browser.run("return axe.run().then((it) => it.violations.map((v) => "
-                            "`${v.impact} ${v.id}: ${v.nodes.map((n) => n.html).join(' ')}`))")  # fmt: skip
-        assert found == []
-        assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+        if situation == "syn-flood":
+            hold(populated, FLOOD)
+            wait_for(lambda: 'id="finding-syn_flood"' in daemon.get("/")[1] or None, "the finding")
+        for size in (DESKTOP, PHONE):
+            for dark in (False, True):
+                browser.look(*size, dark=dark)
+                browser.open(url(daemon.ready()))
+                assert browser.text("#status") == word
+                browser.run(f"{axe}\n")
+                assert browser.run(AXE) == []
+                assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
