@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -25,6 +26,10 @@ from tests.lab import LabProcess, LabUnavailable
 TESTS = Path(__file__).parent
 SITUATIONS = sorted(path.name for path in (TESTS / "fixtures" / "proc").iterdir())
 TAKEN_AT = 1_700_000_000.0
+
+
+# A suite that a shell runs in the background inherits an ignored SIGINT, and so would every program that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
