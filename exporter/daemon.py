@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import platform
 import signal
@@ -36,6 +37,8 @@ _WATCH_SECONDS = 0.5
 _WATCH_AT_MOST_SECONDS = 5.0  # that a thread may be dead before it is noticed
 _FIRST_SECONDS = 10.0  # for the first sample, after which its absence is worth a line
 _STOP_SECONDS = 2.0  # for the sample in progress, when the process is told to end
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_SAY_AGAIN_SECONDS = 60.0
 
 
 def serve(load: Callable[[], Config], procfs: str) -> int:
@@ -61,6 +64,7 @@ class _Daemon:
         self._reload_successful = True
         self._reading = self._read_again = False
         self._started = time.monotonic()
+        self._said_exhausted = -_SAY_AGAIN_SECONDS
         self._loop = assemble_loop(settings, procfs, os.uname().release, time.monotonic, logger)
 
     async def run(self) -> int:
@@ -130,8 +134,12 @@ class _Daemon:
         if self._reading:
             self._read_again = True
             return
-        self._reading = True
-        threading.Thread(target=self._read, args=(events,), name="configuration", daemon=True).start()
+        try:
+            threading.Thread(target=self._read, args=(events,), name="configuration", daemon=True).start()
+        except RuntimeError as error:
+            self._take(events, self._settings, [f"it cannot be read: {error}"])
+        else:
+            self._reading = True
 
     def _read(self, events: asyncio.AbstractEventLoop) -> None:
         settings, mistakes = self._settings, list[str]()
@@ -159,6 +167,13 @@ class _Daemon:
             self._reload(events)
 
     def _unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+            # Of accept(2): asyncio tries again each second, a hundred times, and says so each time.
+            if time.monotonic() - self._said_exhausted >= _SAY_AGAIN_SECONDS:
+                self._said_exhausted = time.monotonic()
+                self._log.error("connections wait", error=error.strerror)
+            return
         self._log.error("unexpected error", error=context.get("message"), exc_info=context.get("exception"))
 
 

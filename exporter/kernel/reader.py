@@ -153,6 +153,8 @@ class NetlinkReader:
             raise SourceTimeout(self.name, f"no reply within {self._receive_seconds:g} s") from None
         except OSError as error:
             _raise(self.name, error)
+        except MemoryError:
+            raise SourceUnreadable(self.name, "there is no memory left for the dump") from None
         finally:
             if netlink is not None:
                 netlink.close()

@@ -114,6 +114,7 @@ class Loop:
         self._failing: set[str] = set()
         self._said: set[str] = set()
         self._said_changes = Said()
+        self._broken: set[str] = set()  # passes that ended in an exception
         self._counts_every_socket = False
         self._detailed = _Detailed()
         self._detail_ended = 0.0  # monotonic seconds
@@ -162,7 +163,7 @@ class Loop:
     def _pass(self, kind: str, take: Callable[[], None], last: Plan, beat: Beat) -> Plan:
         """Run one pass and plan the next."""
         started, cpu_started = time.monotonic(), time.thread_time()
-        self._guard(take, kind)
+        self._guard(take, kind, f"{kind} pass")
         cpu, ended = time.thread_time() - cpu_started, time.monotonic()
         planned = plan(last, now=ended, interval=beat.interval, cpu=cpu, max_cpu_ratio=beat.max_cpu_ratio)
         self._overruns[kind] += planned.overrun
@@ -171,18 +172,29 @@ class Loop:
             self._detail_ended = ended
         self._passes[kind] = Pass(ended - started, cpu, planned.interval, total)
         if kind == "counting":
-            self._guard(self._publish, kind)
+            self._guard(self._publish, kind, "publishing")
         self._stretched[kind] = self._stretched[kind] + 1 if planned.interval > beat.interval else 0
         if self._stretched[kind] == _STRETCHES_TO_SAY:
             self._say_once(f"{kind} interval stretched to keep the CPU share", interval=f"{planned.interval:.3g}s")
         return planned
 
-    def _guard(self, work: Callable[[], None], kind: str) -> None:
-        """Let a bug in one pass end neither the sampling nor the process: the sample goes stale."""
+    def _guard(self, work: Callable[[], None], kind: str, name: str) -> None:
+        """Let a bug or a want of memory end neither the sampling nor the process: the sample goes stale.
+
+        It is said once, until the work succeeds again.
+        """
         try:
             work()
-        except Exception:  # noqa: BLE001 - see above
-            self._log.exception("sample failed", sampling_pass=kind)
+        except Exception as error:  # noqa: BLE001 - see above
+            if name not in self._broken:
+                self._broken.add(name)
+                self._log.exception("sample failed", sampling_pass=kind)
+            if kind == "detail":
+                self._detailed = self._detailed._replace(problem=f"detail: {type(error).__name__}: {error}")
+        else:
+            if name in self._broken:
+                self._broken.discard(name)
+                self._log.info("samples succeed again", sampling_pass=kind)
 
     def _publish(self) -> None:
         if self._counted is None:
@@ -239,7 +251,7 @@ class Loop:
     def _advise(self, snapshot: Snapshot, now: float) -> Advice | None:
         """What is to be said of the snapshot; a bug there costs the advice and not the counts."""
         try:
-            return self._advisor.advise(snapshot, self._past.before(now), self._schedule.expected)
+            return self._advisor.advise(snapshot, self._past.before(now, snapshot.taken_at), self._schedule.expected)
         except Exception:  # noqa: BLE001 - see above
             if "advice failed" not in self._said:
                 self._said.add("advice failed")

@@ -7,6 +7,7 @@ from collections import deque
 from exporter.snapshot import Snapshot
 
 WINDOW_SECONDS = 60.0
+_SAME_CLOCK_SECONDS = 1.0  # by which the two clocks may part in a minute: a clock that is slewed stays far below
 _KEPT = 6
 
 
@@ -17,11 +18,18 @@ class Past:
         self._step = window / _KEPT
         self._kept: deque[tuple[float, Snapshot]] = deque(maxlen=_KEPT + 1)
 
-    def before(self, now: float) -> tuple[Snapshot, ...]:
-        """Those kept until monotonic second *now*, the oldest first."""
+    def before(self, now: float, taken_at: float) -> tuple[Snapshot, ...]:
+        """Those kept until monotonic second *now*, which is Unix time *taken_at*, the oldest first.
+
+        Those from before the system's clock was set are not among them: the time since is not what ``taken_at`` says.
+        """
         while self._kept and now - self._kept[0][0] > self._step * (_KEPT + 1):
             self._kept.popleft()
-        return tuple(snapshot for _, snapshot in self._kept)
+        return tuple(
+            snapshot
+            for at, snapshot in self._kept
+            if abs(taken_at - snapshot.taken_at - (now - at)) < _SAME_CLOCK_SECONDS
+        )
 
     def add(self, now: float, snapshot: Snapshot) -> None:
         """Keep it where the last one that was kept is a step old."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from exporter.errors import SourceError, UsageError
+from exporter.errors import SourceError, SourceTimeout, UsageError
 from exporter.kernel import READERS, derivation
 from exporter.kernel.inetdiag import ALL_STATES, COPIED_STATES, CountingDump, state_counts
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, PsutilReader
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Reader = NetlinkReader | ProcfsReader | PsutilReader
 
-_RETRY_BETTER_SECONDS = 60.0
+_RETRY_SECONDS, _RETRY_MOST_SECONDS = 1.0, 60.0  # until a better reader is asked again: twice as long each time
 _QUIET = 10  # by which the sums may differ where what happened since the last pass is all that explains it
 _TRIES = 2  # a socket that opens between two files of one reading looks like a contradiction: look again
 
@@ -96,6 +96,7 @@ class Sampler:
         self._now = now
         self._first = 0  # the first reader of the chain to ask
         self._retry_at = 0.0
+        self._retry_after = 0.0  # seconds; 0.0: none is passed over
         self._passed_over: dict[str, str] = {}
         self._dump: CountingDump | None = None  # of the pass that is being made
         self._before: Reading | None = None  # the sums as the last pass left them
@@ -147,22 +148,31 @@ class Sampler:
         """Count with the first reader that answers; those before it keep their reason and are asked again later."""
         if self._now() >= self._retry_at:
             self._first = 0
-            self._retry_at = self._now() + _RETRY_BETTER_SECONDS
             self._passed_over.clear()
         for reader in self._chain[self._first :]:
             self._sources.asking = reader.name
             try:
                 connections, after = self._count_with(reader, before, problems)
             except SourceError as error:
-                self._passed_over[reader.name] = str(error)
-                self._first += 1
+                self._pass_over(reader, error)
                 continue
+            if not self._passed_over:
+                self._retry_after = 0.0
             problems |= self._passed_over
             problems[reader.name] = None
             return connections, after
-        self._retry_at = 0.0
+        self._retry_at = 0.0  # with nothing that counts each sample asks them all
         problems |= self._passed_over
         return None, self._sources.sums(problems)
+
+    def _pass_over(self, reader: Reader, error: SourceError) -> None:
+        """Do without the reader until it is asked again: soon, and the later the more often it was in vain."""
+        self._first += 1
+        self._passed_over[reader.name] = str(error)
+        self._retry_after = min(max(2 * self._retry_after, _RETRY_SECONDS), _RETRY_MOST_SECONDS)
+        if isinstance(error, SourceTimeout):  # asking in vain takes seconds, in which nothing is counted
+            self._retry_after = _RETRY_MOST_SECONDS
+        self._retry_at = self._now() + self._retry_after
 
     def _count_with(
         self, reader: Reader, before: Reading, problems: dict[str, str | None]

@@ -13,7 +13,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -61,12 +61,24 @@ def get(
 
 
 class Daemon:
-    """The real daemon as a process, here or in a lab's namespace, on a free port; ended with the ``with`` block."""
+    """The real daemon as a process, here or in a lab's namespace, on a free port; ended with the ``with`` block.
 
-    def __init__(self, log: Path, *arguments: str, lab: LabProcess | None = None, env: Mapping[str, str] | None = None):
+    *under* makes a command line of the daemon's: one that becomes it, under other circumstances.
+    """
+
+    def __init__(
+        self,
+        log: Path,
+        *arguments: str,
+        lab: LabProcess | None = None,
+        env: Mapping[str, str] | None = None,
+        under: Callable[[list[str]], list[str]] = list,
+        program: Sequence[str] = PROGRAM,
+    ) -> None:
         self._lab = lab
         self.log = log
-        command = [*PROGRAM, "--web.listen-address", "127.0.0.1:0", "--log.format", "logfmt", *arguments]
+        command = [*program, "--web.listen-address", "127.0.0.1:0", "--log.format", "logfmt", *arguments]
+        command = under(command)
         environ = {**os.environ, **(env or {})}
         with log.open("w") as stderr:
             if lab is not None:

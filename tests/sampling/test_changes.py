@@ -5,7 +5,6 @@ from __future__ import annotations
 from exporter.advice.findings import Finding
 from exporter.kernel.sysctl import parse
 from exporter.sampling.changes import HOLD_SECONDS, Event, Said, changes
-from exporter.sampling.past import Past
 from exporter.snapshot import Advice, Connections, Snapshot
 from exporter.tcpstate import TcpState
 from exporter.thresholds import Range, Status, Threshold
@@ -84,18 +83,3 @@ def test_a_sysctl_that_changes_is_said_with_both_values_and_one_that_comes_or_go
         (3, snapshot(tcp_rmem="1 2 4", tcp_dsack="1"), NO_ADVICE),
     )
     assert events == [(2, Event(False, "sysctl changed", {"name": "tcp_rmem", "from": "1 2 3", "to": "1 2 4"}))]
-
-
-def test_the_past_is_of_even_distances_and_of_a_minute() -> None:
-    past, number = Past(), {}
-    for second in range(200):
-        taken = snapshot(second)
-        number[id(taken)] = second
-        before = [number[id(it)] for it in past.before(float(second))]
-        past.add(float(second), taken)
-        if second in {0, 5, 65, 199}:
-            assert (
-                before
-                == {0: [], 5: [0], 65: [0, 10, 20, 30, 40, 50, 60], 199: [130, 140, 150, 160, 170, 180, 190]}[second]
-            )
-    assert past.before(1000.0) == ()
