@@ -77,7 +77,7 @@ class _Daemon:
         server = Server(
             application(self._current, page_assets()),
             limits=Limits(max_requests=self._settings.web.max_requests),
-            on_error=lambda error: self._log.error("request failed", exc_info=error),
+            on_error=lambda error: self._failed("request failed", error),
         )
         addresses = [parse_listen_address(text) for text in self._settings.web.listen_address]
         urls = await server.start(addresses)
@@ -167,14 +167,16 @@ class _Daemon:
             self._reload(events)
 
     def _unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        if isinstance(error, OSError) and error.errno in _EXHAUSTED:
-            # Of accept(2): asyncio tries again each second, a hundred times, and says so each time.
-            if time.monotonic() - self._said_exhausted >= _SAY_AGAIN_SECONDS:
-                self._said_exhausted = time.monotonic()
-                self._log.error("connections wait", error=error.strerror)
-            return
-        self._log.error("unexpected error", error=context.get("message"), exc_info=context.get("exception"))
+        self._failed("unexpected error", context.get("exception"), error=context.get("message"))
+
+    def _failed(self, event: str, cause: BaseException | None, **fields: object) -> None:
+        """Log a bug each time, and once a minute that there is no memory or descriptor left: it fails all over then."""
+        if not (isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in _EXHAUSTED)):
+            self._log.error(event, exc_info=cause, **fields)
+        elif time.monotonic() - self._said_exhausted >= _SAY_AGAIN_SECONDS:
+            self._said_exhausted = time.monotonic()
+            reason = cause.strerror if isinstance(cause, OSError) else "Cannot allocate memory"
+            self._log.error("clients are not served: a limit of this process is reached", error=reason)
 
 
 def _fixed(before: Config, after: Config) -> list[tuple[str, str, str]]:

@@ -188,6 +188,8 @@ class _Connection:
         # drain() then returns when the system has the bytes, so the write deadline covers the end of a body too.
         # Not 0: asyncio's TLS transport pauses at the limit, and at 0 it would never resume.
         writer.transport.set_write_buffer_limits(high=1)
+        # asyncio would ask for 256 KiB at each read, which a process at its memory limit does not get.
+        writer.transport.max_size = _READ  # type: ignore[attr-defined]  # of its socket transport
 
     def finish(self) -> None:
         """End after the request in flight, or now where there is none."""
