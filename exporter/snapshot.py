@@ -27,7 +27,7 @@ class Connections(NamedTuple):
 
     counts: StateCounts
     reader: str  # "netlink", "procfs" or "psutil": who counted
-    derived: bool  # ESTABLISHED and TIME_WAIT come from the kernel's own counters, not from counting sockets
+    derived: bool  # what is large of ESTABLISHED, and TIME_WAIT, are from the kernel's own counters
     unknown_states: tuple[str, ...] = ()  # the numbers or names behind counts[UNKNOWN], as the kernel wrote them
 
 

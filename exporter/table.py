@@ -111,7 +111,11 @@ def states(snapshot: Snapshot, thresholds: Mapping[str, Threshold], trend: Trend
         names = ", ".join(connections.unknown_states)
         yield Line(f"{'unknown':<13}{connections.counts[TcpState.UNKNOWN]:>9}  state {names}")
     yield _state("total", results[-1], lately(sum))
-    how = "established and time-wait from the kernel's counters" if connections.derived else "every socket counted"
+    how = (
+        "time-wait, and established above 1,000, from the kernel's counters"
+        if connections.derived
+        else "every socket counted"
+    )
     yield Line(f"Read by {connections.reader}: {how}.")
 
 

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 
 from exporter.errors import SourceError, SourceMissing
 from exporter.kernel import derivation, procnet
-from exporter.kernel.inetdiag import COPIED_STATES
 from exporter.kernel.netns import Counts, Key, NamespaceCounts, Reading, Resident, labels, told, unchanged
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
 from exporter.record import TYPE_CHECKING, NamedTuple
@@ -185,9 +184,10 @@ class Namespaces:
         procfs = Procfs(f"{self._root}/thread-self")
         before = _reading(procfs).sums if self._derivable else None
         for _ in range(_TRIES if before else 0):
-            sockets = self._netlink.dump(COPIED_STATES)
+            states = derivation.states_to_dump(before.established) if before else 0
+            sockets = self._netlink.dump(states)
             after = _reading(procfs).sums
-            derived = before and after and derivation.derive(sockets, before, after)
+            derived = before and after and derivation.derive(sockets, states, before, after)
             if derived:
                 return derived.counts
             before = after

@@ -87,7 +87,7 @@ def provenance(snapshot: Snapshot) -> Iterator[str]:
     """How the sample was read, and what could not be."""
     if snapshot.connections is not None:
         how = (
-            "ESTABLISHED and TIME-WAIT from the kernel's counters"
+            "TIME-WAIT, and ESTABLISHED above 1,000, from the kernel's counters"
             if snapshot.connections.derived
             else "every socket counted"
         )

@@ -363,7 +363,7 @@ def _reading(snapshot: Snapshot) -> Iterator[Metric]:
         yield reader
         yield GaugeMetricFamily(
             "tcp_exporter_sample_derived",
-            "1 when ESTABLISHED and TIME-WAIT of the last sample come from the kernel's own counters, "
+            "1 when TIME-WAIT, and ESTABLISHED above 1,000, of the last sample come from the kernel's own counters, "
             "0 when every socket was counted.",
             int(snapshot.connections.derived),
         )

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from exporter.errors import SourceError, SourceTimeout, UsageError
 from exporter.kernel import READERS, derivation
-from exporter.kernel.inetdiag import ALL_STATES, COPIED_STATES, CountingDump, state_counts
+from exporter.kernel.inetdiag import ALL_STATES, CountingDump, state_counts
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, PsutilReader
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.sampling.sources import Reading, Sources
 from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat
+from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
     from exporter.kernel.sysctl import Value
@@ -100,6 +101,7 @@ class Sampler:
         self._passed_over: dict[str, str] = {}
         self._dump: CountingDump | None = None  # of the pass that is being made
         self._before: Reading | None = None  # the sums as the last pass left them
+        self._established: int | None = None  # sockets, as the last pass counted them
 
     @property
     def asking(self) -> str:
@@ -118,6 +120,7 @@ class Sampler:
         before = self._before or self._sources.sums(problems)
         connections, after = self._connections(before, problems)
         self._before = after if after.sums else None
+        self._established = None if connections is None else connections.counts[TcpState.ESTABLISHED]
         counters = dict(after.counters)
         if netstat:
             counters |= self._sources.netstat(problems)
@@ -189,12 +192,15 @@ class Sampler:
             if before.sums is None:
                 break
             self._sources.asking = reader.name
-            dump = reader.collect(COPIED_STATES, CountingDump)
+            states = derivation.states_to_dump(
+                before.sums.established if self._established is None else self._established
+            )
+            dump = reader.collect(states, CountingDump)
             sockets = dump.sockets
             after = self._sources.sums(problems)
-            derived = after.sums and derivation.derive(sockets, before.sums, after.sums)
+            derived = after.sums and derivation.derive(sockets, states, before.sums, after.sums)
             # What happened since the last pass explains too much: a difference is held against this dump's time alone.
-            if derived and (before is not self._before or abs(derived.difference) <= _QUIET):
+            if derived and (derived.listed or before is not self._before or abs(derived.difference) <= _QUIET):
                 self._dump = dump
                 self._trust.seen(derived.difference)
                 unknown = state_counts(sockets)[1]

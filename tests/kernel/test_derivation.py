@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.kernel.derivation import Bias, Comparison, Derived, Sums, compare, derive, sums
-from exporter.kernel.inetdiag import Tally
+from exporter.kernel.derivation import FEW, Bias, Comparison, Derived, Sums, compare, derive, states_to_dump, sums
+from exporter.kernel.inetdiag import ALL_STATES, COPIED_STATES, Tally
 
 SHUTDOWN, NONE = 8, 0
 KINDS = {  # what the dump says of a socket, and what the sums count it in
@@ -52,7 +52,29 @@ def counts(full: Tally) -> tuple[int, ...]:
 @given(POPULATIONS)
 def test_the_derived_counts_are_those_of_counting_every_socket(population: dict[str, int]) -> None:
     full, copied, at = host(population)
-    assert derive(copied, at, at) == Derived(counts(full), difference=0)
+    assert derive(copied, COPIED_STATES, at, at) == Derived(counts(full), difference=0)
+
+
+@given(POPULATIONS)
+def test_what_is_listed_is_counted_and_held_against_the_sums(population: dict[str, int]) -> None:
+    full, _, at = host(population)
+    listed: Tally = Counter({key: number for key, number in full.items() if key[1] != 6})
+    assert derive(listed, states_to_dump(0), at, at) == Derived(counts(full), difference=0, listed=True)
+    drifted = at._replace(established=at.established + 1)
+    assert derive(listed, states_to_dump(0), drifted, drifted) is None
+
+
+def test_only_many_established_sockets_are_left_out_of_the_dump() -> None:
+    assert (states_to_dump(FEW), states_to_dump(FEW + 1)) == (ALL_STATES & ~(1 << 6), COPIED_STATES)
+
+
+def test_sockets_that_were_in_close_wait_meanwhile_do_not_count_as_established_where_these_are_listed() -> None:
+    full, copied, before = host({"established": 200, "close_wait": 130})
+    after = before._replace(established=200, inuse=200, tw=130, events=130)  # the server has closed them since
+    derived, listed = derive(copied, COPIED_STATES, before, after), derive(full, states_to_dump(200), before, after)
+    assert derived is not None
+    assert listed is not None
+    assert (derived.counts[1], listed.counts[1]) == (70, 200)
 
 
 @given(POPULATIONS)
@@ -64,12 +86,12 @@ def test_a_full_dump_agrees_with_true_sums(population: dict[str, int]) -> None:
 def test_sums_that_contradict_each_other_give_no_counts() -> None:
     _, copied, at = host({"established": 100, "close_wait": 3})
     drifted = at._replace(established=at.established - 1)
-    assert derive(copied, drifted, drifted) is None
+    assert derive(copied, COPIED_STATES, drifted, drifted) is None
 
 
 def test_more_mini_sockets_than_the_kernel_counts_give_no_counts() -> None:
     _, copied, at = host({"fin_wait2_mini": 5})
-    assert derive(copied, at._replace(tw=4), at._replace(tw=4)) is None
+    assert derive(copied, COPIED_STATES, at._replace(tw=4), at._replace(tw=4)) is None
 
 
 def test_a_full_dump_tells_a_drifted_sum() -> None:
@@ -82,13 +104,13 @@ def test_a_full_dump_tells_a_drifted_sum() -> None:
 def test_what_happened_between_the_two_readings_is_no_contradiction() -> None:
     _, copied, before = host({"established": 100, "listen": 1})
     after = Sums(established=101, inuse=102, tw=2, events=3)  # three opened, two of them closed again
-    assert derive(copied, before, after) == Derived((0, 101, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0), difference=0)
+    assert derive(copied, COPIED_STATES, before, after) == Derived((0, 101, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0), difference=0)
 
 
 def test_a_socket_that_closed_during_the_dump_makes_no_negative_count() -> None:
     _, copied, before = host({"close_wait": 2})
     after = Sums(established=1, inuse=1, tw=0, events=0)
-    assert derive(copied, before, after) == Derived((0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0), difference=0)
+    assert derive(copied, COPIED_STATES, before, after) == Derived((0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0), difference=0)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class Host(Procfs):
 
     def __init__(self) -> None:
         super().__init__("/proc")
-        self.established = 100
+        self.established = 2000
         self.drift = 0
         self.opened = 0
 
@@ -96,14 +96,25 @@ def verified(made: Sampler) -> bool:
 
 def test_sums_that_hold_are_derived_from_by_one_dump_without_the_large_states() -> None:
     made, reader = sampler(Host())
-    assert (established(made), reader.dumps) == ((100, True), [inetdiag.COPIED_STATES])
+    assert (established(made), reader.dumps) == ((2000, True), [inetdiag.COPIED_STATES])
+
+
+def test_few_established_sockets_are_listed_with_the_others_and_the_sums_are_still_watched() -> None:
+    host = Host()
+    host.established = 100
+    made, reader = sampler(host)
+    assert (established(made), established(made)) == ((100, True), (100, True))
+    listing = inetdiag.ALL_STATES & ~(1 << TcpState.TIME_WAIT)
+    assert reader.dumps == [listing, listing]
+    host.drift = -1
+    assert (established(made), established(made)) == ((100, True), (100, False))  # it may have closed since the last
 
 
 def test_drift_on_a_quiet_host_is_found_in_the_sample_itself() -> None:
     host = Host()
     host.drift = -1
     made, reader = sampler(host)
-    assert (established(made), reader.dumps[-1]) == ((100, False), inetdiag.ALL_STATES)
+    assert (established(made), reader.dumps[-1]) == ((2000, False), inetdiag.ALL_STATES)
 
 
 def test_drift_that_churn_hides_from_one_sample_is_found_by_many_and_derived_from_no_more() -> None:
@@ -111,11 +122,11 @@ def test_drift_that_churn_hides_from_one_sample_is_found_by_many_and_derived_fro
     host.drift = 100
     made, _ = sampler(host)
     seen = [established(made) for _ in range(40)]
-    assert seen[0] == (200, True)
-    assert seen[30:] == [(100, False)] * 10
+    assert seen[0] == (2100, True)
+    assert seen[30:] == [(2000, False)] * 10
     host.drift = 0
     established(made)
-    assert established(made) == (100, True)
+    assert established(made) == (2000, True)
 
 
 def test_drift_is_not_taken_for_what_happened_since_the_last_sample() -> None:
@@ -126,12 +137,12 @@ def test_drift_is_not_taken_for_what_happened_since_the_last_sample() -> None:
     for _ in range(3):
         host.opened += 500  # between the samples, not while one is taken
         seen.append(established(made))
-    assert seen == [(100, True), (100, False), (100, False), (100, False)]
+    assert seen == [(2000, True), (2000, False), (2000, False), (2000, False)]
 
 
 def test_a_kernel_whose_tw_is_host_wide_is_counted_in_full() -> None:
     made, reader = sampler(Host(), release="4.10.17-rhel")
-    assert (established(made), reader.dumps) == ((100, False), [inetdiag.ALL_STATES])
+    assert (established(made), reader.dumps) == ((2000, False), [inetdiag.ALL_STATES])
 
 
 def test_a_full_dump_that_contradicts_the_sums_makes_them_distrusted_until_one_agrees() -> None:
@@ -140,7 +151,7 @@ def test_a_full_dump_that_contradicts_the_sums_makes_them_distrusted_until_one_a
     host.drift = 3
     DETAILERS[made].detail(Wanted(), 0.0)
     host.drift = 0
-    assert established(made) == (100, False)
+    assert established(made) == (2000, False)
     assert verified(made) is True
 
 

@@ -1,0 +1,70 @@
+"""Counts while thousands of connections a second come and go: against what the one who makes them knows to be open."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+
+import pytest
+
+from exporter.kernel.derivation import FEW
+from tests.e2e.conftest import Daemon, by_state, wait_for
+from tests.lab import LabProcess
+
+pytestmark = pytest.mark.lab
+
+CLIENTS = 2
+CHURN = [sys.executable, str(Path(__file__).parent / "churn.py"), str(CLIENTS)]
+ON_THEIR_WAY = 2 * CLIENTS + 4  # both ends of each client's connection, and of those that this test and the server have
+STAMP = "tcp_exporter_sample_timestamp_seconds"
+OPENED = "tcp_passive_opens_total"
+SAMPLES = 100
+
+
+def churned(lab: LabProcess, tmp_path: Path) -> list[dict[str, float]]:
+    """The pages of many samples that were taken under churn."""
+    churn = lab.popen(CHURN)
+    assert churn.stdout is not None
+    assert churn.stdout.readline() == "ready\n"
+    file = tmp_path / "exporter.yml"
+    file.write_text("sample: {interval: 100ms, max_cpu_ratio: 1}\ndetail: {interval: 500ms, max_cpu_ratio: 1}\n")
+    with Daemon(tmp_path / "log", "--config.file", str(file), lab=lab) as daemon:
+        pages = [daemon.ready().metrics()]
+
+        def another() -> dict[str, float] | None:
+            page = daemon.metrics()
+            return page if page[STAMP] != pages[-1][STAMP] else None
+
+        while len(pages) < SAMPLES:
+            pages.append(wait_for(another, "another sample"))
+        assert pages[-1][OPENED] - pages[0][OPENED] > SAMPLES
+        assert [pages[-1][f'tcp_exporter_sample_errors_total{{source="{it}"}}'] for it in ("netlink", "detail")] == [
+            0,
+            0,
+        ]
+        assert daemon.said().count("counting every socket") == 0
+    churn.kill()
+    return pages
+
+
+def test_few_connections_are_counted_exactly_however_many_come_and_go(lab: LabProcess, tmp_path: Path) -> None:
+    lab.establish(200)
+    counts = [by_state(page) for page in churned(lab, tmp_path)]
+    assert [it for it in counts if not 200 <= it["established"] <= 200 + ON_THEIR_WAY] == []
+    assert [it for it in counts if min(it.values()) < 0] == []
+
+
+def test_of_many_connections_the_error_is_at_most_what_came_and_went_meanwhile(lab: LabProcess, tmp_path: Path) -> None:
+    held = FEW + 1000
+    lab.establish(held)
+    pages = churned(lab, tmp_path)
+    unexplained = []
+    for before, page in itertools.pairwise(pages):
+        error = abs(by_state(page)["established"] - held)
+        came = page[OPENED] - before[OPENED]
+        waited = by_state(before)["close_wait"] + by_state(page)["close_wait"]  # to be closed by the server
+        if error > came + waited + ON_THEIR_WAY:
+            unexplained.append((error, came, waited))
+    assert unexplained == []
+    assert [page for page in pages if min(by_state(page).values()) < 0] == []
