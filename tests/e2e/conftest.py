@@ -12,8 +12,9 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -135,18 +136,26 @@ def by_state(metrics: Mapping[str, float], family: str = "tcp_connections") -> d
 
 
 @pytest.fixture(scope="session")
-def anyones_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+def anyones_python() -> Iterator[str]:
     """A Python that any user may run and that has this package: the interpreter may be under a closed home."""
     python = next((path for path in ("/usr/bin/python3", sys.executable) if _is_anyones(path)), None)
     if python is None:
         pytest.skip("no Python 3.11 or newer that every user may run")
-    home = tmp_path_factory.mktemp("python")
-    for folder in (home, *home.parents[:2]):
-        folder.chmod(0o755)
-    subprocess.run([python, "-m", "venv", "--without-pip", str(home / "venv")], check=True)
-    (site,) = home.glob("venv/lib/python*/site-packages")
-    shutil.copytree(Path(__file__).parents[2] / "exporter", site / "exporter", ignore=shutil.ignore_patterns("*.pyc"))
-    return str(home / "venv" / "bin" / "python")
+    with anyones_folder() as home:
+        subprocess.run([python, "-m", "venv", "--without-pip", str(home / "venv")], check=True)
+        (site,) = home.glob("venv/lib/python*/site-packages")
+        package = Path(__file__).parents[2] / "exporter"
+        shutil.copytree(package, site / "exporter", ignore=shutil.ignore_patterns("*.pyc"))
+        yield str(home / "venv" / "bin" / "python")
+
+
+@contextlib.contextmanager
+def anyones_folder() -> Iterator[Path]:
+    """A folder that everybody can reach and only this user can write to: pytest's are closed anew by each session."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
 
 
 def _is_anyones(path: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
@@ -17,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import TESTS, situation_root
-from tests.e2e.conftest import Daemon, by_state
+from tests.e2e.conftest import Daemon, anyones_folder, by_state
 from tests.e2e.test_who import hold
 from tests.lab import LabProcess
 
@@ -295,13 +294,9 @@ def test_with_only_processes_in_procfs_netlink_counts_and_the_rest_is_absent(
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder that everybody can reach and only root can write to."""
-    for each in (tmp_path, *tmp_path.parents[:2]):
-        each.chmod(0o755)
-    yield tmp_path
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(tmp_path / "textfile")
+def folder() -> Iterator[Path]:
+    with anyones_folder() as path:
+        yield path
 
 
 @pytest.fixture(scope="session")
