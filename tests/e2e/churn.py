@@ -7,6 +7,7 @@ each client are ESTABLISHED.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -34,7 +35,7 @@ def serve(listener: socket.socket, parent: int) -> None:
 def ask(address: tuple[str, int], parent: int) -> None:
     """Connect and close, again and again."""
     while os.getppid() == parent:
-        with socket.socket() as connection:
+        with contextlib.suppress(ConnectionError), socket.socket() as connection:
             connection.connect(address)
 
 
@@ -48,6 +49,7 @@ def main() -> None:
     with listener:
         for _ in range(int(sys.argv[1])):
             if not os.fork():
+                listener.close()
                 ask(address, parent)
                 return
     with socket.create_connection(address):
