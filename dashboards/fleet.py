@@ -1,7 +1,7 @@
 """The page of all hosts: how many are well, which are not, and what differs between them.
 
 It stays cheap at ten thousand hosts: numbers and tables ask for the last value only, lists end at twenty or fifty, and
-what is drawn over time is a few series. Whatever names a host leads to its page.
+what is drawn over time are the recording rules of ``deploy/prometheus/rules.yml``. What names a host leads to its page.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 from dashboards.grafana import (
     GRAY,
     GREEN,
+    LIMIT_DASH,
     ORANGE,
+    PEAK_DASH,
     RED,
     YELLOW,
     Column,
     Dashboard,
+    Line,
     Link,
     Meaning,
     Panel,
@@ -99,9 +102,9 @@ WELL = Row(
             SOME,
         ),
         number(
-            "Drifted",
-            "Hosts with at least one sysctl outside of what is recommended or expected. See the row about sysctls.",
-            "sum(max without (name, field) (tcp_sysctl_deviates{}))",
+            "Deviations",
+            "Sysctls outside of what is recommended or expected, of all hosts together. See the last row of this page.",
+            "sum(job:tcp_sysctl_deviates:sum{})",
             SOME,
         ),
         Panel(
@@ -160,14 +163,17 @@ LIMITS = Row(
         ),
         Panel(
             "Fullest of each limit over time",
-            "Each kernel limit on the host where it is fullest. A line that climbs for days is to be planned for; one "
-            "that jumps is an incident: the table above names the host.",
-            (Query("max by (resource) (tcp_saturation_ratio{})", "{{resource}}"),),
-            unit="percentunit",
+            "Each kernel limit on the host where it is fullest; dotted is what 99 of 100 hosts are below. A line that "
+            "climbs for days is to be planned for; one that jumps alone is one host: the table above names it.",
+            (
+                Query("max by (resource) (job:tcp_saturation_ratio:max{})", "{{resource}}"),
+                Query("max by (resource) (job:tcp_saturation_ratio:p99{})", "{{resource}}, 99 of 100"),
+            ),
+            unit="percentunit", lines=(Line(".*99 of 100", PEAK_DASH),),
         ),
         Panel(
             "Hosts that drop",
-            "The twenty hosts that drop most at listeners, in drops a second over the last five minutes. Anything "
+            "The twenty hosts that drop most at listeners, in drops a second. Anything "
             "above 0 are clients that wait; the host's page says whether a SYN queue or an accept queue is full.",
             (Query("topk(20, rate(tcp_listen_drops_total{}[$__rate_interval]))", "{{instance}}", instant=True),),
             kind="bargauge", unit="cps", steps=((0.001, ORANGE), (1, RED)), link=FROM_SERIES,
@@ -176,37 +182,45 @@ LIMITS = Row(
 )  # fmt: skip
 
 TRAFFIC = Row(
-    "Sockets and trouble of all hosts",
+    "All hosts over time",
     (
+        Panel(
+            "Hosts that answer, and their verdicts",
+            "How many exporters answer, of all that are scraped, and how many verdicts of check_tcp_states are not OK. "
+            "Worry where the verdicts rise together: one cause for many hosts. A line that is missing is none.",
+            (
+                Query("sum(job:up:count{})", "hosts"),
+                Query("sum(job:up:sum{})", "hosts that answer"),
+                Query('sum(job:tcp_status:count{status="2"})', "critical verdicts"),
+                Query('sum(job:tcp_status:count{status="1"})', "warning verdicts"),
+                Query('sum(job:tcp_status:count{status="3"})', "unknown verdicts"),
+            ),
+            lines=(Line("hosts", LIMIT_DASH, GRAY),),
+        ),
         Panel(
             "Sockets by state",
             "All sockets of all hosts but listeners, stacked. Worry where one colour grows against the others.",
-            (Query('sum by (state) (tcp_connections{state!="listen"})', "{{state}}"),),
-            stacked=True, width=8,
+            (Query('sum by (state) (job:tcp_connections:sum{state!="listen"})', "{{state}}"),),
+            stacked=True,
         ),
         Panel(
             "Drops and cookies",
-            "What all hosts together drop at listeners, and SYN cookies that they send. 0 is normal; cookies on many "
-            "hosts at once are a SYN flood against the whole service.",
+            "What all hosts together drop at listeners, and SYN cookies that they send, over five minutes. 0 is "
+            "normal; cookies on many hosts at once are a SYN flood against the whole service.",
             (
-                Query("sum(rate(tcp_listen_overflows_total{}[$__rate_interval]))", "accept queue full"),
-                Query("sum(rate(tcp_listen_drops_total{}[$__rate_interval]))", "all drops at listeners"),
-                Query("sum(rate(tcp_syncookies_sent_total{}[$__rate_interval]))", "SYN cookies sent"),
+                Query("sum(job:tcp_listen_overflows:rate5m{})", "accept queue full"),
+                Query("sum(job:tcp_listen_drops:rate5m{})", "all drops at listeners"),
+                Query("sum(job:tcp_syncookies_sent:rate5m{})", "SYN cookies sent"),
+                Query("sum(job:tcp_syn_queue_full_drops:rate5m{})", "SYN queue full, dropped"),
             ),
-            unit="cps", width=8,
+            unit="cps",
         ),
         Panel(
             "Share of segments sent again",
             "Retransmitted segments of all that were sent, all hosts together. A step that all hosts share is the "
             "network and not a host.",
-            (
-                Query(
-                    "sum(rate(tcp_segments_retransmitted_total{}[$__rate_interval]))"
-                    " / sum(rate(tcp_segments_sent_total{}[$__rate_interval]))",
-                    "retransmitted",
-                ),
-            ),
-            unit="percentunit", width=8,
+            (Query("job:tcp_segments_retransmitted_per_sent:ratio_rate5m{}", "{{job}}"),),
+            unit="percentunit",
         ),
     ),
 )  # fmt: skip
@@ -215,12 +229,20 @@ SAMENESS = Row(
     "What differs between hosts",
     (
         Panel(
-            "Sysctls that deviate, and on how many hosts",
-            "Each sysctl that is outside of what is recommended or expected, with the number of hosts. A few hosts of "
-            "many are drift; all of them are a decision that belongs into sysctl.expected.",
-            (Query("topk(50, sum by (name, field) (tcp_sysctl_deviates{} == 1))"),),
-            kind="table", unit="none", width=8, sort="Hosts",
-            columns=(Column("name", "Sysctl"), Column("field", "Field"), Column("Value", "Hosts")),
+            "Sysctls: hosts that deviate, and values",
+            "On how many hosts a sysctl is outside of what is recommended or expected, and how many values it has "
+            "across hosts. A few hosts of many are drift; all of them are a decision that belongs into "
+            "sysctl.expected.",
+            (
+                Query("sum by (name, field) (job:tcp_sysctl_deviates:sum{})"),
+                Query("max by (name, field) (job:tcp_sysctl_values:count{})"),
+            ),
+            kind="table", unit="none", width=8, sort="Deviating hosts",
+            columns=(
+                Column("name", "Sysctl"), Column("field", "Field"),
+                Column("Value #A", "Deviating hosts", steps=SOME),
+                Column("Value #B", "Values", steps=((2, YELLOW),)),
+            ),
         ),
         Panel(
             "Values of $sysctl",

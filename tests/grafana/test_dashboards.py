@@ -317,8 +317,6 @@ def test_target_counter_agg_rule(name: str) -> None:
 
 def records() -> dict[str, str]:
     """The recording rules, by name."""
-    if not RULES.exists():
-        return {}
     groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     return {rule["record"]: rule["expr"] for group in groups for rule in group["rules"] if "record" in rule}
 
@@ -336,7 +334,9 @@ def test_every_metric_and_label_is_one_that_exists(name: str) -> None:
         found = list(selectors(expression))
         assert found
         words = set(
-            re.findall(r"(?<![\w:\"$])(?:up|tcp_[\w:]*|\w+:tcp_[\w:]*)(?![\w(=])", re.sub(r'"[^"]*"', '""', expression))
+            re.findall(
+                r"(?<![\w:\"$])(?:\w+:)?(?:up|tcp_\w+)(?::\w+)*(?![\w:(=])", re.sub(r'"[^"]*"', '""', expression)
+            )
         )
         assert words == {selector.metric for selector in found}, f"{title}: a metric without braces"
         for selector in found:
