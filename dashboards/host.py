@@ -76,21 +76,28 @@ WELL = Row(
             "Whether Prometheus could scrape the exporter the last time. While it is DOWN the rest of this page is "
             "old.",
             (Query("up{}", "scrape", instant=True),),
-            kind="stat", unit="none", width=4, height=4, meanings=UP,
+            kind="stat", unit="none", width=3, height=4, meanings=UP,
         ),
         Panel(
             "Age of the sample",
             "Time since the kernel was last read, by Prometheus's clock: the scrape interval at most. "
             "Beyond a minute the exporter hangs or the clocks of the two hosts differ.",
             (Query("time() - tcp_exporter_sample_timestamp_seconds{}", "age", instant=True),),
-            kind="stat", unit="s", width=4, height=4, steps=AGE,
+            kind="stat", unit="s", width=3, height=4, steps=AGE,
         ),
         Panel(
             "Sources that fail",
             "How many kernel sources could not be read for the last sample. Above 0 some numbers are absent; "
             "the last row of this page says which source it is.",
             (Query("sum(tcp_exporter_source_up{} == bool 0)", "failing", instant=True),),
-            kind="stat", unit="none", width=4, height=4, steps=SOME,
+            kind="stat", unit="none", width=3, height=4, steps=SOME,
+        ),
+        Panel(
+            "Drops",
+            "SYNs and last ACKs that listeners drop in a second, for whatever cause. Anything above 0 is a client that "
+            "waits; the rows about handshakes and accept queues say which queue is full.",
+            (Query("rate(tcp_listen_drops_total{}[$__rate_interval])", "drops", instant=True),),
+            kind="stat", unit="cps", width=3, height=4, steps=((0.001, RED),),
         ),
         Panel(
             "Established connections against their thresholds",
@@ -514,11 +521,14 @@ EXPORTER = Row(
             unit="percentunit", width=6,
         ),
         Panel(
-            "Interval, configured or stretched",
-            "Time from a pass to the next: 1 s and 15 s unless configured. Longer is stretched, to keep the CPU share: "
-            "the numbers are right and older. Bursts shorter than it may be missed.",
-            (Query("tcp_exporter_sample_interval_seconds{}", "{{pass}}"),),
-            unit="s", width=6,
+            "Interval against the configured one",
+            "Time from a pass to the next, and dashed as it is configured. Longer is stretched, to keep the CPU "
+            "share: the numbers are right and older, and bursts shorter than it may be missed.",
+            (
+                Query("tcp_exporter_sample_interval_seconds{}", "{{pass}}"),
+                Query("tcp_exporter_sample_configured_interval_seconds{}", "{{pass}} configured"),
+            ),
+            unit="s", width=6, lines=(Line(".*configured", LIMIT_DASH),),
         ),
         Panel(
             "Errors and overruns",

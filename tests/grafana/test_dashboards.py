@@ -23,8 +23,6 @@ from exporter.kernel.catalogue import CATALOGUE
 from tests.grafana.promql import Selector, selectors, substituted
 from tests.test_docs import VALUES, every_family, name_of
 
-Json = dict[str, "Json | list[Json] | str | int | float | bool | None"]
-
 FOLDER = Path(__file__).parents[2] / "deploy" / "grafana"
 RULES = FOLDER.parent / "prometheus" / "rules.yml"
 NAMES = sorted(FILES)

@@ -1,7 +1,7 @@
 """Every panel has data: its expressions run against a real Prometheus that scrapes real daemons, as Grafana would ask.
 
 One daemon is in the lab, where sockets are in every state, a queue overflows, thresholds are exceeded and two sysctls
-are off; one is on this host, which alone has the limits of a whole host; and one target is down.
+are off; one is on this host, which alone has the limits of a whole host; one hangs at a source; and one target is down.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import http.client
 import http.server
 import json
 import math
+import os
 import re
 import shutil
 import socket
@@ -26,6 +27,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
+from tests.conftest import situation_root
 from tests.e2e.conftest import DEADLINE, Daemon, get, wait_for
 from tests.grafana.promql import substituted
 from tests.grafana.test_dashboards import NAMES, RULES, children, panels, text
@@ -76,9 +78,9 @@ class Row(NamedTuple):
 class Prometheus:
     """A real Prometheus in the lab's namespace, and the addresses of what it scrapes."""
 
-    def __init__(self, lab: LabProcess, port: int, in_lab: str, on_host: str) -> None:
+    def __init__(self, lab: LabProcess, port: int, in_lab: str, on_host: str, hanging: str) -> None:
         self._lab, self._port = lab, port
-        self.in_lab, self.on_host = in_lab, on_host
+        self.in_lab, self.on_host, self.hanging = in_lab, on_host, hanging
 
     def ask(self, expression: str, *, over_time: bool = False) -> list[Row]:
         """What Prometheus answers now, or over the last seconds; nothing while it is not there."""
@@ -133,6 +135,15 @@ def relayed(lab: LabProcess, port: int) -> Iterator[int]:
         server.server_close()
 
 
+def hanging_procfs(folder: Path) -> str:
+    """A procfs whose netstat is a pipe that nobody writes to: reading it takes for ever."""
+    root = folder / "proc"
+    shutil.copytree(situation_root("quiet"), root)
+    (root / "net" / "netstat").unlink()
+    os.mkfifo(root / "net" / "netstat")
+    return str(root)
+
+
 def free_port(lab: LabProcess) -> int:
     with lab.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -161,9 +172,12 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         in_lab = running.enter_context(
             Daemon(folder / "in-lab.log", "--config.file", str(folder / "exporter.yml"), lab=lab)
         )
+        hanging = running.enter_context(
+            Daemon(folder / "hanging.log", "--path.procfs", hanging_procfs(folder), lab=lab)
+        )
         on_host = running.enter_context(Daemon(folder / "on-host.log"))
         relay = running.enter_context(relayed(lab, on_host.port))
-        targets = [f"127.0.0.1:{port}" for port in (in_lab.port, relay, free_port(lab))]
+        targets = [f"127.0.0.1:{port}" for port in (in_lab.port, relay, hanging.port, free_port(lab))]
         configuration = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(RULES)],
@@ -177,7 +191,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         ]  # fmt: skip
         with (folder / "prometheus.log").open("w") as log:
             lab.popen(command, stdout=subprocess.DEVNULL, stderr=log)
-        server = Prometheus(lab, port, *targets[:2])
+        server = Prometheus(lab, port, *targets[:3])
 
         def scraped() -> bool | None:
             rows = server.ask(f"count_over_time(tcp_ephemeral_ports_available[{WINDOW}]) > 2")
@@ -253,10 +267,29 @@ def test_the_sysctls_that_are_off_are_those_in_the_table(prometheus: Prometheus)
     assert columns == [{one: 1, other: 1}, {one: 40000, other: 1}, {one: 32768, other: 2}]
 
 
-def test_the_fleets_numbers_are_those_of_three_targets_of_which_one_is_down(prometheus: Prometheus) -> None:
-    titles = ("Hosts", "Down", "Stale", "Critical", "Warning", "Unknown")
-    numbers = {title: [row.value for row in answer(prometheus, "tcp-fleet.json", title)] for title in titles}
-    assert numbers == {"Hosts": [3], "Down": [1], "Stale": [0], "Critical": [1], "Warning": [1], "Unknown": [1]}
+def test_the_fleets_numbers_are_those_of_four_hosts_of_which_one_is_down_and_one_hangs(prometheus: Prometheus) -> None:
+    expected = {
+        "Hosts": 4,
+        "Down": 1,
+        "Stale": 1,
+        "Degraded": 1,
+        "Critical": 1,
+        "Warning": 1,
+        "Unknown": 2,
+        "Deviations": 2,
+    }
+
+    def numbers() -> dict[str, float]:
+        return {title: row.value for title in expected for row in answer(prometheus, "tcp-fleet.json", title)}
+
+    wait_for(lambda: numbers() == expected or None, f"{expected}")
+
+
+def test_what_does_not_tell_all_is_named_with_its_problem(prometheus: Prometheus) -> None:
+    rows = answer(prometheus, "tcp-fleet.json", "Exporters that do not tell all")
+    problems = sorted((row.labels["problem"], row.labels["instance"]) for row in rows)
+    assert [problem for problem, _ in problems] == ["cannot read netstat", "down", "stale"]
+    assert {instance for problem, instance in problems if problem != "down"} == {prometheus.hanging}
 
 
 def test_the_worst_verdict_is_first_and_names_its_host(prometheus: Prometheus) -> None:
