@@ -207,7 +207,7 @@ EVERY_PANEL = [(name, text(panel, "title")) for name in NAMES for panel in panel
 @pytest.mark.parametrize(("name", "title"), EVERY_PANEL)
 def test_every_panel_has_data(prometheus: Prometheus, name: str, title: str) -> None:
     (panel,) = [it for it in panels(name) if it["title"] == title]
-    shown: set[str] = set()
+    shown: list[set[str]] = []  # the labels of each target's series
     for target in children(panel, "targets"):
         expression = text(target, "expr")
         of_a_host = any(metric in expression for metric in OF_A_WHOLE_HOST)
@@ -218,13 +218,14 @@ def test_every_panel_has_data(prometheus: Prometheus, name: str, title: str) -> 
             continue
         over_time = target["range"] is True
         rows = wait_for(lambda: prometheus.ask(sent, over_time=over_time) or None, f"{title}: {sent}")  # noqa: B023 - at once
+        shown.append(set().union(*(row.labels for row in rows)))
         for row in rows:
             assert not math.isnan(row.value), f"{sent} {row.labels}"
             legend = set(re.findall(r"\{\{(\w+)\}\}", text(target, "legendFormat")))
             assert legend <= set(row.labels), sent
-            shown |= set(row.labels)
     if panel["type"] == "table":
-        assert {field for field in fields(panel) if not field.startswith("Value")} <= shown
+        assert {field for field in fields(panel) if not field.startswith("Value")} <= shown[0]
+        assert all(labels == shown[0] for labels in shown), "rows become one where all their labels are the same"
         values = {field for field in fields(panel) if field.startswith("Value")}
         references = {f"Value #{target['refId']}" for target in children(panel, "targets")}
         assert values <= (references if len(references) > 1 else {"Value"})
@@ -293,7 +294,13 @@ def test_what_does_not_tell_all_is_named_with_its_problem(prometheus: Prometheus
 
 
 def test_the_worst_verdict_is_first_and_names_its_host(prometheus: Prometheus) -> None:
-    rows = sorted(answer(prometheus, "tcp-fleet.json", "Worst hosts"), key=lambda row: -row.value)
-    said = [(row.labels["instance"], row.labels["measure"], row.value) for row in rows[:3]]
-    expected = [("established", 3), ("close_wait", 2), ("orphans_ratio", 1)]
-    assert said == [(prometheus.in_lab, measure, rank) for measure, rank in expected]
+    rows = answer(prometheus, "tcp-fleet.json", "Worst hosts")
+    said = sorted(
+        ((row.value, row.labels["measure"], row.labels["instance"]) for row in rows if row.value), reverse=True
+    )
+    assert said == [
+        (3, "established", prometheus.in_lab),
+        (2, "close_wait", prometheus.in_lab),
+        (1, "orphans_ratio", prometheus.in_lab),
+        (1, "established", prometheus.hanging),
+    ]
