@@ -50,7 +50,7 @@ FEW = ((1, RED),)
 
 
 def number(title: str, description: str, expression: str, steps: tuple[tuple[float, str], ...]) -> Panel:
-    """A number of hosts, in the first line of the page."""
+    """A number of all hosts together, in the first line of the page."""
     return Panel(title, description, (Query(expression, title, instant=True),), kind="stat", unit="none", width=3,
                  height=4, steps=steps)  # fmt: skip
 
@@ -216,9 +216,9 @@ TRAFFIC = Row(
             unit="cps",
         ),
         Panel(
-            "Share of segments sent again",
-            "Retransmitted segments of all that were sent, all hosts together. A step that all hosts share is the "
-            "network and not a host.",
+            "Retransmitted per sent segment",
+            "Segments sent again against those sent the first time, all hosts of a job together, over five minutes. A "
+            "step that all hosts share is the network and not a host.",
             (Query("job:tcp_segments_retransmitted_per_sent:ratio_rate5m{}", "{{job}}"),),
             unit="percentunit",
         ),
@@ -280,4 +280,5 @@ DASHBOARD = Dashboard(
     ),
     links=(Link("Host", f"/d/{UID}"),),
     rows=(WELL, LIMITS, TRAFFIC, SAMENESS),
+    refresh="1m",
 )

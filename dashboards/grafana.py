@@ -111,6 +111,7 @@ class Dashboard(NamedTuple):
     variables: tuple[Variable, ...]
     links: tuple[Link, ...]
     rows: tuple[Row, ...]
+    refresh: str = "30s"
 
 
 LIMIT_DASH, PEAK_DASH = (10, 10), (2, 4)
@@ -130,7 +131,7 @@ def render(dashboard: Dashboard) -> Json:
         "graphTooltip": 1,
         "links": [_link(link) for link in dashboard.links],
         "panels": list(_panels(dashboard.rows, dashboard.scope)),
-        "refresh": "30s",
+        "refresh": dashboard.refresh,
         "schemaVersion": SCHEMA_VERSION,
         "tags": [TAG],
         "templating": {"list": [_DATASOURCE_VARIABLE, *map(_variable, dashboard.variables)]},

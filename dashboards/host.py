@@ -80,8 +80,8 @@ WELL = Row(
         ),
         Panel(
             "Age of the sample",
-            "Time since the kernel was last read, by Prometheus's clock: the scrape interval at most. "
-            "Beyond a minute the exporter hangs or the clocks of the two hosts differ.",
+            "Time since the kernel was last read, by Prometheus's clock: the scrape interval at most. Beyond a minute "
+            "the exporter hangs, its interval is that long (last row), or the clocks of the two hosts differ.",
             (Query("time() - tcp_exporter_sample_timestamp_seconds{}", "age", instant=True),),
             kind="stat", unit="s", width=3, height=4, steps=AGE,
         ),
@@ -109,7 +109,7 @@ WELL = Row(
         Panel(
             "How full each limit is",
             "Each kernel limit with what is used of it. Full means that the kernel drops or refuses: plan at 70 %, act "
-            "at 90 %. A limit that this host or container cannot see has no bar.",
+            "at 90 %, of orphans at 25 %. A limit that this host or container cannot see has no bar.",
             (Query("tcp_saturation_ratio{}", "{{resource}}", instant=True),),
             kind="bargauge", unit="percentunit", width=10, height=9, maximum=1, steps=FILLING,
         ),
@@ -328,14 +328,13 @@ LOSS = Row(
     "Retransmissions, timeouts and resets",
     (
         Panel(
-            "Share of segments sent again",
-            "Retransmitted segments of all that were sent. Below 0.1 % is usual inside a data centre; above 1 % for "
-            "minutes users notice: loss on a path, or a peer that is overloaded.",
+            "Retransmitted per sent segment",
+            "Segments sent again against those sent the first time. Below 0.1 % is usual inside a data centre; above "
+            "1 % for minutes users notice: loss on a path, or a peer that is overloaded. No traffic is no ratio.",
             (
                 Query(
                     "rate(tcp_segments_retransmitted_total{}[$__rate_interval])"
-                    " / (rate(tcp_segments_sent_total{}[$__rate_interval])"
-                    " + rate(tcp_segments_retransmitted_total{}[$__rate_interval]))",
+                    " / (rate(tcp_segments_sent_total{}[$__rate_interval]) > 0)",
                     "retransmitted",
                 ),
             ),
@@ -387,8 +386,8 @@ MEMORY = Row(
         ),
         Panel(
             "Orphans against tcp_max_orphans",
-            "Sockets that no process holds any more, of the whole host. Near the limit the kernel resets them and logs "
-            '"too many orphaned sockets". Growth means peers that vanish while connections close.',
+            "Sockets that no process holds any more, of the whole host. From a quarter of the limit on the kernel may "
+            'reset them, and logs "too many orphaned sockets". Growth means peers that vanish while connections close.',
             (Query("tcp_orphans{}", "orphans"), Query('tcp_sysctl_value{name="tcp_max_orphans"}', "limit")),
             lines=(LIMIT,),
         ),
