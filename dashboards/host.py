@@ -544,7 +544,7 @@ EXPORTER = Row(
             "Label values that a metric has no series of its own for. Above 0 a part of the units, ports or listeners "
             "is only in `other`: raise detail.max_series if that part is the one you look for.",
             (Query("tcp_exporter_folded{}", "{{metric}}", instant=True),),
-            kind="stat", unit="none", width=24, height=4, steps=SOME, text="value_and_name",
+            kind="stat", unit="none", width=24, height=4, text="value_and_name",
         ),
     ),
 )  # fmt: skip
