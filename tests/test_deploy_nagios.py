@@ -16,6 +16,7 @@ from tests.nagios4 import NAGIOS, PLUGINS, ROOT, SERVER_FILES, SHIPPED, Site
 
 NETLINK_ONLY = {"accept_queue_ratio", "syn_queue_ratio"}  # a recorded /proc does not have them
 DEBIANS = Path("/etc/nagios4/objects")
+PLUGIN_COMMANDS = Path("/etc/nagios-plugins/config")
 NASTY = set("|`&><'\\[]{};\r\n")  # what NRPE refuses in a request
 
 
@@ -165,15 +166,15 @@ def test_nagios_accepts_all_that_is_shipped(tmp_path: Path) -> None:
 @pytest.mark.e2e
 def test_debians_nagios_accepts_its_own_checks_as_they_are_copied(tmp_path: Path) -> None:
     """The contact group, the time period and the host that we name are those of Debian's own files."""
-    if not DEBIANS.exists():
-        pytest.skip("nagios4-core is not installed")
+    if not DEBIANS.exists() or not any(PLUGIN_COMMANDS.glob("ping.cfg")):
+        pytest.skip("nagios4-core and monitoring-plugins-basic are not installed")
     site = Site(tmp_path)
     site.write(["commands.cfg", "templates.cfg", "localhost.cfg"], {})
     (tmp_path / "objects" / "site.cfg").unlink()
     with site.main.open("a") as main:
-        main.writelines(
-            f"cfg_file={DEBIANS}/{name}.cfg\n" for name in ("commands", "contacts", "timeperiods", "templates", "localhost")
-        )
+        names = ("commands", "contacts", "timeperiods", "templates", "localhost")
+        main.writelines(f"cfg_file={DEBIANS}/{name}.cfg\n" for name in names)
+        main.write(f"cfg_dir={PLUGIN_COMMANDS}\n")
     assert verify(site.main) == (0, ["Total Warnings: 0", "Total Errors:   0"])
 
 
