@@ -131,6 +131,17 @@ def open_to_nagios(folder: Path) -> None:
             path.chmod(0o755)
 
 
+def install_plugins(folder: Path, python: str) -> Path:
+    """What $USER1$ is on a host where both plugins are installed, in *folder*; ours runs by a *python* of everybody."""
+    plugins = folder / "plugins"
+    plugins.mkdir()
+    (plugins / "check_nrpe").symlink_to(f"{PLUGINS}/check_nrpe")
+    plugin = plugins / "check_tcp_states"
+    plugin.write_text(f"#!{python} -I\nfrom exporter.nagios.check import main\n\nmain()\n")
+    plugin.chmod(0o755)
+    return plugins
+
+
 def services(status: str) -> dict[tuple[str, str], Service]:
     """The services of a status file, by host and description."""
     found = {}

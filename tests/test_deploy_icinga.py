@@ -1,4 +1,4 @@
-"""What an Icinga operator copies works as it is: the CheckCommand has the plugin's options, and Icinga takes the files."""
+"""What an Icinga operator copies fits the plugin and NRPE; tests/e2e/test_icinga.py has what Icinga itself says."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_check_command_has_every_option_of_the_plugin_in_its_order() -> None
 
 
 def test_every_argument_is_the_custom_variable_of_its_name() -> None:
-    """As Icinga's conventions have it: the command's name, and the option's with underscores. A flag is set, not given."""
+    """As Icinga's conventions have it: the command's name and the option's, with underscores; a flag is set."""
     for option, body in arguments().items():
         name = "tcp_states_" + option.removeprefix("--").replace("-", "_").replace(".", "_")
         kind = "value" if re.search(rf"{re.escape(option)}=", HELP) else "set_if"

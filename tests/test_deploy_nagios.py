@@ -1,4 +1,4 @@
-"""What a Nagios operator copies works as it is: the NRPE commands, and what Nagios itself says of commands and services."""
+"""What a Nagios operator copies works as it is: the NRPE commands; and Nagios takes the commands and services."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_every_nrpe_command_finds_a_quiet_host_fine(name: str) -> None:
 
 @pytest.mark.parametrize("name", nrpe_commands())
 def test_every_nrpe_command_is_fixed_and_one_that_nrpe_accepts(name: str) -> None:
-    """NRPE cuts lines at 2,047 bytes, reads a dollar as the beginning of a macro, and is asked by the command's name."""
+    """NRPE cuts lines at 2,047 bytes, reads a dollar as a macro's beginning, and is asked by the command's name."""
     line = nrpe_commands()[name]
     assert options(line).show is None
     assert len(f"command[{name}]={line}") < 2048

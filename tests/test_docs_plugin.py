@@ -31,7 +31,9 @@ def options_of_the_help() -> list[tuple[str, ...]]:
 
 
 def test_the_options_are_those_of_the_help_in_its_order() -> None:
-    documented = [tuple(re.findall(r"`(--?[a-z.-]+)`", cells[0], re.IGNORECASE)) for cells in table("Option", "Default", "Does")]
+    documented = [
+        tuple(re.findall(r"`(--?[a-z.-]+)`", cells[0], re.IGNORECASE)) for cells in table("Option", "Default", "Does")
+    ]
     assert documented == options_of_the_help()
 
 
