@@ -187,10 +187,19 @@ def test_the_daemon_answers_the_probes_and_the_scrape(built: Mapping[str, list[M
 
 def test_the_pod_monitor_finds_the_pods_in_time_for_their_peaks(built: Mapping[str, list[Manifest]]) -> None:
     monitor = one(built["prometheus-operator"], "PodMonitor")
+    # No package that is worth its size has this schema: so the names of the keys are looked at here, each of them.
+    assert (monitor["apiVersion"], set(monitor["spec"])) == (
+        "monitoring.coreos.com/v1",
+        {"jobLabel", "selector", "podMetricsEndpoints"},
+    )
     template = one(built["prometheus-operator"], "DaemonSet")["spec"]["template"]
     assert monitor["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
     assert monitor["spec"]["jobLabel"] in template["metadata"]["labels"]
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert set(endpoint) == {"port", "path", "interval", "scrapeTimeout", "relabelings"}
+    assert endpoint["relabelings"] == [
+        {"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "instance", "action": "replace"}
+    ]
     settings = config.parse(configuration(built["prometheus-operator"]).encode(), "ConfigMap")
     interval = config.parse_duration(endpoint["interval"])
     assert config.parse_duration(endpoint["scrapeTimeout"]) <= interval <= settings.sample.peak_window
