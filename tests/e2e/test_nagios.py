@@ -72,8 +72,10 @@ class Running:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder that the user nagios may read."""
-    if NAGIOS is None or NRPE is None or not os.path.exists(CHECK_NRPE):
-        pytest.skip("nagios4-core, nagios-nrpe-server and nagios-nrpe-plugin are not all installed")
+    if NAGIOS is None:
+        pytest.skip("nagios4-core is not installed")
+    if os.getuid() != 0:
+        pytest.skip("only root may start Nagios and NRPE as the user nagios")
     open_to_nagios(tmp_path)
     return tmp_path
 
@@ -83,24 +85,26 @@ def plugins(folder: Path, anyones_python: str) -> Path:
     return install_plugins(folder, anyones_python)
 
 
-@pytest.fixture
-def daemon(lab: LabProcess, tmp_path: Path) -> Iterator[Daemon]:
-    config = tmp_path / "tcp-exporter.yml"
-    config.write_text("sysctl:\n  expected:\n    tcp_fin_timeout: 60\n")
+@contextlib.contextmanager
+def running_daemon(lab: LabProcess, folder: Path, fin_timeout: int) -> Iterator[Daemon]:
+    """The daemon on the port that the shipped files name; it expects *fin_timeout* of the sysctl, which is 60."""
+    config = folder / "tcp-exporter.yml"
+    config.write_text(f"sysctl:\n  expected:\n    tcp_fin_timeout: {fin_timeout}\n")
     address = ("--web.listen-address", f"127.0.0.1:{PORT}")
-    with Daemon(tmp_path / "daemon.log", "--config.file", str(config), *address, lab=lab) as daemon:
+    with Daemon(folder / "daemon.log", "--config.file", str(config), *address, lab=lab) as daemon:
         yield daemon.ready()
 
 
-@pytest.fixture
-def nrpe(lab: LabProcess, folder: Path, plugins: Path) -> Iterator[None]:
-    """NRPE with the shipped file, on its own port, with TLS as Debian has it."""
+@contextlib.contextmanager
+def running_nrpe(lab: LabProcess, folder: Path, plugins: Path, more: str = "") -> Iterator[None]:
+    """NRPE with the shipped file and *more* commands, on its own port, with TLS as Debian has it."""
+    if NRPE is None or not os.path.exists(CHECK_NRPE):
+        pytest.skip("nagios-nrpe-server and nagios-nrpe-plugin are not installed")
     shipped = (SHIPPED / "nrpe.cfg").read_text(encoding="utf-8").replace(PLUGINS, str(plugins))
-    unreadable = f"command[check_tcp_unreadable]={plugins}/check_tcp_states --path.procfs /nowhere\n"
     config = folder / "nrpe.cfg"
     config.write_text(
         "server_address=127.0.0.1\nallowed_hosts=127.0.0.1\nnrpe_user=nagios\nnrpe_group=nagios\ndont_blame_nrpe=0\n"
-        f"pid_file={folder}/nrpe.pid\n{shipped}\n{unreadable}"
+        f"pid_file={folder}/nrpe.pid\n{shipped}\n{more}"
     )
     with (folder / "nrpe.log").open("w") as log:
         process = lab.popen([str(NRPE), "-c", str(config), "-f"], stdout=log, stderr=subprocess.STDOUT)
@@ -110,6 +114,19 @@ def nrpe(lab: LabProcess, folder: Path, plugins: Path) -> Iterator[None]:
     finally:
         process.kill()
         process.wait(WAIT)
+
+
+@pytest.fixture
+def daemon(lab: LabProcess, tmp_path: Path) -> Iterator[Daemon]:
+    with running_daemon(lab, tmp_path, fin_timeout=60) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def nrpe(lab: LabProcess, folder: Path, plugins: Path) -> Iterator[None]:
+    unreadable = f"command[check_tcp_unreadable]={plugins}/check_tcp_states --path.procfs /nowhere\n"
+    with running_nrpe(lab, folder, plugins, unreadable):
+        yield
 
 
 @pytest.fixture
@@ -176,8 +193,8 @@ def test_nagios_shows_what_the_kernel_has_and_what_cannot_be_read(
     nagios.shows("CRITICAL", 900, hard=True)
 
     # What is over is OK at once, and stays in the daemon's peaks for a minute.
-    peak = nagios.wait(lambda it: it["with-nrpe", "TCP peak"].state == CRITICAL, "a critical peak")
-    assert 900 <= established(peak["with-nrpe", "TCP peak"]) <= 900 + FEW
+    peak = nagios.wait(lambda it: established(it["with-nrpe", "TCP peak"]) >= 900, "the peak")
+    assert peak["with-nrpe", "TCP peak"].state == CRITICAL
     lab.release(800)
     nagios.shows("OK", 100)
 
