@@ -35,6 +35,9 @@ DOCUMENTS = [
     "docs/api.md",
     "docs/sysctls.md",
     "docs/plugin.md",
+    "docs/accuracy.md",
+    "docs/privileges.md",
+    "SECURITY.md",
     "deploy/kubernetes/README.md",
     "tests/lab/README.md",
 ]

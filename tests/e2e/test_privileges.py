@@ -266,6 +266,7 @@ class Place(Nobody):
 
 class Hiding(Place):
     script = HIDDEN
+    unshared = ("--mount",)
 
 
 class OnlyProcesses(Place):
