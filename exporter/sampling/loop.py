@@ -190,7 +190,7 @@ class Loop:
                 self._broken.add(name)
                 self._log.exception("sample failed", sampling_pass=kind)
             if kind == "detail":
-                self._detailed = self._detailed._replace(problem=f"detail: {type(error).__name__}: {error}")
+                self._detailed = self._detailed._replace(problem=f"detail: {type(error).__name__} {error}".rstrip())
         else:
             if name in self._broken:
                 self._broken.discard(name)

@@ -25,8 +25,11 @@ FAST = Schedule(counting=Beat(0.05, 1.0), detail=Beat(0.1, 1.0))
 
 
 class Log:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
     def info(self, event: str, **fields: object) -> None:
-        pass
+        self.said.append(event)
 
     warning = exception = info
 
@@ -54,11 +57,15 @@ class Failing(Detailer):
 
 
 @contextmanager
-def running(kind: type[Detailer], schedule: Schedule = FAST, advisor: Advisor | None = None) -> Iterator[Loop]:
+def running(
+    kind: type[Detailer], schedule: Schedule = FAST, advisor: Advisor | None = None, log: Log | None = None
+) -> Iterator[Loop]:
     procfs = Procfs(situation_root("busy"))
     trust = Trust("6.18.44")
     sampler = Sampler(procfs, [ProcfsReader(procfs)], trust, time.monotonic)
-    loop = Loop(sampler, kind(procfs, [ProcfsReader(procfs)], trust), Namespaces(enter=False), schedule, Log(), advisor)
+    loop = Loop(
+        sampler, kind(procfs, [ProcfsReader(procfs)], trust), Namespaces(enter=False), schedule, log or Log(), advisor
+    )
     loop.start()
     try:
         yield loop
@@ -113,6 +120,28 @@ def test_a_failed_detail_pass_is_said_and_its_predecessor_stays_until_it_is_too_
         assert failed.snapshot.sources["detail"] == "detail: refused"
         gone = wait(loop, lambda sample: sample.snapshot.detail is None and "detail" in sample.snapshot.sources)
         assert gone.source_errors["detail"] > 0
+
+
+class Buggy(Detailer):
+    """A detail pass with a bug from its second to its sixth time."""
+
+    passes = 0
+
+    def detail(self, wanted: Wanted, now: float) -> Detail:
+        self.passes += 1
+        if 1 < self.passes < 7:
+            raise MemoryError
+        return super().detail(wanted, now)
+
+
+def test_a_pass_that_ends_in_a_bug_is_said_once_and_marked_until_it_succeeds_again() -> None:
+    log = Log()
+    with running(Buggy, log=log) as loop:
+        failed = wait(loop, lambda sample: sample.snapshot.sources.get("detail") is not None)
+        assert failed.snapshot.sources["detail"] == "detail: MemoryError"
+        wait(loop, lambda sample: sample.passes["detail"].total > 6 and sample.snapshot.sources["detail"] is None)
+    said = [event for event in log.said if event in {"sample failed", "samples succeed again"}]
+    assert said == ["sample failed", "samples succeed again"]
 
 
 def test_detail_that_is_switched_off_verifies_once_and_shows_nothing() -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from exporter.errors import SourceUnreadable, UsageError
+from exporter.errors import SourceError, SourceTimeout, SourceUnreadable, UsageError
 from exporter.kernel import inetdiag
 from exporter.kernel.derivation import Trust
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
 from exporter.sampling.detailer import Detailer, Wanted
-from exporter.sampling.sampler import Sampler, readers
+from exporter.sampling.sampler import Counted, Sampler, readers
 from exporter.snapshot import StateCounts
 from exporter.tcpstate import TcpState
 from tests.conftest import situation_root
@@ -178,6 +178,44 @@ def test_the_next_reader_counts_where_one_is_refused_and_the_better_is_tried_aga
     assert _reader(made) == "procfs"
     now[0] = 61.0
     assert _reader(made) == "netlink"
+
+
+class Failing(NetlinkReader):
+    """It fails as it is told to, and counts how often it is asked."""
+
+    def __init__(self, error: SourceError) -> None:
+        super().__init__()
+        self.error = error
+        self.asked = 0
+
+    def collect(self, states: int, begin: Callable[[], C], port: int = 0) -> C:
+        self.asked += 1
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (SourceUnreadable("netlink", "refused"), [0, 1, 3, 7, 15, 31, 63, 123, 183]),
+        (SourceTimeout("netlink", "no reply within 5 s"), [0, 60, 120, 180]),
+    ],
+)
+def test_a_better_reader_is_asked_again_soon_and_then_ever_less_often(error: SourceError, seconds: list[int]) -> None:
+    now = [0.0]
+    refused, host = Failing(error), Host()
+    made = Sampler(host, [refused, Counting(host)], Trust("6.18.44"), lambda: now[0])
+    asked = []
+    for second in range(200):
+        now[0], before = float(second), refused.asked
+        counted = made.count(netstat=False)
+        assert (_name(counted), counted.sources["netlink"]) == ("procfs", str(error))
+        if refused.asked > before:
+            asked.append(second)
+    assert asked == seconds
+
+
+def _name(counted: Counted) -> str | None:
+    return counted.connections and counted.connections.reader
 
 
 def _reader(made: Sampler) -> str | None:
