@@ -37,7 +37,7 @@ ALL_STATES = 0xFFE
 """The mask of the eleven states. Bit 13 (bound, inactive) is never set: it would walk the host's whole bind hash."""
 
 COPIED_STATES = ALL_STATES & ~(1 << TcpState.ESTABLISHED | 1 << TcpState.TIME_WAIT)
-"""The mask of the counting pass on a large host: all but the two states that grow so, which the kernel itself counts."""
+"""The mask of the counting pass on a large host: without the two states that grow, which the kernel itself counts."""
 
 TIMER_TIMEWAIT = 3  # idiag_timer of a mini-socket
 ATTRIBUTE_SHUTDOWN = 8  # INET_DIAG_SHUTDOWN: the first attribute of every full socket, of no request socket
