@@ -36,6 +36,7 @@ DOCUMENTS = [
     "docs/sysctls.md",
     "docs/plugin.md",
     "docs/accuracy.md",
+    "docs/faults.md",
     "docs/privileges.md",
     "SECURITY.md",
     "deploy/kubernetes/README.md",
