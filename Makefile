@@ -23,7 +23,7 @@ demo: $(VENV)/installed-dev  ## sockets in every state in a namespace of its own
 	$(BIN)/python -m tests.lab --family both --all 3 --establish 350 -- $(BIN)/python -m tests.demo
 
 golden: $(VENV)/installed-dev  ## rewrite the expected outputs; review the diff
-	$(BIN)/pytest -q --update-golden tests/test_golden.py tests/test_readme.py tests/test_docs.py tests/test_alerts.py
+	$(BIN)/pytest -q --update-golden tests/test_golden.py tests/test_readme.py tests/test_docs.py tests/test_alerts.py tests/test_fleet.py
 
 bench: $(VENV)/installed-dev  ## ours and the peers side by side, in 20 minutes; QUICK=1 stops at 100,000 sockets, in 3
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick --output dist/benchmarks,--output docs/performance)
