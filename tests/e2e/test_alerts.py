@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import re
 import shutil
@@ -200,3 +201,59 @@ def test_the_optional_rules_record_what_node_exporter_itself_says(lab: LabProces
     ]
     assert rule["record"] == "node_tcp_connection_states"
     assert set(re.findall(r'"state", "(\w+)"', rule["expr"])) == theirs.keys() - set(STATES)
+
+
+FIRING = (
+    {"alertname": "TcpEstablished", "severity": "critical", "instance": "a"},
+    {"alertname": "TcpEstablished", "severity": "warning", "instance": "a"},
+    {"alertname": "TcpEstablished", "severity": "warning", "instance": "b"},
+    {"alertname": "TcpThreshold", "severity": "critical", "instance": "a", "measure": "close_wait"},
+    {"alertname": "TcpThreshold", "severity": "warning", "instance": "a", "measure": "close_wait"},
+    {"alertname": "TcpThreshold", "severity": "warning", "instance": "a", "measure": "time_wait"},
+    {"alertname": "TcpListenOverflows", "severity": "critical", "instance": "a"},
+    {"alertname": "TcpAcceptQueueFilling", "severity": "warning", "instance": "a", "port": "443"},
+    {"alertname": "TcpHalfOpen", "severity": "info", "instance": "a"},
+    {"alertname": "TcpHalfOpen", "severity": "info", "instance": "b"},
+    {"alertname": "TcpExporterStale", "severity": "critical", "instance": "a"},
+    {"alertname": "TcpExporterSourceDown", "severity": "warning", "instance": "a", "source": "netlink"},
+)
+MUTED = (1, 4, 8, 11)  # of these
+
+
+def test_a_real_alertmanager_mutes_what_follows_from_something_worse_on_the_same_host(tmp_path: Path) -> None:
+    program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+    if program is None:
+        pytest.skip("alertmanager is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        program, f"--config.file={ALERTS.parent}/alertmanager.yml", f"--storage.path={tmp_path}",
+        f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=",
+    ]  # fmt: skip
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def post() -> bool | None:
+        alerts = [{"labels": {**labels, "job": "tcp-exporter"}} for labels in FIRING]
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        with contextlib.closing(connection), contextlib.suppress(OSError):
+            connection.request("POST", "/api/v2/alerts", json.dumps(alerts), {"Content-Type": "application/json"})
+            return connection.getresponse().status == 200 or None
+        return None
+
+    def states() -> list[str] | None:
+        found = {}
+        for alert in json.loads(get(port, "/api/v2/alerts")[1]):
+            labels = tuple(sorted((name, value) for name, value in alert["labels"].items() if name != "job"))
+            found[labels] = alert["status"]["state"]
+        answer = [found.get(tuple(sorted(labels.items())), "unknown") for labels in FIRING]
+        return None if {"unknown", "unprocessed"} & set(answer) else answer
+
+    try:
+        wait_for(post, "Alertmanager to take alerts")
+        expected = ["suppressed" if number in MUTED else "active" for number in range(len(FIRING))]
+        wait_for(lambda: states() == expected or None, f"{len(MUTED)} of the alerts to be muted")
+    finally:
+        server.kill()
+        server.wait()
