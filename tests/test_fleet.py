@@ -28,6 +28,7 @@ def configuration(name: str) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("path", sorted(FLEET.glob("*.yml")), ids=lambda path: path.stem)
 def test_prometheus_accepts_the_configuration(path: Path) -> None:
     code, said = run(installed("promtool"), "check", "config", str(path))
@@ -47,6 +48,7 @@ def shards(folder: Path) -> list[Path]:
     return found
 
 
+@pytest.mark.e2e
 def test_every_host_is_of_one_shard_and_of_both_its_servers(tmp_path: Path) -> None:
     paths = shards(tmp_path)
     assert [path.name for path in paths] == [
