@@ -1,0 +1,65 @@
+"""What the tests of installing share: the tree of a Debian, the package, and a machine that has it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.machine import root
+from tests.machine.booted import Machine
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def need(*programs: str, as_root: bool = False) -> None:
+    """Skip the test, and say why, where a program or the rights are missing."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    if as_root and os.geteuid() != 0:
+        pytest.skip("only root may make and boot a machine")
+
+
+@pytest.fixture(scope="session")
+def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A minimal Debian; the tests of a session share it, so they leave it as it is."""
+    need("debootstrap", "apt-get", as_root=True)
+    folder = tmp_path_factory.mktemp("debian") / "root"
+    try:
+        root.unpack(request.config.cache.mkdir("debian"), folder)
+    except root.NoRootError as error:
+        pytest.skip(str(error))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, as `make deb` builds it."""
+    return build(tmp_path_factory.mktemp("deb"))
+
+
+def build(folder: Path) -> Path:
+    """The package that `make deb` puts into *folder*."""
+    need("make", "dpkg-buildpackage", "dh", "dh_python3")
+    done = subprocess.run(
+        ["make", "deb", f"DIST={folder}"], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-8000:]
+    (package,) = folder.iterdir()
+    return package
+
+
+@pytest.fixture(scope="module")
+def machine(tree: Path, package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A booted machine with the package installed; a test leaves the service as it found it."""
+    need("systemd-nspawn", "nsenter")
+    with Machine(tree, tmp_path_factory.mktemp("machine") / "console", [package]) as machine:
+        machine.run("dpkg", "--install", f"/mnt/{package.name}")
+        yield machine

@@ -1,0 +1,116 @@
+"""The Debian package: what is in it, and that a machine is as it was before once it has been purged."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from exporter import __version__
+from exporter.cli import COMMANDS
+from tests.machine.booted import Machine
+from tests.machine.conftest import REPOSITORY, build, need
+
+PRIVATE = "./usr/lib/tcp-exporter/"
+
+
+def listed(package: Path) -> dict[str, str]:
+    """Path to mode of what is in the package."""
+    said = subprocess.run(["dpkg-deb", "--contents", package], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return {line.split(None, 5)[5]: line.split()[0] for line in said.splitlines()}
+
+
+def test_lintian_has_nothing_to_say(package: Path) -> None:
+    need("lintian")
+    done = subprocess.run(
+        ["lintian", "--no-cfg", "--allow-root", "--fail-on", "error,warning", "--info", package],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_what_is_in_the_package(package: Path, golden: Callable[[str, str], None]) -> None:
+    """All but the folder of the libraries, whose files are their own affair."""
+    lines = [f"{mode} {path}\n" for path, mode in listed(package).items() if not path.startswith(PRIVATE)]
+    golden("deb.txt", "".join(lines))
+
+
+def test_every_library_of_the_lock_is_inside_and_nothing_else(package: Path) -> None:
+    lock = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
+    locked = {name.replace("-", "_"): version for name, version in re.findall(r"^([\w-]+)==([\w.]+)", lock, re.MULTILINE)}
+    folders = [path.removeprefix(PRIVATE) for path in listed(package) if path.startswith(PRIVATE)]
+    found = re.findall(r"^(\w+)-([\w.]+)\.dist-info/$", "\n".join(folders), re.MULTILINE)
+    assert {name.lower(): version for name, version in found} == locked
+
+
+def test_its_version_is_the_programs(package: Path) -> None:
+    said = subprocess.run(["dpkg-deb", "--field", package, "Version"], stdout=subprocess.PIPE, text=True, check=True)
+    assert said.stdout.strip().rpartition("-")[0] == __version__
+
+
+def test_a_second_build_is_the_same_to_the_byte(package: Path, tmp_path: Path) -> None:
+    assert build(tmp_path).read_bytes() == package.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def pages(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The manual pages by name."""
+    folder = tmp_path_factory.mktemp("pages")
+    subprocess.run(["dpkg-deb", "--extract", package, folder], check=True)
+    return {path.name.partition(".")[0]: path for path in (folder / "usr/share/man/man1").iterdir()}
+
+
+def rendered(page: Path) -> str:
+    need("man")
+    done = subprocess.run(
+        ["man", "--local-file", "--warnings", "--encoding=UTF-8", page],
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANWIDTH": "100", "MANROFFSEQ": ""},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return re.sub(r"\s+", " ", re.sub(".\b", "", done.stdout))
+
+
+def test_the_manual_of_the_daemon_has_every_command_and_every_option(pages: dict[str, Path]) -> None:
+    page = rendered(pages["tcp-exporter"])
+    for command in COMMANDS:
+        asked = subprocess.run([*PROGRAM, command, "--help"], stdout=subprocess.PIPE, text=True, check=True).stdout
+        assert set(re.findall(r"^  (--[\w.-]+)", asked, re.MULTILINE)) <= set(page.split()), command
+
+
+def test_the_manual_of_the_plugin_says_what_its_help_says(pages: dict[str, Path]) -> None:
+    from exporter.nagios.arguments import HELP  # noqa: PLC0415 - only here
+
+    page = rendered(pages["check_tcp_states"])
+    paragraphs = HELP.partition("\n\n")[2]
+    missing = [line.strip() for line in paragraphs.splitlines() if " ".join(line.split()) not in page]
+    assert missing == []
+
+
+def files(machine: Machine) -> set[str]:
+    """Every path of the machine that its own work does not come and go with."""
+    said = machine.shell(
+        "find / -xdev \\( -path /tmp -o -path /var/log -o -path /var/tmp -o -path /var/lib/systemd \\) -prune -o -print"
+    )
+    return set(said.splitlines())
+
+
+def test_removed_it_leaves_its_configuration_and_purged_nothing(tree: Path, package: Path, tmp_path: Path) -> None:
+    need("systemd-nspawn", "nsenter")
+    with Machine(tree, tmp_path / "console", [package]) as machine:
+        before = files(machine)
+        machine.run("dpkg", "--install", f"/mnt/{package.name}")
+        assert machine.run("systemctl", "is-active", "tcp-exporter") == "active\n"
+        assert machine.run("systemctl", "is-enabled", "tcp-exporter") == "enabled\n"
+
+        machine.run("dpkg", "--remove", "tcp-exporter")
+        assert machine.run("systemctl", "is-active", "tcp-exporter", check=False) == "inactive\n"
+        left = {path for path in files(machine) - before if path.startswith("/etc/") and "systemd" not in path}
+        assert left == {"/etc/default/tcp-exporter", "/etc/tcp-exporter.yml"}
+
+        machine.run("dpkg", "--purge", "tcp-exporter")
+        assert files(machine) == before
+        assert machine.run("systemctl", "list-units", "--all", "--no-legend", "tcp-exporter*") == ""
