@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import os
 import platform
 import signal
@@ -24,6 +25,8 @@ from exporter.errors import ConfigError
 from exporter.kernel.reader import Procfs
 from exporter.prometheus.families import View
 from exporter.sampling.assembly import assemble_loop, schedule
+from exporter.service import FIRST_SECONDS, Service
+from exporter.systemd import Notifier, passed_sockets
 from exporter.web.app import application
 from exporter.web.current import Current
 from exporter.web.page import SCRIPT_FILE, STYLE_FILE, Assets
@@ -34,15 +37,20 @@ if TYPE_CHECKING:
 
 _WATCH_SECONDS = 0.5
 _WATCH_AT_MOST_SECONDS = 5.0  # that a thread may be dead before it is noticed
-_FIRST_SECONDS = 10.0  # for the first sample, after which its absence is worth a line
 _STOP_SECONDS = 2.0  # for the sample in progress, when the process is told to end
 
 
-def serve(load: Callable[[], Config], procfs: str) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. *load* reads the configuration, at the start and on SIGHUP."""
+def serve(load: Callable[[], Config], procfs: str, *, systemd_socket: bool = False) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. *load* reads the configuration, at the start and on SIGHUP.
+
+    With *systemd_socket* it serves on the sockets that systemd passes, and on no address of the configuration.
+    """
+    faulthandler.enable()  # the watchdog ends what hangs by SIGABRT: the journal then has the stack of each thread
+    notifier = Notifier(os.environ, os.getpid())
     settings = load()
+    passed = passed_sockets(os.environ, os.getpid()) if systemd_socket else None
     logger = log.logger(settings.log.level, settings.log.format, sys.stderr, os.environ)
-    return asyncio.run(_Daemon(load, settings, Procfs(procfs), logger).run())
+    return asyncio.run(_Daemon(load, settings, Procfs(procfs), logger, notifier).run(passed))
 
 
 def page_assets() -> Assets:
@@ -53,7 +61,12 @@ def page_assets() -> Assets:
 
 class _Daemon:
     def __init__(
-        self, load: Callable[[], Config], settings: Config, procfs: Procfs, logger: FilteringBoundLogger
+        self,
+        load: Callable[[], Config],
+        settings: Config,
+        procfs: Procfs,
+        logger: FilteringBoundLogger,
+        notifier: Notifier,
     ) -> None:
         self._load = load
         self._settings = settings
@@ -61,9 +74,11 @@ class _Daemon:
         self._reload_successful = True
         self._reading = self._read_again = False
         self._started = time.monotonic()
+        self._service = Service(notifier.send, self._started, watched=notifier.watchdog is not None)
+        self._look_at_least = min(_WATCH_AT_MOST_SECONDS, (notifier.watchdog or float("inf")) / 2)
         self._loop = assemble_loop(settings, procfs, os.uname().release, time.monotonic, logger)
 
-    async def run(self) -> int:
+    async def run(self, passed: list[socket.socket] | None) -> int:
         stop = asyncio.Event()
         events = asyncio.get_running_loop()
         events.set_exception_handler(self._unexpected)
@@ -75,8 +90,10 @@ class _Daemon:
             limits=Limits(max_requests=self._settings.web.max_requests),
             on_error=lambda error: self._log.error("request failed", exc_info=error),
         )
-        addresses = [parse_listen_address(text) for text in self._settings.web.listen_address]
-        urls = await server.start(addresses)
+        if passed is None:
+            urls = await server.start([parse_listen_address(text) for text in self._settings.web.listen_address])
+        else:
+            urls = await server.take(passed)
         try:
             self._log.info("starting", version=__version__, python=platform.python_version(), pid=os.getpid())
             self._loop.start()
@@ -84,12 +101,16 @@ class _Daemon:
                 self._log.info("listening", address=url)
             code = await self._watch(stop)
         finally:
+            self._service.stopping()
             await server.close()
             self._loop.stop(_STOP_SECONDS)
         return code
 
     async def _watch(self, stop: asyncio.Event) -> int:
-        """Until told to stop: say when samples stop coming and when they come again; end when the loop is dead."""
+        """Until told to stop: say when samples stop coming and when they come again; end when the loop is dead.
+
+        Whoever supervises the process hears of it from here too, so a dead or stuck event loop says nothing.
+        """
         silent, wait = False, _WATCH_SECONDS
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
@@ -98,11 +119,13 @@ class _Daemon:
                 self._log.error("the polling loop has died")
                 return 1
             sample, now = self._loop.sample, time.monotonic()
-            was_silent, silent, wait = silent, now - self._started > _FIRST_SECONDS, _WATCH_SECONDS
+            was_silent, silent, wait = silent, now - self._started > FIRST_SECONDS, _WATCH_SECONDS
             if sample is not None:
                 silent = sample.is_stale(now)
                 if not silent:  # before it is stale there is nothing to say of it, and every look costs
-                    wait = min(_WATCH_AT_MOST_SECONDS, sample.counted_at + sample.stale_after - now + _WATCH_SECONDS)
+                    wait = sample.counted_at + sample.stale_after - now + _WATCH_SECONDS
+            self._service.look(sample, now, self._loop.asking)
+            wait = min(wait, self._look_at_least)
             if silent and not was_silent:
                 self._log.warning("no sample in time", waiting_for=self._loop.asking or "nothing")
             elif was_silent and not silent:
@@ -131,6 +154,7 @@ class _Daemon:
             self._read_again = True
             return
         self._reading = True
+        self._service.reloading(time.monotonic())
         threading.Thread(target=self._read, args=(events,), name="configuration", daemon=True).start()
 
     def _read(self, events: asyncio.AbstractEventLoop) -> None:
@@ -154,6 +178,7 @@ class _Daemon:
             self._settings = settings
             self._loop.reschedule(schedule(settings))
             self._log.info("configuration reloaded")
+        self._service.reloaded()
         if self._read_again:
             self._read_again = False
             self._reload(events)
