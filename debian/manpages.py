@@ -44,8 +44,8 @@ def main(folder: str) -> None:
     for command in COMMANDS[1:]:  # the first is the daemon, whose options are above
         daemon += [f".SH COMMAND {command.upper()}", *rendered(said(*DAEMON, command), inner=True)]
     plugin = [page_head("check_tcp_states"), *rendered(said(*PLUGIN))]
-    for name, lines, other in (("tcp-exporter", daemon, "check_tcp_states"), ("check_tcp_states", plugin, "tcp-exporter")):
-        text = "\n".join([*lines, *page_foot(name, other), ""])
+    for name, lines in (("tcp-exporter", daemon), ("check_tcp_states", plugin)):
+        text = "\n".join([*lines, *page_foot(name), ""])
         Path(folder, f"{name}.1").write_text(text, encoding="utf-8")
 
 
@@ -74,12 +74,13 @@ def page_head(name: str) -> str:
     )
 
 
-def page_foot(name: str, other: str) -> Iterator[str]:
+def page_foot(name: str) -> Iterator[str]:
     """The sections that a help text has no place for."""
     yield from (".SH EXIT STATUS", escaped(EXIT_STATUS[name]), ".SH FILES")
     for path, what in FILES.items():
         yield from entry(path, [what])
-    yield from (".SH SEE ALSO", rf".BR {escaped(other)} (1), .BR systemctl (1)".replace(", .BR", " ,\n.BR"))
+    (other,) = NAMES.keys() - {name}
+    yield from (".SH SEE ALSO", f".BR {escaped(other)} (1),", ".BR systemctl (1)")
 
 
 def rendered(text: str, *, inner: bool = False) -> Iterator[str]:

@@ -89,7 +89,9 @@ class Machine:
             if self._nspawn.poll() is not None:
                 raise AssertionError(f"the machine ended, waiting for {what}: {self.log.read_text()[-4000:]}")
             time.sleep(0.1)
-        raise AssertionError(f"waited {DEADLINE:g} s in vain for {what}; the console said {self.log.read_text()[-4000:]}")
+        raise AssertionError(
+            f"waited {DEADLINE:g} s in vain for {what}; the console said {self.log.read_text()[-4000:]}"
+        )
 
     def run(self, *command: str, check: bool = True) -> str:
         """What *command* says, run by root in the machine; it must succeed where *check* is not False."""

@@ -18,14 +18,19 @@ CONFIGURATION = "/etc/tcp-exporter.yml"
 def service(machine: Machine) -> Iterator[Machine]:
     """The machine with the service started anew and ready, with the configuration that it came with."""
     kept = machine.run("cat", CONFIGURATION)
+    machine.run("systemctl", "reset-failed", UNIT)  # many starts in a row are here no sign of trouble
     machine.run("systemctl", "restart", UNIT)
-    ready(machine)
+    assert machine.get("/-/ready") == (200, "TCP exporter is ready.\n")  # Type=notify: started is ready
     yield machine
     machine.write(CONFIGURATION, kept)
+    machine.shell("systemctl stop tcp-exporter.socket tcp-exporter-textfile.timer")
+    machine.shell("rm -rf /run/systemd/system/tcp-exporter*; systemctl daemon-reload")
 
 
-def ready(machine: Machine) -> None:
-    machine.wait_for(lambda: machine.get("/-/ready")[0] == 200 or None, "readiness")
+def drop_in(machine: Machine, unit: str, text: str) -> None:
+    """Change a unit until the end of the test."""
+    machine.write(f"/run/systemd/system/{unit}.d/test.conf", text)
+    machine.run("systemctl", "daemon-reload")
 
 
 def metrics(machine: Machine) -> dict[str, float]:
@@ -37,11 +42,13 @@ def metrics(machine: Machine) -> dict[str, float]:
 
 
 def test_the_package_starts_the_service_and_it_serves_what_the_kernel_has(service: Machine) -> None:
-    """The machine's own network: it listens, and nobody is connected but who asks."""
+    """The machine's own network: nobody listens there but the daemon."""
     found = metrics(service)
     assert found['tcp_connections{state="listen"}'] == 1
-    assert found['tcp_exporter_source_up{source="netlink"}'] == 1
-    assert found['tcp_unit_connections{state="listen",unit="tcp-exporter.service"}'] == 1
+    assert found['tcp_listener_accept_queue_length{address="::",port="19293"}'] == 0
+    assert found['tcp_exporter_reader_info{reader="netlink"}'] == 1
+    sources = {series: value for series, value in found.items() if series.startswith("tcp_exporter_source_up")}
+    assert set(sources.values()) == {1}, sources
 
 
 def test_the_service_is_nobody_in_particular(service: Machine) -> None:
@@ -62,7 +69,9 @@ def test_the_plugin_is_where_nagios_looks_and_needs_no_rights(service: Machine) 
 
 def test_no_variable_of_the_environment_changes_what_the_plugin_runs(service: Machine) -> None:
     service.write("/mnt/evil/exporter/__init__.py", "raise SystemExit('not ours')")
-    said = service.run("env", "PYTHONPATH=/mnt/evil", "PYTHONHOME=/nowhere", "check_tcp_states", "--version", check=False)
+    said = service.run(
+        "env", "PYTHONPATH=/mnt/evil", "PYTHONHOME=/nowhere", "check_tcp_states", "--version", check=False
+    )
     assert re.fullmatch(r"check_tcp_states [\d.]+\n", said)
 
 
@@ -99,3 +108,57 @@ def test_a_stop_is_a_clean_end(service: Machine) -> None:
     shown = service.properties(UNIT, "ActiveState", "Result", "ExecMainStatus")
     assert shown == {"ActiveState": "inactive", "Result": "success", "ExecMainStatus": "0"}
     assert service.get("/metrics")[0] == 0
+
+
+def test_a_service_with_a_bad_configuration_does_not_start_and_says_where_it_is_bad(service: Machine) -> None:
+    service.write(CONFIGURATION, "sample: {interval: 1}\n")
+    service.run("systemctl", "restart", UNIT, check=False)
+    service.wait_for(lambda: f"{CONFIGURATION}:1:20: sample.interval: " in service.journal(UNIT) or None, "the place")
+    assert service.properties(UNIT, "ExecMainStatus", "StatusErrno")["ExecMainStatus"] == "1"
+
+
+def test_the_watchdog_restarts_a_daemon_that_hangs(service: Machine) -> None:
+    drop_in(service, UNIT, "[Service]\nWatchdogSec=5s\nRestartSec=0\n")
+    service.run("systemctl", "restart", UNIT)
+    stopped = service.properties(UNIT, "MainPID")
+    service.run("systemctl", "kill", "--kill-who=main", "--signal=STOP", UNIT)
+
+    service.wait_for(lambda: service.properties(UNIT, "NRestarts") == {"NRestarts": "1"} or None, "the restart")
+    service.wait_for(lambda: service.get("/-/ready")[0] == 200 or None, "readiness")
+    assert service.properties(UNIT, "MainPID") != stopped
+    said = service.journal(UNIT)
+    assert f"{UNIT}: Watchdog timeout (limit 5s)!\n" in said
+    assert "Fatal Python error: Aborted\n" in said  # and the stacks of the threads
+
+
+def test_a_connection_to_the_socket_unit_starts_the_daemon(service: Machine) -> None:
+    """As the comment of the drop-in says, with the drop-in where the package has it."""
+    service.run("systemctl", "stop", UNIT)
+    service.shell(
+        "install -D -m 644 /usr/share/doc/tcp-exporter/examples/tcp-exporter.service.d/socket.conf "
+        "-t /run/systemd/system/tcp-exporter.service.d/"
+    )
+    service.shell("systemctl daemon-reload; systemctl start tcp-exporter.socket")
+    assert service.properties(UNIT, "ActiveState") == {"ActiveState": "inactive"}
+
+    assert service.get("/-/healthy")[0] == 200
+    service.wait_for(lambda: service.get("/-/ready")[0] == 200 or None, "readiness")
+    assert metrics(service)['tcp_connections{state="listen"}'] == 1
+    active = {"ActiveState": "active"}
+    service.wait_for(lambda: service.properties(UNIT, "ActiveState") == active or None, "the end of the start")
+
+    service.run("systemctl", "stop", UNIT)
+    assert service.properties("tcp-exporter.socket", "ActiveState") == active
+    assert service.get("/-/healthy")[0] == 200  # and starts it again
+
+
+def test_the_timer_writes_into_the_textfile_directory_of_node_exporter(service: Machine) -> None:
+    service.shell(
+        "useradd --system prometheus; install -d -o prometheus -g prometheus /var/lib/prometheus/node-exporter"
+    )
+    drop_in(service, "tcp-exporter-textfile.timer", "[Timer]\nOnCalendar=\nOnCalendar=*:*:*\n")
+    service.run("systemctl", "start", "tcp-exporter-textfile.timer")
+    file = "/var/lib/prometheus/node-exporter/tcp.prom"
+    service.wait_for(lambda: service.run("ls", file, check=False) == f"{file}\n" or None, "the file")
+    assert 'tcp_connections{state="listen"} 1.0\n' in service.run("cat", file)
+    assert service.run("stat", "--format=%U %a", file) == "prometheus 644\n"

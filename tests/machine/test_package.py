@@ -11,6 +11,7 @@ import pytest
 
 from exporter import __version__
 from exporter.cli import COMMANDS
+from tests.e2e.conftest import PROGRAM
 from tests.machine.booted import Machine
 from tests.machine.conftest import REPOSITORY, build, need
 
@@ -40,7 +41,9 @@ def test_what_is_in_the_package(package: Path, golden: Callable[[str, str], None
 
 def test_every_library_of_the_lock_is_inside_and_nothing_else(package: Path) -> None:
     lock = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
-    locked = {name.replace("-", "_"): version for name, version in re.findall(r"^([\w-]+)==([\w.]+)", lock, re.MULTILINE)}
+    locked = {
+        name.replace("-", "_"): version for name, version in re.findall(r"^([\w-]+)==([\w.]+)", lock, re.MULTILINE)
+    }
     folders = [path.removeprefix(PRIVATE) for path in listed(package) if path.startswith(PRIVATE)]
     found = re.findall(r"^(\w+)-([\w.]+)\.dist-info/$", "\n".join(folders), re.MULTILINE)
     assert {name.lower(): version for name, version in found} == locked
