@@ -71,7 +71,7 @@ def rendered(page: Path) -> str:
     done = subprocess.run(
         ["man", "--local-file", "--warnings", "--encoding=UTF-8", page],
         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANWIDTH": "100", "MANROFFSEQ": ""},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=True,
+        capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stderr == ""
     return re.sub(r"\s+", " ", re.sub(".\b", "", done.stdout))
