@@ -26,14 +26,20 @@ def need(*programs: str, as_root: bool = False) -> None:
 
 
 @pytest.fixture(scope="session")
-def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A minimal Debian; the tests of a session share it, so they leave it as it is."""
+def tree_tar(request: pytest.FixtureRequest) -> Path:
+    """A minimal Debian, packed."""
     need("debootstrap", "apt-get", as_root=True)
-    folder = tmp_path_factory.mktemp("debian") / "root"
     try:
-        root.unpack(request.config.cache.mkdir("debian"), folder)
+        return root.tar(request.config.cache.mkdir("debian"))
     except root.NoRootError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def tree(tree_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A minimal Debian; the tests of a session share it, so they leave it as it is."""
+    folder = tmp_path_factory.mktemp("debian")
+    subprocess.run(["tar", "--extract", "--file", tree_tar, "-C", folder], check=True)
     yield folder
     shutil.rmtree(folder)
 

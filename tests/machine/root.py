@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 SUITE = "bookworm"
@@ -31,18 +32,17 @@ def mirror() -> str:
     return sites[0]
 
 
-def unpack(cache: Path, to: Path) -> None:
-    """Put a fresh tree into the folder *to*, which must not exist, with the tar in *cache*."""
+def tar(cache: Path) -> Path:
+    """The tar of the tree, in the folder *cache*, where it is made if it is not there yet."""
     key = hashlib.sha256(" ".join((SUITE, *INCLUDED)).encode()).hexdigest()[:12]
-    tar = cache / f"{SUITE}-{key}.tar"
-    if not tar.exists():
-        _make(to)
-        partial = tar.with_suffix(".partial")
-        subprocess.run(["tar", "--create", "--one-file-system", "--file", partial, "-C", to, "."], check=True)
-        partial.rename(tar)
-    else:
-        to.mkdir()
-        subprocess.run(["tar", "--extract", "--file", tar, "-C", to], check=True)
+    path = cache / f"{SUITE}-{key}.tar"
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            _make(Path(folder))
+            partial = path.with_suffix(".partial")
+            subprocess.run(["tar", "--create", "--one-file-system", "--file", partial, "-C", folder, "."], check=True)
+            partial.rename(path)
+    return path
 
 
 def _make(to: Path) -> None:
