@@ -75,7 +75,7 @@ class _Daemon:
         self._reading = self._read_again = False
         self._started = time.monotonic()
         self._service = Service(notifier.send, self._started, watched=notifier.watchdog is not None)
-        self._look_at_least = min(_WATCH_AT_MOST_SECONDS, (notifier.watchdog or float("inf")) / 2)
+        self._look_within = min(_WATCH_AT_MOST_SECONDS, (notifier.watchdog or float("inf")) / 2)
         self._loop = assemble_loop(settings, procfs, os.uname().release, time.monotonic, logger)
 
     async def run(self, passed: list[socket.socket] | None) -> int:
@@ -125,7 +125,7 @@ class _Daemon:
                 if not silent:  # before it is stale there is nothing to say of it, and every look costs
                     wait = sample.counted_at + sample.stale_after - now + _WATCH_SECONDS
             self._service.look(sample, now, self._loop.asking)
-            wait = min(wait, self._look_at_least)
+            wait = min(wait, self._look_within)
             if silent and not was_silent:
                 self._log.warning("no sample in time", waiting_for=self._loop.asking or "nothing")
             elif was_silent and not silent:

@@ -118,14 +118,15 @@ def test_the_watchdog_hears_of_life_until_a_read_hangs_and_again_after_it(
 ) -> None:
     with daemon(tmp_path, procfs, manager.environ | {"WATCHDOG_USEC": "1000000"}):
         assert manager.until("READY=1")[-1] == ["READY=1", "WATCHDOG=1", WORKING]
-        assert [manager.message() for _ in range(3)] == [["WATCHDOG=1"]] * 3
+        for _ in range(3):
+            manager.until("WATCHDOG=1")
         content = hang(procfs / "net" / "snmp")
         manager.until("STATUS=no sample in time, waiting for snmp")
         time.sleep(3)  # six times as long as signs of life are apart: there is none to wait for
         assert manager.rest() == []
         mend(procfs / "net" / "snmp", content)
-        assert manager.message() == ["WATCHDOG=1", WORKING]
-        assert manager.message() == ["WATCHDOG=1"]
+        assert manager.until("WATCHDOG=1") == [["WATCHDOG=1", WORKING]]
+        manager.until("WATCHDOG=1")
 
 
 def test_the_watchdog_of_another_process_hears_nothing(tmp_path: Path, manager: Manager, procfs: Path) -> None:
@@ -154,8 +155,7 @@ def test_a_reload_is_told_from_its_beginning_to_its_end(tmp_path: Path, manager:
         manager.until("READY=1")
         before = time.monotonic_ns() // 1000
         it.process.send_signal(signal.SIGHUP)
-        [reloading, at] = manager.message()
-        assert reloading == "RELOADING=1"
+        [_, at] = manager.until("RELOADING=1")[-1]
         assert before <= int(at.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
         assert manager.message() == ["READY=1"]
 
@@ -168,7 +168,7 @@ def test_a_reload_that_is_refused_ends_too(tmp_path: Path, manager: Manager, pro
         manager.until("READY=1")
         file.write_text("bananas: 1\n")
         it.process.send_signal(signal.SIGHUP)
-        assert manager.message()[0] == "RELOADING=1"
+        manager.until("RELOADING=1")
         assert manager.message() == ["READY=1"]
         assert "configuration refused" in it.said()
 
@@ -187,7 +187,7 @@ def test_a_manager_that_has_gone_ends_nothing(tmp_path: Path, procfs: Path) -> N
     with daemon(tmp_path, procfs, environ) as it:
         it.ready()
         samples = 'tcp_exporter_samples_total{pass="counting"}'
-        enough = it.metrics()[samples] + 10
+        enough = it.metrics()[samples] + 1
         wait_for(lambda: it.metrics()[samples] > enough or None, "samples")
         assert it.terminate() == 0
         assert "Traceback" not in it.said()
