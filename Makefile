@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 QUICK ?=
 DIST ?= dist
 
-.PHONY: run test lint demo golden bench screenshots deb lock clean
+.PHONY: run test lint demo golden dashboards bench screenshots deb lock clean
 
 run: $(VENV)/installed  ## the daemon, its address printed
 	exec $(BIN)/tcp-exporter $(ARGS)
@@ -24,7 +24,10 @@ demo: $(VENV)/installed-dev  ## sockets in every state in a namespace of its own
 	$(BIN)/python -m tests.lab --family both --all 3 --establish 350 -- $(BIN)/python -m tests.demo
 
 golden: $(VENV)/installed-dev  ## rewrite the expected outputs; review the diff
-	$(BIN)/pytest -q --update-golden tests/test_golden.py tests/test_readme.py tests/test_docs.py
+	$(BIN)/pytest -q --update-golden tests/test_golden.py tests/test_readme.py tests/test_docs.py tests/test_alerts.py
+
+dashboards: $(VENV)/installed-dev  ## write deploy/grafana/*.json from dashboards/; review the diff
+	$(BIN)/python -m dashboards
 
 bench: $(VENV)/installed-dev  ## ours and the peers side by side, in 20 minutes; QUICK=1 stops at 100,000 sockets, in 3
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick --output dist/benchmarks,--output docs/performance)

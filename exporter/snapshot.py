@@ -105,6 +105,7 @@ class Pass(NamedTuple):
     cpu: float  # seconds of CPU time, the last one
     interval: float  # seconds to the next: the configured interval, or longer where the CPU share asks for it
     total: int  # how many there have been
+    configured: float  # seconds, the configured interval
 
 
 class Sample(NamedTuple):

@@ -28,7 +28,7 @@ def sample_of(situation: str, **changed: object) -> Sample:
     """What the loop has published at 100 monotonic seconds, with other fields in the snapshot."""
     snapshot = published(situation)._replace(**changed)  # type: ignore[arg-type]
     single = Sample.single(snapshot, advised(situation))
-    return single._replace(counted_at=100.0, stale_after=3.0, passes={"counting": Pass(0.01, 0.01, 1.0, 1)})
+    return single._replace(counted_at=100.0, stale_after=3.0, passes={"counting": Pass(0.01, 0.01, 1.0, 1, 1.0)})
 
 
 def counts_of(**numbers: int) -> StateCounts:

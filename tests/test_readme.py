@@ -30,6 +30,7 @@ DOCUMENTS = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "docs/configuration.md",
     "docs/metrics.md",
     "docs/api.md",
     "docs/sysctls.md",
@@ -228,7 +229,7 @@ def test_the_flags_of_the_daemon_are_those_of_its_help() -> None:
     help_text = subprocess.run(
         ["tcp-exporter", "--help"], env=ENVIRONMENT, capture_output=True, text=True, check=True
     ).stdout
-    documented = re.findall(r"^\| `(--[a-z.-]+)`", text_of("README.md"), re.MULTILINE)
+    documented = re.findall(r"^\| `(--[a-z.-]+)`", text_of("docs/configuration.md"), re.MULTILINE)
     assert set(documented) == set(re.findall(r"--[a-z][a-z.-]+", help_text)) - {"--help"}
     assert len(documented) == len(set(documented))
 
@@ -241,8 +242,8 @@ def test_the_commands_are_those_of_the_program() -> None:
 
 
 def grammar() -> dict[tuple[str, ...], str]:
-    """The defaults that the README's grammar gives, by the path of the key."""
-    (block,) = [block for block in blocks("README.md", "text") if block.startswith("sample:")]
+    """The defaults that the documented grammar gives, by the path of the key."""
+    (block,) = [block for block in blocks("docs/configuration.md", "text") if block.startswith("sample:")]
     defaults: dict[tuple[str, ...], str] = {}
     section = ""
     for line in block.splitlines():
@@ -271,13 +272,18 @@ def test_the_grammar_has_every_key_of_the_configuration() -> None:
 def test_the_grammars_defaults_are_the_programs(path: tuple[str, ...]) -> None:
     default = grammar()[path]
     text = f"{path[0]}: {default}" if len(path) == 1 else f"{path[0]}:\n  {path[1]}: {default}"
-    assert config.parse(text.encode(), "README.md") == config.Config()
+    assert config.parse(text.encode(), "docs/configuration.md") == config.Config()
 
 
 def test_the_scrape_configuration_is_the_file_that_is_shipped() -> None:
     shipped = text_of("deploy/prometheus/scrape.yml")
-    (block,) = blocks("README.md", "yaml")
+    (block,) = [block for block in blocks("README.md", "yaml") if block.startswith("scrape_configs:")]
     assert shipped.endswith(block)
+
+
+def test_the_configuration_that_the_readme_shows_is_valid() -> None:
+    (block,) = [block for block in blocks("README.md", "yaml") if block.startswith("thresholds:")]
+    assert config.parse(block.encode(), "README.md") != config.Config()
 
 
 def test_the_nrpe_lines_are_those_of_the_file_that_is_shipped() -> None:
@@ -300,18 +306,18 @@ def where(link: str, document: str) -> Path:
     return ROOT / target
 
 
+def anchors_of(text: str) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_link_leads_somewhere(document: str) -> None:
-    text = text_of(document)
-    anchors = {
-        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
-        for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    }
-    for link in re.findall(r"\]\(([^)]+)\)", text):
-        if link.startswith("#"):
-            assert link.removeprefix("#") in anchors
-        else:
-            assert where(link, document).exists(), link
+    for link in re.findall(r"\]\(([^)]+)\)", text_of(document)):
+        path, _, anchor = link.partition("#")
+        target = where(path, document) if path else ROOT / document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target.read_text(encoding="utf-8")), link
 
 
 def test_every_file_that_contributing_names_exists() -> None:

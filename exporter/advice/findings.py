@@ -130,7 +130,8 @@ def _accept_queue(view: _View) -> Iterator[Finding]:
             limit = f" Then let the application ask listen() for a longer queue; up to {somaxconn} are allowed."
     yield Finding(
         name="accept_queue_full",
-        severity=Status.CRITICAL if overflows else Status.WARNING,
+        # A queue that was full and is not any more is on the mend; where queues are not seen, drops are all there is.
+        severity=Status.CRITICAL if overflows and (full or view.now.listeners is None) else Status.WARNING,
         what=f"{what}: the application is too slow in accepting connections",
         evidence=tuple(evidence),
         why="The kernel drops what does not fit, so clients wait for seconds, or give up.",
@@ -199,7 +200,7 @@ def _syn_flood(view: _View, cookies: int, drops: int, full: list[Listener]) -> F
     return Finding(
         name="syn_flood",
         severity=Status.CRITICAL if off else Status.WARNING,
-        what=f"SYN flood: the SYN queue{where} is full, and handshakes do not come to their end",
+        what=f"SYN flood: the SYN queue{where} is full, and most handshakes do not come to their end",
         evidence=tuple(evidence),
         why="Cookies are off, so the SYNs of clients are dropped with those of the attacker."
         if off

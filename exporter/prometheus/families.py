@@ -384,14 +384,20 @@ def _passes(sample: Sample) -> Iterator[Metric]:
         "Time from the last pass of the kind to its next: as configured, or longer to keep the CPU share.",
         labels=["pass"],
     )
+    configured = GaugeMetricFamily(
+        "tcp_exporter_sample_configured_interval_seconds",
+        "The configured time between two passes of the kind (configuration file).",
+        labels=["pass"],
+    )
     total = CounterMetricFamily("tcp_exporter_samples", "Passes of the kind so far.", labels=["pass"])
     for kind, run in sample.passes.items():
         duration.add_metric([kind], run.duration)
         cpu.add_metric([kind], run.cpu)
         if math.isfinite(run.interval):
             interval.add_metric([kind], run.interval)
+            configured.add_metric([kind], run.configured)
         total.add_metric([kind], run.total)
-    yield from (duration, cpu, interval, total)
+    yield from (duration, cpu, interval, configured, total)
     errors = CounterMetricFamily(
         "tcp_exporter_sample_errors", "Samples that had to do without the source.", labels=["source"]
     )

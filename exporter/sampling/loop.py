@@ -169,7 +169,7 @@ class Loop:
         total = 1 + (self._passes[kind].total if kind in self._passes else 0)
         if kind == "detail":
             self._detail_ended = ended
-        self._passes[kind] = Pass(ended - started, cpu, planned.interval, total)
+        self._passes[kind] = Pass(ended - started, cpu, planned.interval, total, beat.interval)
         if kind == "counting":
             self._guard(self._publish, kind)
         self._stretched[kind] = self._stretched[kind] + 1 if planned.interval > beat.interval else 0

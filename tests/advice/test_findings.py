@@ -83,10 +83,11 @@ def test_a_full_queue_that_drops_is_critical_and_one_that_does_not_yet_a_warning
     )
 
 
-def test_drops_at_a_queue_that_is_empty_again_are_still_told() -> None:
+def test_drops_at_a_queue_that_is_empty_again_are_a_warning_and_critical_where_queues_are_not_seen() -> None:
     before = snapshot(90.0, counters={"TcpExt.ListenOverflows": 5})
     after = snapshot(counters={"TcpExt.ListenOverflows": 9})
-    assert names(after, before) == [("accept_queue_full", "CRITICAL")]
+    assert names(after, before) == [("accept_queue_full", "WARNING")]
+    assert names(after._replace(listeners=None), before) == [("accept_queue_full", "CRITICAL")]
     (finding,) = findings(after, (before,))
     assert (finding.what, finding.evidence) == (
         "An accept queue was full for a moment: the application is too slow in accepting connections",

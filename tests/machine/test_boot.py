@@ -9,6 +9,7 @@ import pytest
 
 from tests.machine.booted import Machine
 
+pytestmark = pytest.mark.e2e
 UNIT = "tcp-exporter.service"
 CONFIGURATION = "/etc/tcp-exporter.yml"
 

@@ -17,6 +17,7 @@ from tests.e2e.conftest import wait_for
 from tests.machine.conftest import REPOSITORY, need
 from tests.machine.engine import Engine
 
+pytestmark = pytest.mark.e2e
 COMPOSE = [
     str(Path(sys.executable).with_name("podman-compose")),
     "--in-pod=false",  # a pod would need cgroups

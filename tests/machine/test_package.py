@@ -15,7 +15,9 @@ from tests.e2e.conftest import PROGRAM
 from tests.machine.booted import Machine
 from tests.machine.conftest import REPOSITORY, build, need
 
+pytestmark = pytest.mark.e2e
 PRIVATE = "./usr/lib/tcp-exporter/"
+EXAMPLES = "./usr/share/doc/tcp-exporter/examples/"
 
 
 def listed(package: Path) -> dict[str, str]:
@@ -34,9 +36,21 @@ def test_lintian_has_nothing_to_say(package: Path) -> None:
 
 
 def test_what_is_in_the_package(package: Path, golden: Callable[[str, str], None]) -> None:
-    """All but the folder of the libraries, whose files are their own affair."""
-    lines = [f"{mode} {path}\n" for path, mode in listed(package).items() if not path.startswith(PRIVATE)]
-    golden("deb.txt", "".join(lines))
+    """All but the libraries, whose files are their own affair, and the examples."""
+    mine = {path: mode for path, mode in listed(package).items() if not path.startswith((PRIVATE, EXAMPLES))}
+    golden("deb.txt", "".join(f"{mode} {path}\n" for path, mode in mine.items()))
+
+
+def test_the_examples_are_all_that_there_is_to_copy(package: Path) -> None:
+    """A large one is packed, as all documentation of Debian's."""
+    found = {path.removeprefix(EXAMPLES) for path in listed(package) if path.startswith(EXAMPLES)}
+    copied = {
+        path.relative_to(folder)
+        for folder, pattern in ((REPOSITORY / "deploy", "*"), (REPOSITORY / "systemd", "*.d/*"))
+        for path in folder.rglob(pattern)
+        if path.is_file()
+    }
+    assert {path.removesuffix(".gz") for path in found if not path.endswith("/")} == {str(path) for path in copied}
 
 
 def test_every_library_of_the_lock_is_inside_and_nothing_else(package: Path) -> None:

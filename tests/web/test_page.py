@@ -92,7 +92,7 @@ def rendered(at: Current) -> bytes:
 def current(snapshot: Snapshot, *, view: View = VIEW, now: float = 0.4, points: Points | None = None) -> Current:
     counts = snapshot.connections and snapshot.connections.counts
     advice = Advisor("6.18.44").advise(snapshot, (), {})
-    passes = {"counting": Pass(duration=0.01, cpu=0.01, interval=1.0, total=5)}
+    passes = {"counting": Pass(duration=0.01, cpu=0.01, interval=1.0, total=5, configured=1.0)}
     sample = Sample.single(snapshot, advice)._replace(peaks=counts, passes=passes, stale_after=3.0)
     return Current(sample, view, now, "/metrics", "host.example", points)
 

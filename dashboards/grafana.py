@@ -1,0 +1,382 @@
+"""Grafana's classic dashboard model, as much of it as our dashboards need: values in, objects for JSON out.
+
+``host`` and ``fleet`` say what is on a page with the classes here; ``__main__`` writes what ``render`` makes of it.
+The model is that of schema 39 (Grafana 11), which later versions migrate when they load it:
+https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+Json = dict[str, object]
+
+SCHEMA_VERSION = 39
+COLUMNS = 24  # of Grafana's grid
+TAG = "tcp-exporter"
+DATASOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
+GREEN, YELLOW, ORANGE, RED, GRAY = "green", "yellow", "orange", "red", "#8e8e8e"
+
+
+class Query(NamedTuple):
+    """PromQL with braces after every metric, ``{}`` at least: ``render`` puts the dashboard's scope into them."""
+
+    expression: str
+    legend: str = ""
+    instant: bool = False  # only the last value is asked for: cheap, and all that a number or a table needs
+
+
+class Meaning(NamedTuple):
+    """What a value is called and which colour it has."""
+
+    value: int
+    text: str
+    color: str
+
+
+class Line(NamedTuple):
+    """How the series look whose names match: drawn apart from what is stacked or filled."""
+
+    names: str  # a regular expression of the whole name
+    dash: tuple[int, int]
+    color: str | None = None  # None: as the palette has it
+
+
+class Column(NamedTuple):
+    """A column of a table: a label, or the value of a query, ``Value #A``; ``title`` is its heading."""
+
+    field: str
+    title: str
+    unit: str = ""
+    meanings: tuple[Meaning, ...] = ()
+    steps: tuple[tuple[float, str], ...] = ()
+    link: str = ""
+    width: int | None = None
+
+
+class Panel(NamedTuple):
+    """One panel. The description says what one sees and when to worry."""
+
+    title: str
+    description: str
+    queries: tuple[Query, ...]
+    kind: str = "timeseries"  # or stat, bargauge, table
+    unit: str = "short"
+    width: int = 12  # of COLUMNS
+    height: int = 8
+    stacked: bool = False  # only for parts of a whole
+    maximum: float | None = None
+    lines: tuple[Line, ...] = ()
+    steps: tuple[tuple[float, str], ...] = ()  # from this value on, this colour; green below
+    meanings: tuple[Meaning, ...] = ()
+    text: str = "auto"  # of a stat: value, name, value_and_name
+    columns: tuple[Column, ...] = ()
+    sort: str = ""  # a table's column whose largest values come first
+    link: str = ""  # where a click on a series leads
+
+
+class Row(NamedTuple):
+    """A heading and the panels below it, placed from left to right, a new line where the next does not fit."""
+
+    title: str
+    panels: tuple[Panel, ...]
+
+
+class Variable(NamedTuple):
+    """A choice at the top of the page; ``query`` is a ``label_values(...)``, or with ``options`` there is none."""
+
+    name: str
+    label: str
+    query: str = ""
+    several: bool = False
+    options: tuple[str, ...] = ()
+
+
+class Link(NamedTuple):
+    """A link at the top of the page."""
+
+    title: str
+    url: str
+
+
+class Dashboard(NamedTuple):
+    """A page. ``scope`` are the label matchers that every selector gets."""
+
+    uid: str
+    title: str
+    description: str
+    scope: str
+    variables: tuple[Variable, ...]
+    links: tuple[Link, ...]
+    rows: tuple[Row, ...]
+    refresh: str = "30s"
+
+
+LIMIT_DASH, PEAK_DASH = (10, 10), (2, 4)
+PEAK = Line(".*peak", PEAK_DASH)
+WARNING = Line("warning.*", LIMIT_DASH, YELLOW)
+CRITICAL = Line("critical.*", LIMIT_DASH, RED)
+LIMIT = Line("limit.*", LIMIT_DASH, RED)
+
+
+def render(dashboard: Dashboard) -> Json:
+    """The object that Grafana imports."""
+    return {
+        "annotations": {"list": [_BUILT_IN_ANNOTATIONS]},
+        "description": dashboard.description,
+        "editable": False,
+        "fiscalYearStartMonth": 0,
+        "graphTooltip": 1,
+        "links": [_link(link) for link in dashboard.links],
+        "panels": list(_panels(dashboard.rows, dashboard.scope)),
+        "refresh": dashboard.refresh,
+        "schemaVersion": SCHEMA_VERSION,
+        "tags": [TAG],
+        "templating": {"list": [_DATASOURCE_VARIABLE, *map(_variable, dashboard.variables)]},
+        "time": {"from": "now-1h", "to": "now"},
+        "timezone": "browser",
+        "title": dashboard.title,
+        "uid": dashboard.uid,
+        "version": 1,
+        "weekStart": "",
+    }
+
+
+def scoped(expression: str, scope: str) -> str:
+    """The expression with the scope in every selector.
+
+    >>> scoped('sum(up{}) / sum(tcp_connections{state="listen"})', 'job="x"')
+    'sum(up{job="x"}) / sum(tcp_connections{job="x",state="listen"})'
+    """
+    return re.sub(r"\{(\}?)", lambda brace: f"{{{scope}}}" if brace[1] else f"{{{scope},", expression)
+
+
+_BUILT_IN_ANNOTATIONS: Json = {
+    "builtIn": 1,
+    "datasource": {"type": "grafana", "uid": "-- Grafana --"},
+    "enable": True,
+    "hide": True,
+    "iconColor": "rgba(0, 211, 255, 1)",
+    "name": "Annotations & Alerts",
+    "type": "dashboard",
+}
+
+_DATASOURCE_VARIABLE: Json = {
+    "hide": 0,
+    "includeAll": False,
+    "label": "Data source",
+    "multi": False,
+    "name": "datasource",
+    "options": [],
+    "query": "prometheus",
+    "refresh": 1,
+    "regex": "",
+    "skipUrlSync": False,
+    "type": "datasource",
+}
+
+
+def _variable(variable: Variable) -> Json:
+    common: Json = {"hide": 0, "label": variable.label, "name": variable.name, "skipUrlSync": False}
+    if variable.options:
+        options = [{"selected": not at, "text": name, "value": name} for at, name in enumerate(variable.options)]
+        chosen = {key: options[0][key] for key in ("selected", "text", "value")}
+        return common | {
+            "current": chosen, "includeAll": False, "multi": False, "options": options,
+            "query": ",".join(variable.options), "type": "custom",
+        }  # fmt: skip
+    return common | {
+        **({"allValue": ".+"} if variable.several else {}),
+        "datasource": DATASOURCE,
+        "includeAll": variable.several,
+        "multi": variable.several,
+        "options": [],
+        "query": variable.query,
+        "refresh": 2,
+        "regex": "",
+        "sort": 1,
+        "type": "query",
+    }
+
+
+def _link(link: Link) -> Json:
+    return {
+        "asDropdown": False, "icon": "external link", "includeVars": True, "keepTime": True, "tags": [],
+        "targetBlank": False, "title": link.title, "tooltip": "", "type": "link", "url": link.url,
+    }  # fmt: skip
+
+
+def _panels(rows: Iterable[Row], scope: str) -> Iterator[Json]:
+    """Rows and panels one after the other, numbered, each where it is on the grid."""
+    number = top = 0
+    for row in rows:
+        number += 1
+        at: Json = {"h": 1, "w": COLUMNS, "x": 0, "y": top}
+        yield {"collapsed": False, "gridPos": at, "id": number, "panels": [], "title": row.title, "type": "row"}
+        top += 1
+        left = tallest = 0
+        for panel in row.panels:
+            number += 1
+            if left + panel.width > COLUMNS:
+                left, top, tallest = 0, top + tallest, 0
+            at = {"h": panel.height, "w": panel.width, "x": left, "y": top}
+            yield {"gridPos": at, "id": number, **_panel(panel, scope)}
+            left, tallest = left + panel.width, max(tallest, panel.height)
+        top += tallest
+
+
+def _panel(panel: Panel, scope: str) -> Json:
+    return {
+        "datasource": DATASOURCE,
+        "description": panel.description,
+        "fieldConfig": {"defaults": _defaults(panel), "overrides": list(_overrides(panel))},
+        "options": _options(panel),
+        "targets": [
+            _target(query, "ABCDEFGHIJKLMNOP"[at], scope, table=panel.kind == "table")
+            for at, query in enumerate(panel.queries)
+        ],
+        "title": panel.title,
+        "transformations": _transformations(panel),
+        "type": panel.kind,
+    }
+
+
+def _target(query: Query, name: str, scope: str, *, table: bool) -> Json:
+    return {
+        "datasource": DATASOURCE,
+        "editorMode": "code",
+        "expr": scoped(query.expression, scope),
+        "format": "table" if table else "time_series",
+        "instant": query.instant or table,
+        "legendFormat": query.legend or "__auto",
+        "range": not (query.instant or table),
+        "refId": name,
+    }
+
+
+def _defaults(panel: Panel) -> Json:
+    drawn = panel.kind == "timeseries"
+    plain = drawn or panel.kind == "table"
+    defaults: Json = {
+        "color": {"mode": "palette-classic" if plain else "thresholds"},
+        "custom": _CURVE | {"stacking": _stacking(panel.stacked)} if drawn else _CELL if panel.kind == "table" else {},
+        "links": [_data_link(panel.link)] if panel.link else [],
+        "mappings": _mappings(panel.meanings),
+        "thresholds": _thresholds(panel.steps),
+        "unit": panel.unit,
+    }
+    if panel.kind != "table":
+        defaults["min"] = 0
+    if panel.maximum is not None:
+        defaults["max"] = panel.maximum
+    return defaults
+
+
+_CURVE: Json = {
+    "axisPlacement": "auto",
+    "drawStyle": "line",
+    "fillOpacity": 10,
+    "lineInterpolation": "linear",
+    "lineWidth": 1,
+    "showPoints": "never",
+    "spanNulls": False,
+    "thresholdsStyle": {"mode": "off"},
+}
+_CELL: Json = {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": True, "inspect": False}
+
+
+def _stacking(stacked: bool) -> Json:  # noqa: FBT001 - of the panel
+    return {"group": "A", "mode": "normal" if stacked else "none"}
+
+
+def _mappings(meanings: Iterable[Meaning]) -> list[Json]:
+    options = {str(it.value): {"color": it.color, "index": at, "text": it.text} for at, it in enumerate(meanings)}
+    return [{"options": options, "type": "value"}] if options else []
+
+
+def _thresholds(steps: Iterable[tuple[float, str]]) -> Json:
+    above = [{"color": color, "value": value} for value, color in steps]
+    return {"mode": "absolute", "steps": [{"color": GREEN, "value": None}, *above]}
+
+
+def _data_link(url: str) -> Json:
+    return {"title": "The host's page", "url": url}
+
+
+def _overrides(panel: Panel) -> Iterator[Json]:
+    for line in panel.lines:
+        properties: list[Json] = [
+            {"id": "custom.lineStyle", "value": {"dash": list(line.dash), "fill": "dash"}},
+            {"id": "custom.fillOpacity", "value": 0},
+            {"id": "custom.stacking", "value": _stacking(stacked=False)},
+        ]
+        if line.color is not None:
+            properties.append({"id": "color", "value": {"fixedColor": line.color, "mode": "fixed"}})
+        yield {"matcher": {"id": "byRegexp", "options": f"/^{line.names}$/"}, "properties": properties}
+    for column in panel.columns:
+        properties = [{"id": "unit", "value": column.unit}] if column.unit else []
+        if column.meanings:
+            properties.append({"id": "mappings", "value": _mappings(column.meanings)})
+        if column.steps:
+            properties.append({"id": "thresholds", "value": _thresholds(column.steps)})
+            properties.append({"id": "color", "value": {"mode": "thresholds"}})
+        if column.steps or column.meanings:
+            properties.append({"id": "custom.cellOptions", "value": {"type": "color-text"}})
+        if column.link:
+            properties.append({"id": "links", "value": [_data_link(column.link)]})
+        if column.width is not None:
+            properties.append({"id": "custom.width", "value": column.width})
+        if properties:
+            yield {"matcher": {"id": "byName", "options": column.title}, "properties": properties}
+
+
+def _transformations(panel: Panel) -> list[Json]:
+    """For a table: the rows of all queries that have the same labels become one, with the named columns only."""
+    if not panel.columns:
+        return []
+    fields = [column.field for column in panel.columns]
+    titles = {column.field: column.title for column in panel.columns if column.field != column.title}
+    order: Json = {"indexByName": {field: at for at, field in enumerate(fields)}, "renameByName": titles}
+    merged: list[Json] = [{"id": "merge", "options": {}}] if len(panel.queries) > 1 else []
+    return [
+        *merged,
+        {"id": "filterFieldsByName", "options": {"include": {"names": fields}}},
+        {"id": "organize", "options": {"excludeByName": {}, **order}},
+    ]
+
+
+_REDUCE: Json = {"calcs": ["lastNotNull"], "fields": "", "values": False}
+
+
+def _options(panel: Panel) -> Json:
+    if panel.kind == "stat":
+        return _number(panel)
+    if panel.kind == "table":
+        return _cells(panel)
+    return _BARS if panel.kind == "bargauge" else _CURVES
+
+
+_CURVES: Json = {
+    "legend": {"calcs": ["lastNotNull", "max"], "displayMode": "table", "placement": "bottom", "showLegend": True},
+    "tooltip": {"mode": "multi", "sort": "desc"},
+}
+_BARS: Json = {
+    "displayMode": "gradient", "minVizHeight": 16, "minVizWidth": 8, "namePlacement": "auto",
+    "orientation": "horizontal", "reduceOptions": _REDUCE, "showUnfilled": True, "sizing": "auto", "valueMode": "color",
+}  # fmt: skip
+
+
+def _number(panel: Panel) -> Json:
+    return {
+        "colorMode": "background" if panel.meanings or panel.steps else "none", "graphMode": "none",
+        "justifyMode": "auto", "orientation": "auto", "reduceOptions": _REDUCE, "textMode": panel.text,
+        "wideLayout": True,
+    }  # fmt: skip
+
+
+def _cells(panel: Panel) -> Json:
+    order = [{"desc": True, "displayName": panel.sort}] if panel.sort else []
+    return {"cellHeight": "sm", "footer": {"countRows": False, "reducer": [], "show": False}, "showHeader": True,
+            "sortBy": order}  # fmt: skip

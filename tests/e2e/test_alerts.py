@@ -1,0 +1,166 @@
+"""The alerts for real: Prometheus with alerts.yml scrapes the daemon of a host in trouble, and out of it again."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Daemon, get, wait_for
+from tests.e2e.test_advice import FLOOD, FULL_QUEUE, hold
+from tests.lab import LabProcess
+
+pytestmark = [pytest.mark.lab, pytest.mark.e2e]
+
+ALERTS = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
+CONFIG = """\
+global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+rule_files: [alerts.yml]
+scrape_configs: [{{job_name: tcp-exporter, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}]
+"""
+
+
+class Prometheus:
+    """A Prometheus in the lab's namespace, with the rules as they are but for the time that a condition has to last."""
+
+    def __init__(self, folder: Path, lab: LabProcess, target: int, lasts: str) -> None:
+        program = shutil.which("prometheus")
+        if program is None:
+            pytest.skip("prometheus is not installed")
+        with lab.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self._lab = lab
+        rules, number = re.subn(r"(?m)^( +for:) .+$", rf"\1 {lasts}", ALERTS.read_text(encoding="utf-8"))
+        assert number > 20
+        (folder / "alerts.yml").write_text(rules, encoding="utf-8")
+        (folder / "prometheus.yml").write_text(CONFIG.format(port=target), encoding="utf-8")
+        with (folder / "prometheus.log").open("w") as log:
+            self._server = lab.popen(
+                [
+                    program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
+                    f"--web.listen-address=127.0.0.1:{self._port}",
+                ],
+                stdout=subprocess.DEVNULL, stderr=log,
+            )  # fmt: skip
+
+    def __enter__(self) -> Prometheus:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._server.kill()
+        self._server.wait()
+
+    def _ask(self, path: str) -> Any:
+        try:
+            return json.loads(get(self._port, f"/api/v1/{path}", self._lab)[1])["data"]
+        except (OSError, ValueError, KeyError):
+            return {}  # it does not answer yet
+
+    def alerts(self) -> dict[tuple[str, ...], str]:
+        """The state of every alert that is pending or fires, by name, severity and, of a listener's, port."""
+        found = {}
+        for alert in self._ask("alerts").get("alerts", ()):
+            labels = alert["labels"]
+            key = (labels["alertname"], labels["severity"], *([labels["port"]] if "port" in labels else []))
+            found[key] = alert["state"]
+        return found
+
+    def of_the_host(self) -> set[tuple[str, ...]]:
+        """The alerts that fire, without those on the exporter, which a slow machine may ask too late."""
+        return {key for key, state in self.alerts().items() if state == "firing" and "Exporter" not in key[0]}
+
+    def wait_for_answer(self, query: str) -> None:
+        path = "query?" + urllib.parse.urlencode({"query": query})
+        wait_for(lambda: self._ask(path).get("result") or None, query)
+
+    def wait_until_scraped(self) -> None:
+        self.wait_for_answer('tcp_threshold{measure="established",severity="critical"}')
+
+    def wait_for_alert(self, *key: str, state: str = "firing") -> None:
+        wait_for(lambda: self.alerts().get(key) == state or None, f"{key} to be {state}; there is {self.alerts()}")
+
+    def wait_for_end(self, *key: str) -> None:
+        wait_for(lambda: key not in self.alerts() or None, f"the end of {key}")
+
+
+def test_established_connections_cross_their_thresholds_and_come_back(lab: LabProcess, tmp_path: Path) -> None:
+    with (
+        Daemon(tmp_path / "log", "--sample.interval", "200ms", lab=lab) as daemon,
+        Prometheus(tmp_path, lab, daemon.ready().port, lasts="1s") as prometheus,
+    ):
+        prometheus.wait_until_scraped()
+        lab.establish(550)
+        prometheus.wait_for_answer('tcp_connections{state="established"} >= 550')
+        assert ("TcpEstablished", "warning") not in prometheus.alerts()
+        lab.establish(100)
+        prometheus.wait_for_alert("TcpEstablished", "warning")
+        assert ("TcpEstablished", "critical") not in prometheus.alerts()
+        lab.establish(200)
+        prometheus.wait_for_alert("TcpEstablished", "critical")
+        assert prometheus.of_the_host() == {("TcpEstablished", "warning"), ("TcpEstablished", "critical")}
+        lab.release()
+        prometheus.wait_for_end("TcpEstablished", "critical")
+        prometheus.wait_for_end("TcpEstablished", "warning")
+
+
+def test_an_alert_is_pending_before_it_fires(lab: LabProcess, tmp_path: Path) -> None:
+    with (
+        Daemon(tmp_path / "log", "--sample.interval", "200ms", lab=lab) as daemon,
+        Prometheus(tmp_path, lab, daemon.ready().port, lasts="1h") as prometheus,
+    ):
+        prometheus.wait_until_scraped()
+        lab.establish(850)
+        prometheus.wait_for_alert("TcpEstablished", "warning", state="pending")
+        prometheus.wait_for_alert("TcpEstablished", "critical", state="pending")
+        lab.release()
+        prometheus.wait_for_end("TcpEstablished", "critical")
+
+
+def test_a_full_accept_queue_alerts_with_its_port_and_not_as_a_flood(lab: LabProcess, tmp_path: Path) -> None:
+    with (
+        Daemon(tmp_path / "log", "--sample.interval", "200ms", lab=lab) as daemon,
+        Prometheus(tmp_path, lab, daemon.ready().port, lasts="1s") as prometheus,
+    ):
+        prometheus.wait_until_scraped()
+        application = hold(lab, FULL_QUEUE.format(backlog=16))
+        prometheus.wait_for_alert("TcpAcceptQueueFilling", "warning", "8080")
+        prometheus.wait_for_alert("TcpListenOverflows", "critical")
+        assert {name for name, *_ in prometheus.of_the_host()} == {"TcpAcceptQueueFilling", "TcpListenOverflows"}
+        application.kill()
+        prometheus.wait_for_end("TcpAcceptQueueFilling", "warning", "8080")
+        # An overflow is news for the five minutes that its rate looks back.
+        assert prometheus.of_the_host() == {("TcpListenOverflows", "critical")}
+
+
+def test_a_syn_flood_alerts_with_its_port_and_not_as_a_slow_application(lab: LabProcess, tmp_path: Path) -> None:
+    lab.make({"listen": 1})
+    with (
+        Daemon(tmp_path / "log", "--sample.interval", "200ms", lab=lab) as daemon,
+        Prometheus(tmp_path, lab, daemon.ready().port, lasts="1s") as prometheus,
+    ):
+        prometheus.wait_until_scraped()
+        hold(lab, FLOOD)
+        prometheus.wait_for_alert("TcpSynFlood", "warning")
+        prometheus.wait_for_alert("TcpSynQueueFilling", "warning", "8080")
+        prometheus.wait_for_alert("TcpHalfOpen", "info")
+        names = {name for name, *_ in prometheus.of_the_host()}
+        assert names == {"TcpSynFlood", "TcpSynQueueFilling", "TcpHalfOpen"}
+
+
+def test_an_exporter_that_has_gone_alerts(lab: LabProcess, tmp_path: Path) -> None:
+    with (
+        Daemon(tmp_path / "log", lab=lab) as daemon,
+        Prometheus(tmp_path, lab, daemon.ready().port, lasts="1s") as prometheus,
+    ):
+        prometheus.wait_until_scraped()
+        wait_for(lambda: not prometheus.alerts() or None, "the end of what was before the first scrape")
+        daemon.terminate()
+        prometheus.wait_for_alert("TcpExporterDown", "critical")
+        assert prometheus.alerts().keys() == {("TcpExporterDown", "critical")}

@@ -1,0 +1,300 @@
+"""Every panel has data: its expressions run against a real Prometheus that scrapes real daemons, as Grafana would ask.
+
+One daemon is in the lab, where sockets are in every state, a queue overflows, thresholds are exceeded and two sysctls
+are off; one is on this host, which alone has the limits of a whole host; one hangs at a source; and one target is down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import http.server
+import json
+import math
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from tests.conftest import situation_root
+from tests.e2e.conftest import DEADLINE, Daemon, get, wait_for
+from tests.grafana.promql import substituted
+from tests.grafana.test_dashboards import NAMES, RULES, children, panels, text
+from tests.lab import KINDS, LabProcess, LabUnavailable
+
+pytestmark = [pytest.mark.lab, pytest.mark.e2e]
+
+JOB = "tcp-exporter"
+WINDOW = "30s"
+PORT_RANGE = "net.ipv4.ip_local_port_range"
+OF_A_WHOLE_HOST = ("tcp_memory_limit_bytes", 'name="tcp_max_orphans"')
+"""What a namespace of its own does not have, so the lab's daemon neither."""
+A_WHOLE_HOST = Path("/proc/sys/net/ipv4/tcp_mem").exists()
+
+CONFIGURATION = """
+detail: {interval: 1s}
+thresholds:
+  established: {warning: 1, critical: 2}
+  close_wait: {warning: 0, critical: 1000}
+  time_wait: {warning: 10000, critical: 20000}
+  syn_recv: {warning: 100, critical: 1000}
+  orphans_ratio: {warning: 0.5}
+"""
+"""CRITICAL, WARNING, twice OK, and UNKNOWN: the lab has no tcp_max_orphans."""
+
+OVERFLOW = """
+import socket, time
+server = socket.socket()
+server.bind(("127.0.0.1", 8080))
+server.listen(1)
+ends = [socket.create_connection(("127.0.0.1", 8080)) for _ in range(2)]
+while True:
+    with socket.socket() as refused:
+        refused.setblocking(False)
+        refused.connect_ex(("127.0.0.1", 8080))
+        time.sleep(0.2)
+"""
+"""An application that does not accept, and clients that come nevertheless, five a second."""
+
+
+class Row(NamedTuple):
+    """A series of a result: its labels and its last value."""
+
+    labels: dict[str, str]
+    value: float
+
+
+class Prometheus:
+    """A real Prometheus in the lab's namespace, and the addresses of what it scrapes."""
+
+    def __init__(self, lab: LabProcess, port: int, in_lab: str, on_host: str, hanging: str) -> None:
+        self._lab, self._port = lab, port
+        self.in_lab, self.on_host, self.hanging = in_lab, on_host, hanging
+
+    def ask(self, expression: str, *, over_time: bool = False) -> list[Row]:
+        """What Prometheus answers now, or over the last seconds; nothing while it is not there."""
+        now = time.time()
+        question: dict[str, object] = {"query": expression}
+        if over_time:
+            question |= {"start": now - 20, "end": now, "step": 2}
+        path = f"/api/v1/query{'_range' if over_time else ''}?{urllib.parse.urlencode(question)}"
+        try:
+            status, answer = get(self._port, path, self._lab)
+        except OSError:
+            return []
+        if status == 503:
+            return []
+        assert status == 200, f"{expression}: {answer}"
+        results = json.loads(answer)["data"]["result"]
+        return [Row(it["metric"], float((it["values"][-1] if over_time else it["value"])[1])) for it in results]
+
+
+@contextlib.contextmanager
+def relayed(lab: LabProcess, port: int) -> Iterator[int]:
+    """A port in the lab's namespace that hands GETs on to *port* of this one."""
+
+    class Relay(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+            with contextlib.closing(connection):
+                connection.request("GET", self.path, headers={"Accept": self.headers["Accept"]})
+                answer = connection.getresponse()
+                page = answer.read()
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.headers["Content-Type"])
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            """Say nothing."""
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Relay, bind_and_activate=False)
+    server.socket.close()
+    server.socket = lab.socket()
+    server.socket.bind(("127.0.0.1", 0))
+    server.server_activate()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.socket.getsockname()[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def hanging_procfs(folder: Path) -> str:
+    """A procfs whose netstat is a pipe that nobody writes to: reading it takes for ever."""
+    root = folder / "proc"
+    shutil.copytree(situation_root("quiet"), root)
+    (root / "net" / "netstat").unlink()
+    os.mkfifo(root / "net" / "netstat")
+    return str(root)
+
+
+def free_port(lab: LabProcess) -> int:
+    with lab.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert isinstance(port, int)
+    return port
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("prometheus is not installed")
+    folder = tmp_path_factory.mktemp("grafana")
+    with contextlib.ExitStack() as running:
+        try:
+            lab = running.enter_context(LabProcess())
+        except LabUnavailable as error:
+            pytest.skip(str(error))
+        lab.sysctl("net.ipv4.tcp_syn_retries", 1)
+        lab.sysctl(PORT_RANGE, "40000 60999")
+        for family in (socket.AF_INET, socket.AF_INET6):
+            lab.make(dict.fromkeys(KINDS, 3), family)
+        lab.popen([sys.executable, "-c", OVERFLOW], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        (folder / "exporter.yml").write_text(CONFIGURATION)
+        in_lab = running.enter_context(
+            Daemon(folder / "in-lab.log", "--config.file", str(folder / "exporter.yml"), lab=lab)
+        )
+        hanging = running.enter_context(
+            Daemon(folder / "hanging.log", "--path.procfs", hanging_procfs(folder), lab=lab)
+        )
+        (folder / "calm.yml").write_text("thresholds: {established: {warning: 10000000, critical: 20000000}}\n")
+        on_host = running.enter_context(Daemon(folder / "on-host.log", "--config.file", str(folder / "calm.yml")))
+        relay = running.enter_context(relayed(lab, on_host.port))
+        targets = [f"127.0.0.1:{port}" for port in (in_lab.port, relay, hanging.port, free_port(lab))]
+        configuration = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(RULES)],
+            "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": targets}]}],
+        }
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+        port = free_port(lab)
+        command = [
+            program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]  # fmt: skip
+        with (folder / "prometheus.log").open("w") as log:
+            lab.popen(command, stdout=subprocess.DEVNULL, stderr=log)
+        server = Prometheus(lab, port, *targets[:3])
+
+        def scraped() -> bool | None:
+            rows = server.ask(f"count_over_time(tcp_ephemeral_ports_available[{WINDOW}]) > 2")
+            return len(rows) == 2 or None
+
+        wait_for(scraped, "both daemons to be scraped three times, their detail passes too")
+        yield server
+
+
+EVERY_PANEL = [(name, text(panel, "title")) for name in NAMES for panel in panels(name)]
+
+
+@pytest.mark.parametrize(("name", "title"), EVERY_PANEL)
+def test_every_panel_has_data(prometheus: Prometheus, name: str, title: str) -> None:
+    (panel,) = [it for it in panels(name) if it["title"] == title]
+    shown: list[set[str]] = []  # the labels of each target's series
+    for target in children(panel, "targets"):
+        expression = text(target, "expr")
+        of_a_host = any(metric in expression for metric in OF_A_WHOLE_HOST)
+        instance = re.escape(prometheus.on_host if of_a_host else prometheus.in_lab).replace("\\", "\\\\")
+        sent = substituted(expression, job=JOB, instance=instance, window=WINDOW, sysctl=PORT_RANGE)
+        if of_a_host and not A_WHOLE_HOST:
+            assert prometheus.ask(sent) == []  # and the test needs a machine that is not a container
+            continue
+        over_time = target["range"] is True
+        rows = wait_for(lambda: prometheus.ask(sent, over_time=over_time) or None, f"{title}: {sent}")  # noqa: B023 - at once
+        shown.append(set().union(*(row.labels for row in rows)))
+        for row in rows:
+            assert not math.isnan(row.value), f"{sent} {row.labels}"
+            legend = set(re.findall(r"\{\{(\w+)\}\}", text(target, "legendFormat")))
+            assert legend <= set(row.labels), sent
+    if panel["type"] == "table":
+        assert {field for field in fields(panel) if not field.startswith("Value")} <= shown[0]
+        assert all(labels == shown[0] for labels in shown), "rows become one where all their labels are the same"
+        values = {field for field in fields(panel) if field.startswith("Value")}
+        references = {f"Value #{target['refId']}" for target in children(panel, "targets")}
+        assert values <= (references if len(references) > 1 else {"Value"})
+
+
+def fields(panel: dict[str, object]) -> list[str]:
+    """The columns of a table as the data source names them."""
+    (kept,) = [it for it in children(panel, "transformations") if it["id"] == "filterFieldsByName"]
+    names = kept["options"]["include"]["names"]  # type: ignore[index] # of JSON
+    assert isinstance(names, list)
+    return names
+
+
+def answer(prometheus: Prometheus, name: str, title: str, reference: str = "A") -> list[Row]:
+    """What one target of a panel says of the lab's host now."""
+    (panel,) = [it for it in panels(name) if it["title"] == title]
+    (target,) = [it for it in children(panel, "targets") if it["refId"] == reference]
+    instance = re.escape(prometheus.in_lab).replace("\\", "\\\\")
+    return prometheus.ask(substituted(text(target, "expr"), job=JOB, instance=instance, window=WINDOW))
+
+
+def test_an_accept_queue_that_overflows_shows_on_the_hosts_page(prometheus: Prometheus) -> None:
+    def overflows() -> bool | None:
+        return answer(prometheus, "tcp-host.json", "Overflows and drops at listeners")[0].value > 0 or None
+
+    wait_for(overflows, "overflows a second above 0")
+    full = answer(prometheus, "tcp-host.json", "Listeners and their limits", "D")
+    assert [row.value for row in full if row.labels["port"] == "8080"] == [1.0]
+
+
+def test_the_sysctls_that_are_off_are_in_the_table(prometheus: Prometheus) -> None:
+    """Beside those that this kernel may have off in every new namespace."""
+    one, other = (PORT_RANGE, "low"), ("tcp_syn_retries", "")
+    columns = [
+        {
+            key: row.value
+            for row in answer(prometheus, "tcp-host.json", "Sysctls that deviate", reference)
+            if (key := (row.labels["name"], row.labels.get("field", ""))) in {one, other}
+        }
+        for reference in "ABC"
+    ]
+    assert columns == [{one: 1, other: 1}, {one: 40000, other: 1}, {one: 32768, other: 2}]
+
+
+def test_the_fleets_numbers_are_those_of_four_hosts_of_which_one_is_down_and_one_hangs(prometheus: Prometheus) -> None:
+    expected = {"Hosts": 4, "Down": 1, "Stale": 1, "Degraded": 1, "Critical": 1, "Warning": 1, "Unknown": 2}
+
+    def numbers() -> dict[str, float]:
+        return {title: row.value for title in expected for row in answer(prometheus, "tcp-fleet.json", title)}
+
+    wait_for(lambda: numbers() == expected or None, f"{expected}")
+
+
+def test_what_does_not_tell_all_is_named_with_its_problem(prometheus: Prometheus) -> None:
+    rows = answer(prometheus, "tcp-fleet.json", "Exporters that do not tell all")
+    problems = sorted((row.labels["problem"], row.labels["instance"]) for row in rows)
+    assert [problem for problem, _ in problems] == ["cannot read netstat", "down", "stale"]
+    assert {instance for problem, instance in problems if problem != "down"} == {prometheus.hanging}
+
+
+def test_the_worst_verdict_is_first_and_names_its_host(prometheus: Prometheus) -> None:
+    rows = answer(prometheus, "tcp-fleet.json", "Worst hosts")
+    said = sorted(
+        ((row.value, row.labels["measure"], row.labels["instance"]) for row in rows if row.value), reverse=True
+    )
+    assert said == [
+        (3, "established", prometheus.in_lab),
+        (2, "close_wait", prometheus.in_lab),
+        (1, "orphans_ratio", prometheus.in_lab),
+        (1, "established", prometheus.hanging),
+    ]
