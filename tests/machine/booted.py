@@ -6,7 +6,7 @@ import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -32,15 +32,15 @@ print(json.dumps([answer.status, answer.read().decode()]))
 class Machine:
     """Boots *tree*, whose files stay as they are: what is written is forgotten when the ``with`` block ends.
 
-    The files of *shared* are in its /mnt.
+    A *package* is in its folder /mnt/dist.
     """
 
-    def __init__(self, tree: Path, log: Path, shared: Sequence[Path] = ()):
+    def __init__(self, tree: Path, log: Path, package: Path | None = None):
         self.log = log
         command = [
             "systemd-nspawn", "--quiet", "--directory", str(tree), "--volatile=overlay", "--register=no", "--keep-unit",
             "--private-network", "--link-journal=no", "--console=pipe",
-            *(f"--bind-ro={path}:/mnt/{path.name}" for path in shared),
+            *([] if package is None else [f"--bind-ro={package}:/mnt/dist/{package.name}"]),
             "--boot",
         ]  # fmt: skip
         with log.open("w") as output:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +14,10 @@ import pytest
 
 from tests.machine import root
 from tests.machine.booted import Machine
+from tests.machine.documented import blocks
 
 REPOSITORY = Path(__file__).parents[2]
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def need(*programs: str, as_root: bool = False) -> None:
@@ -45,6 +49,19 @@ def tree(tree_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 
 
 @pytest.fixture(scope="session")
+def pip_settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pip.conf with the index and the certificates of this host, for a Debian that knows neither."""
+    said = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    index = re.findall(r"\.index-url='(.+)'$", said, re.MULTILINE)
+    lines = ["[global]", f"cert = {CERTIFICATES}", *(f"index-url = {url}" for url in index[-1:])]
+    file = tmp_path_factory.mktemp("pip") / "pip.conf"
+    file.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package, as `make deb` builds it."""
     return build(tmp_path_factory.mktemp("deb"))
@@ -66,6 +83,11 @@ def build(folder: Path) -> Path:
 def machine(tree: Path, package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A booted machine with the package installed; a test leaves the service as it found it."""
     need("systemd-nspawn", "nsenter")
-    with Machine(tree, tmp_path_factory.mktemp("machine") / "console", [package]) as machine:
-        machine.run("dpkg", "--install", f"/mnt/{package.name}")
+    with Machine(tree, tmp_path_factory.mktemp("machine") / "console", package) as machine:
+        install(machine)
         yield machine
+
+
+def install(machine: Machine) -> str:
+    """What the commands of docs/install.md say that install the package."""
+    return machine.shell("\n".join(["cd /mnt", *blocks("The Debian package")[1]]))

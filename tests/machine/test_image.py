@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,8 @@ import pytest
 
 from exporter import __version__
 from tests.e2e.conftest import wait_for
-from tests.machine.conftest import REPOSITORY, need
+from tests.machine.conftest import CERTIFICATES, REPOSITORY, need
+from tests.machine.documented import blocks
 from tests.machine.engine import Engine
 
 pytestmark = pytest.mark.e2e
@@ -23,40 +23,27 @@ COMPOSE = [
     "--in-pod=false",  # a pod would need cgroups
     f"--file={REPOSITORY}/deploy/docker/compose.yml",
 ]
-CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
 @pytest.fixture(scope="module")
-def engine(tree_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine(tree_tar: Path, pip_settings: Path) -> Iterator[Engine]:
     """Podman with the image. Its base is our own Debian: there is no registry to pull the public one from."""
     need("podman", "crun", "nsenter", "unshare", "ip", as_root=True)
-    settings = tmp_path_factory.mktemp("pip") / "pip.conf"
-    settings.write_text(f"[global]\ncert = {CERTIFICATES}\n{index()}", encoding="utf-8")
     with Engine() as engine:
         engine.podman("import", "--quiet", str(tree_tar), "base")
         engine.podman(
             "build", "--quiet", "--isolation=chroot", "--format=docker", "--tag=tcp-exporter",
             "--build-arg=BASE=localhost/base", f"--build-arg=VERSION={__version__}", "--build-arg=REVISION=abc123",
-            f"--volume={settings}:/etc/pip.conf:ro", f"--volume={CERTIFICATES}:{CERTIFICATES}:ro", str(REPOSITORY),
+            f"--volume={pip_settings}:/etc/pip.conf:ro", f"--volume={CERTIFICATES}:{CERTIFICATES}:ro", str(REPOSITORY),
             network=True,
         )  # fmt: skip
         yield engine
 
 
-def index() -> str:
-    """The line of pip.conf with the index that this host's pip uses, where it is another than everybody's."""
-    said = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], stdout=subprocess.PIPE, text=True, check=True
-    ).stdout
-    found = re.findall(r"\.index-url='(.+)'$", said, re.MULTILINE)
-    return f"index-url = {found[0]}\n" if found else ""
-
-
 def documented_run() -> list[str]:
     """The arguments of `docker run` in docs/install.md."""
-    text = (REPOSITORY / "docs/install.md").read_text(encoding="utf-8")
-    (line,) = re.findall(r"^docker (run .+)$", text, re.MULTILINE)
-    return shlex.split(line)
+    (line,) = (line for block in blocks("As a container") for line in block if line.startswith("docker run "))
+    return shlex.split(line)[1:]
 
 
 @pytest.fixture

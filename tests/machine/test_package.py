@@ -13,7 +13,7 @@ from exporter import __version__
 from exporter.cli import COMMANDS
 from tests.e2e.conftest import PROGRAM
 from tests.machine.booted import Machine
-from tests.machine.conftest import REPOSITORY, build, need
+from tests.machine.conftest import REPOSITORY, build, install, need
 
 pytestmark = pytest.mark.e2e
 PRIVATE = "./usr/lib/tcp-exporter/"
@@ -43,14 +43,14 @@ def test_what_is_in_the_package(package: Path, golden: Callable[[str, str], None
 
 def test_the_examples_are_all_that_there_is_to_copy(package: Path) -> None:
     """A large one is packed, as all documentation of Debian's."""
-    found = {path.removeprefix(EXAMPLES) for path in listed(package) if path.startswith(EXAMPLES)}
+    listing = [path for path in listed(package) if path.startswith(EXAMPLES) and not path.endswith("/")]
     copied = {
-        path.relative_to(folder)
+        str(path.relative_to(folder))
         for folder, pattern in ((REPOSITORY / "deploy", "*"), (REPOSITORY / "systemd", "*.d/*"))
         for path in folder.rglob(pattern)
         if path.is_file()
     }
-    assert {path.removesuffix(".gz") for path in found if not path.endswith("/")} == {str(path) for path in copied}
+    assert {path.removeprefix(EXAMPLES).removesuffix(".gz") for path in listing} == copied
 
 
 def test_every_library_of_the_lock_is_inside_and_nothing_else(package: Path) -> None:
@@ -109,25 +109,44 @@ def test_the_manual_of_the_plugin_says_what_its_help_says(pages: dict[str, Path]
 
 def files(machine: Machine) -> set[str]:
     """Every path of the machine that its own work does not come and go with."""
-    said = machine.shell(
-        "find / -xdev \\( -path /tmp -o -path /var/log -o -path /var/tmp -o -path /var/lib/systemd \\) -prune -o -print"
+    own = " -o ".join(
+        f"-path {path}"
+        for path in ("/tmp", "/var/tmp", "/var/log", "/var/cache/apt", "/var/lib/apt", "/var/lib/systemd")
     )
-    return set(said.splitlines())
+    return set(machine.shell(f"find / -xdev \\( {own} \\) -prune -o -print").splitlines())
 
 
 def test_removed_it_leaves_its_configuration_and_purged_nothing(tree: Path, package: Path, tmp_path: Path) -> None:
     need("systemd-nspawn", "nsenter")
-    with Machine(tree, tmp_path / "console", [package]) as machine:
+    with Machine(tree, tmp_path / "console", package) as machine:
         before = files(machine)
-        machine.run("dpkg", "--install", f"/mnt/{package.name}")
+        said = install(machine)
+        assert "Active: active (running)" in said
+        assert "TCP STATES OK: " in said
         assert machine.run("systemctl", "is-active", "tcp-exporter") == "active\n"
         assert machine.run("systemctl", "is-enabled", "tcp-exporter") == "enabled\n"
 
-        machine.run("dpkg", "--remove", "tcp-exporter")
+        machine.shell("systemctl enable tcp-exporter.socket; systemctl enable --now tcp-exporter-textfile.timer")
+        machine.run("apt-get", "remove", "--yes", "tcp-exporter")
         assert machine.run("systemctl", "is-active", "tcp-exporter", check=False) == "inactive\n"
         left = {path for path in files(machine) - before if path.startswith("/etc/") and "systemd" not in path}
         assert left == {"/etc/default/tcp-exporter", "/etc/tcp-exporter.yml"}
 
-        machine.run("dpkg", "--purge", "tcp-exporter")
+        machine.run("apt-get", "purge", "--yes", "tcp-exporter")
         assert files(machine) == before
         assert machine.run("systemctl", "list-units", "--all", "--no-legend", "tcp-exporter*") == ""
+
+
+def test_an_upgrade_restarts_the_service_and_keeps_what_was_changed(tree: Path, package: Path, tmp_path: Path) -> None:
+    need("systemd-nspawn", "nsenter")
+    with Machine(tree, tmp_path / "console", package) as machine:
+        install(machine)
+        machine.write("/etc/tcp-exporter.yml", "thresholds: {established: {warning: 7}}\n")
+        machine.run("systemctl", "start", "tcp-exporter-textfile.timer")
+        before = machine.properties("tcp-exporter", "MainPID")
+
+        machine.shell("apt-get install --yes --reinstall /mnt/dist/*.deb")
+        assert machine.properties("tcp-exporter", "MainPID") != before
+        assert machine.run("cat", "/etc/tcp-exporter.yml") == "thresholds: {established: {warning: 7}}\n"
+        assert 'tcp_threshold{measure="established",severity="warning"} 7.0\n' in machine.get("/metrics")[1]
+        assert machine.run("systemctl", "is-active", "tcp-exporter", "tcp-exporter-textfile.timer") == "active\n" * 2
