@@ -35,7 +35,7 @@ bench: $(VENV)/installed-dev  ## ours and the peers side by side, in 20 minutes;
 screenshots: $(VENV)/installed-dev  ## the status page, quiet and under a SYN flood, for docs/images, in 6 minutes, with pngquant; look at them
 	$(BIN)/python -m tests.screenshots docs/images
 
-deb:  ## the Debian package, in dist/; needs dpkg-dev, debhelper, dh-python, python3-venv; on Debian 12, for 12 and newer
+deb:  ## the Debian package, in dist/; needs build-essential, debhelper, dh-python, python3-venv
 	rm -rf $(DIST)/deb
 	mkdir -p $(DIST)/deb/tree
 	tar -c --exclude=__pycache__ CHANGELOG.md README.md debian deploy exporter requirements.lock systemd | tar -x -C $(DIST)/deb/tree

@@ -14,6 +14,7 @@ from exporter.cli import COMMANDS
 from tests.e2e.conftest import PROGRAM
 from tests.machine.booted import Machine
 from tests.machine.conftest import REPOSITORY, build, install, need
+from tests.machine.documented import blocks
 
 pytestmark = pytest.mark.e2e
 PRIVATE = "./usr/lib/tcp-exporter/"
@@ -116,7 +117,9 @@ def files(machine: Machine) -> set[str]:
     return set(machine.shell(f"find / -xdev \\( {own} \\) -prune -o -print").splitlines())
 
 
-def test_removed_it_leaves_its_configuration_and_purged_nothing(tree: Path, package: Path, tmp_path: Path) -> None:
+def test_removed_it_leaves_its_configuration_and_purged_nothing_with_all_its_units_in_use(
+    tree: Path, package: Path, tmp_path: Path
+) -> None:
     need("systemd-nspawn", "nsenter")
     with Machine(tree, tmp_path / "console", package) as machine:
         before = files(machine)
@@ -126,14 +129,19 @@ def test_removed_it_leaves_its_configuration_and_purged_nothing(tree: Path, pack
         assert machine.run("systemctl", "is-active", "tcp-exporter") == "active\n"
         assert machine.run("systemctl", "is-enabled", "tcp-exporter") == "enabled\n"
 
-        machine.shell("systemctl enable tcp-exporter.socket; systemctl enable --now tcp-exporter-textfile.timer")
+        for block in blocks("The Debian package")[2:]:
+            machine.shell("\n".join(block))
+        units = ("tcp-exporter.service", "tcp-exporter.socket", "tcp-exporter-textfile.timer")
+        assert machine.run("systemctl", "is-active", *units) == "active\n" * 3
+
         machine.run("apt-get", "remove", "--yes", "tcp-exporter")
-        assert machine.run("systemctl", "is-active", "tcp-exporter", check=False) == "inactive\n"
-        left = {path for path in files(machine) - before if path.startswith("/etc/") and "systemd" not in path}
+        assert machine.run("systemctl", "is-active", *units, check=False) == "inactive\n" * 3
+        left = {path for path in files(machine) - before if path.startswith("/etc/") and "/systemd/" not in path}
         assert left == {"/etc/default/tcp-exporter", "/etc/tcp-exporter.yml"}
 
         machine.run("apt-get", "purge", "--yes", "tcp-exporter")
-        assert files(machine) == before
+        own = "/etc/systemd/system/tcp-exporter.service.d"  # the administrator's
+        assert files(machine) == before | {own, f"{own}/socket.conf"}
         assert machine.run("systemctl", "list-units", "--all", "--no-legend", "tcp-exporter*") == ""
 
 
