@@ -1,4 +1,4 @@
-"""What a user copies works as it is: the unit, the scrape configuration, the commands for NRPE and Nagios."""
+"""What a user copies works as it is: the unit, the scrape configuration, the image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 UNITS = ROOT / "systemd"
-PLUGINS = "/usr/lib/nagios/plugins"
 EXPOSURE = {  # of systemd-analyze security, times ten: what is left is what the service with these drop-ins needs
     ("tcp-exporter.service",): 16,
     ("tcp-exporter.service", "socket"): 14,
@@ -122,76 +121,6 @@ def test_the_scrape_interval_is_within_the_peak_window() -> None:
     text = (ROOT / "deploy/prometheus/scrape.yml").read_text(encoding="utf-8")
     (interval,) = re.findall(r"scrape_interval: (\S+)", text)
     assert parse_duration(interval) <= Config().sample.peak_window
-
-
-def nrpe_commands() -> dict[str, str]:
-    lines = (ROOT / "deploy/nagios/nrpe.cfg").read_text(encoding="utf-8").splitlines()
-    settings = [line for line in lines if line and not line.startswith("#")]
-    found = [re.fullmatch(r"command\[(\w+)\]=(.+)", line) for line in settings]
-    assert None not in found
-    return {match[1]: match[2] for match in found if match}
-
-
-def answer(line: str) -> tuple[int, str]:
-    """What a command line answers on a quiet host when a shell runs it as NRPE does, with almost no environment."""
-    plugin = Path(sys.executable).with_name("check_tcp_states")
-    assert line.startswith(f"{PLUGINS}/check_tcp_states")
-    command = line.replace(f"{PLUGINS}/check_tcp_states", f"'{plugin}'") + " --path.procfs tests/fixtures/proc/quiet"
-    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "NRPE_MULTILINESUPPORT": "1"}
-    done = subprocess.run(
-        ["/bin/sh", "-c", command], env=environment, cwd=ROOT, timeout=60, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    return done.returncode, done.stdout
-
-
-@pytest.mark.parametrize("name", nrpe_commands())
-def test_every_nrpe_command_finds_a_quiet_host_fine(name: str) -> None:
-    code, said = answer(nrpe_commands()[name])
-    assert code == 0, said
-    assert said.startswith("TCP STATES OK: ")
-
-
-@pytest.mark.parametrize("name", nrpe_commands())
-def test_every_nrpe_command_is_one_that_nrpe_accepts(name: str) -> None:
-    """NRPE cuts lines at 2,047 bytes and reads a dollar as the beginning of a macro."""
-    line = nrpe_commands()[name]
-    assert len(f"command[{name}]={line}") < 2048
-    assert "$" not in line
-
-
-def nagios_objects() -> list[dict[str, str]]:
-    text = (ROOT / "deploy/nagios/commands.cfg").read_text(encoding="utf-8")
-    objects = []
-    for kind, body in re.findall(r"^define (\w+) \{\n(.*?)^\}$", text, re.MULTILINE | re.DOTALL):
-        pairs = (line.split(None, 1) for line in body.splitlines())
-        objects.append({"define": kind} | {key: value.strip() for key, value in pairs})
-    assert len(objects) == text.count("define ")
-    return objects
-
-
-def test_every_nagios_service_uses_a_command_that_exists() -> None:
-    commands = {entry["command_name"]: entry for entry in nagios_objects() if entry["define"] == "command"}
-    checks = [entry["check_command"] for entry in nagios_objects() if "check_command" in entry]
-    assert checks
-    for check in checks:
-        command, *arguments = check.split("!")
-        line = commands[command]["command_line"]
-        assert set(re.findall(r"\$ARG\d+\$", line)) == {f"$ARG{number}$" for number in range(1, len(arguments) + 1)}
-        if "check_nrpe " in line:
-            assert arguments[0] in nrpe_commands()
-
-
-def test_every_nagios_command_that_runs_the_plugin_gets_an_answer() -> None:
-    commands = {entry["command_name"]: entry["command_line"] for entry in nagios_objects() if "command_line" in entry}
-    local = [entry["check_command"] for entry in nagios_objects() if "local" in entry.get("check_command", "")]
-    assert local
-    for check in local:
-        name, *arguments = check.split("!")
-        line = commands[name].replace("$USER1$", PLUGINS)
-        for number, argument in enumerate(arguments, start=1):
-            line = line.replace(f"$ARG{number}$", argument)
-        assert answer(line)[0] == 0
 
 
 def test_the_image_is_made_of_files_that_exist_and_is_not_root() -> None:

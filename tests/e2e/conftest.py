@@ -36,15 +36,15 @@ def populated(lab: LabProcess) -> LabProcess:
     return lab
 
 
-def wait_for(found: Callable[[], T | None], what: str) -> T:
-    """Ask *found* until it has an answer; fail after the deadline with *what* was waited for."""
-    end = time.monotonic() + DEADLINE
+def wait_for(found: Callable[[], T | None], what: str, seconds: float = DEADLINE) -> T:
+    """Ask *found* until it has an answer; fail after so many *seconds* with *what* was waited for."""
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         answer = found()
         if answer is not None:
             return answer
         time.sleep(0.02)
-    raise AssertionError(f"waited {DEADLINE:g} s in vain for {what}")
+    raise AssertionError(f"waited {seconds:g} s in vain for {what}")
 
 
 def get(
