@@ -58,12 +58,14 @@ def identity(rule: Rule) -> tuple[str, str]:
 # -- promtool ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", RULE_FILES)
 def test_promtool_accepts_the_rules(name: str) -> None:
     code, said = run(installed("promtool"), "check", "rules", "--lint-fatal", f"deploy/prometheus/{name}")
     assert code == 0, said
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("path", sorted(UNIT_TESTS.glob("*.yml")), ids=lambda path: path.stem)
 def test_the_rules_do_what_their_unit_tests_say(path: Path) -> None:
     code, said = run(installed("promtool"), "test", "rules", str(path))
@@ -297,11 +299,13 @@ def addresses(targets: Iterable[Mapping[str, str]]) -> list[tuple[str, str]]:
     return [(target["__address__"], target["instance"]) for target in targets]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", ["scrape.yml", "scrape-file.yml"])
 def test_the_discovery_finds_the_example(name: str) -> None:
     assert addresses(discovered(RULES / name)) == [("localhost:19293", "localhost:19293")]
 
 
+@pytest.mark.e2e
 def test_in_kubernetes_a_node_is_one_target_under_its_own_name(tmp_path: Path) -> None:
     """Debian's promtool is built without Kubernetes, so the pods stand in the file as the discovery would find them."""
     config = yaml.safe_load((RULES / "scrape-kubernetes.yml").read_text(encoding="utf-8"))
@@ -331,11 +335,13 @@ def test_in_kubernetes_a_node_is_one_target_under_its_own_name(tmp_path: Path) -
     assert set(addresses(discovered(path))) == {("10.0.0.7:19293", "node-7"), ("[fd00::8]:19293", "node-8")}
 
 
+@pytest.mark.e2e
 def test_alertmanager_accepts_the_routes() -> None:
     code, said = run(installed("amtool"), "check-config", "deploy/prometheus/alertmanager.yml")
     assert code == 0, said
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("severity", "receiver"), [("critical", "pager"), ("warning", "tickets"), ("info", "nobody")])
 def test_alertmanager_routes_by_severity(severity: str, receiver: str) -> None:
     command = ["config", "routes", "test", "--config.file=deploy/prometheus/alertmanager.yml"]

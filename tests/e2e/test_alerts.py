@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import re
 import shutil
+import socket
 import subprocess
 import urllib.parse
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from exporter.measures import STATES
 from tests.e2e.conftest import Daemon, get, wait_for
 from tests.e2e.test_advice import FLOOD, FULL_QUEUE, hold
-from tests.lab import LabProcess
+from tests.lab import KINDS, LabProcess
 
 pytestmark = [pytest.mark.lab, pytest.mark.e2e]
 
@@ -164,3 +169,91 @@ def test_an_exporter_that_has_gone_alerts(lab: LabProcess, tmp_path: Path) -> No
         daemon.terminate()
         prometheus.wait_for_alert("TcpExporterDown", "critical")
         assert prometheus.alerts().keys() == {("TcpExporterDown", "critical")}
+
+
+def test_the_optional_rules_record_what_node_exporter_itself_says(lab: LabProcess, tmp_path: Path) -> None:
+    program = shutil.which("prometheus-node-exporter") or shutil.which("node_exporter")
+    if program is None:
+        pytest.skip("node_exporter is not installed")
+    lab.make(dict.fromkeys(KINDS, 1))
+    lab.make({"close_wait": 1, "established": 1}, socket.AF_INET6)
+    with lab.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = ["--collector.disable-defaults", "--collector.tcpstat", f"--web.listen-address=127.0.0.1:{port}"]
+    with (tmp_path / "log").open("w") as log:
+        node_exporter = lab.popen([program, *arguments], stdout=log, stderr=log)
+
+    def page() -> str | None:
+        with contextlib.suppress(OSError):
+            return get(port, "/metrics", lab)[1]
+        return None
+
+    said = re.findall(r'node_tcp_connection_states\{state="(\w+)"\} (\S+)', wait_for(page, "node_exporter's page"))
+    node_exporter.kill()
+    theirs = {state: float(value) for state, value in said}
+    ours = lab.expected() | {"rx_queued_bytes": 0, "tx_queued_bytes": 0}
+    assert theirs.keys() == {state for state in ours if state != "close"}  # it leaves out what is 0
+    steady = ["syn_sent", "syn_recv", "fin_wait1", "fin_wait2", "close_wait", "last_ack", "closing"]
+    assert {state: theirs[state] for state in steady} == {state: ours[state] for state in steady}
+    (rule,) = yaml.safe_load((ALERTS.parent / "node-exporter-compat.yml").read_text(encoding="utf-8"))["groups"][0][
+        "rules"
+    ]
+    assert rule["record"] == "node_tcp_connection_states"
+    assert set(re.findall(r'"state", "(\w+)"', rule["expr"])) == theirs.keys() - set(STATES)
+
+
+FIRING = (
+    {"alertname": "TcpEstablished", "severity": "critical", "instance": "a"},
+    {"alertname": "TcpEstablished", "severity": "warning", "instance": "a"},
+    {"alertname": "TcpEstablished", "severity": "warning", "instance": "b"},
+    {"alertname": "TcpThreshold", "severity": "critical", "instance": "a", "measure": "close_wait"},
+    {"alertname": "TcpThreshold", "severity": "warning", "instance": "a", "measure": "close_wait"},
+    {"alertname": "TcpThreshold", "severity": "warning", "instance": "a", "measure": "time_wait"},
+    {"alertname": "TcpListenOverflows", "severity": "critical", "instance": "a"},
+    {"alertname": "TcpAcceptQueueFilling", "severity": "warning", "instance": "a", "port": "443"},
+    {"alertname": "TcpHalfOpen", "severity": "info", "instance": "a"},
+    {"alertname": "TcpHalfOpen", "severity": "info", "instance": "b"},
+    {"alertname": "TcpExporterStale", "severity": "critical", "instance": "a"},
+    {"alertname": "TcpExporterSourceDown", "severity": "warning", "instance": "a", "source": "netlink"},
+)
+MUTED = (1, 4, 8, 11)  # of these
+
+
+def test_a_real_alertmanager_mutes_what_follows_from_something_worse_on_the_same_host(tmp_path: Path) -> None:
+    program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+    if program is None:
+        pytest.skip("alertmanager is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        program, f"--config.file={ALERTS.parent}/alertmanager.yml", f"--storage.path={tmp_path}",
+        f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=",
+    ]  # fmt: skip
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def post() -> bool | None:
+        alerts = [{"labels": {**labels, "job": "tcp-exporter"}} for labels in FIRING]
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        with contextlib.closing(connection), contextlib.suppress(OSError):
+            connection.request("POST", "/api/v2/alerts", json.dumps(alerts), {"Content-Type": "application/json"})
+            return connection.getresponse().status == 200 or None
+        return None
+
+    def states() -> list[str] | None:
+        found = {}
+        for alert in json.loads(get(port, "/api/v2/alerts")[1]):
+            labels = tuple(sorted((name, value) for name, value in alert["labels"].items() if name != "job"))
+            found[labels] = alert["status"]["state"]
+        answer = [found.get(tuple(sorted(labels.items())), "unknown") for labels in FIRING]
+        return None if {"unknown", "unprocessed"} & set(answer) else answer
+
+    try:
+        wait_for(post, "Alertmanager to take alerts")
+        expected = ["suppressed" if number in MUTED else "active" for number in range(len(FIRING))]
+        wait_for(lambda: states() == expected or None, f"{len(MUTED)} of the alerts to be muted")
+    finally:
+        server.kill()
+        server.wait()

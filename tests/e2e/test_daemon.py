@@ -312,6 +312,7 @@ def test_the_cpu_share_stretches_the_interval_visibly(tmp_path: Path) -> None:
         assert daemon.ready().metrics()[interval] >= 0.1
         # A minute's allowance is 6 ms of CPU: a few samples later each has to be earned, which takes seconds.
         wait_for(lambda: daemon.metrics()[interval] > 1 or None, "the interval to stretch")
+        assert daemon.metrics()['tcp_exporter_sample_configured_interval_seconds{pass="counting"}'] == 0.1
         assert daemon.get("/-/ready")[0] == 200
 
 
