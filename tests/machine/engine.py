@@ -57,9 +57,11 @@ class Engine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.podman("rm", "--all", "--force", check=False)
-        self._holder.communicate("")
-        shutil.rmtree(self._folder)
+        try:
+            self.podman("rm", "--all", "--force", check=False)
+        finally:
+            self._holder.communicate("")
+            shutil.rmtree(self._folder)
 
     def enter(self, *command: str, network: bool = False, check: bool = True) -> tuple[int, str]:
         """Exit code and standard output of *command* beside the containers; with *network*, in the host's network."""

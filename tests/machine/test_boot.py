@@ -52,7 +52,7 @@ def test_the_package_starts_the_service_and_it_serves_what_the_kernel_has(servic
 
 
 def test_the_service_is_nobody_in_particular(service: Machine) -> None:
-    shown = service.properties(UNIT, "MainPID", "ActiveState")
+    shown = service.properties(UNIT, "MainPID")
     status = service.run("cat", f"/proc/{shown['MainPID']}/status")
     uid = re.findall(r"^Uid:\t(\d+)", status, re.MULTILINE)[0]
     assert 61184 <= int(uid) <= 65519  # systemd's range for DynamicUser
@@ -114,7 +114,8 @@ def test_a_service_with_a_bad_configuration_does_not_start_and_says_where_it_is_
     service.write(CONFIGURATION, "sample: {interval: 1}\n")
     service.run("systemctl", "restart", UNIT, check=False)
     service.wait_for(lambda: f"{CONFIGURATION}:1:20: sample.interval: " in service.journal(UNIT) or None, "the place")
-    assert service.properties(UNIT, "ExecMainStatus", "StatusErrno")["ExecMainStatus"] == "1"
+    ended = f"{UNIT}: Main process exited, code=exited, status=1/FAILURE\n"
+    service.wait_for(lambda: ended in service.journal(UNIT) or None, "the end")
 
 
 def test_the_watchdog_restarts_a_daemon_that_hangs(service: Machine) -> None:
@@ -123,7 +124,7 @@ def test_the_watchdog_restarts_a_daemon_that_hangs(service: Machine) -> None:
     stopped = service.properties(UNIT, "MainPID")
     service.run("systemctl", "kill", "--kill-who=main", "--signal=STOP", UNIT)
 
-    service.wait_for(lambda: service.properties(UNIT, "NRestarts") == {"NRestarts": "1"} or None, "the restart")
+    service.wait_for(lambda: int(service.properties(UNIT, "NRestarts")["NRestarts"]) > 0 or None, "the restart")
     service.wait_for(lambda: service.get("/-/ready")[0] == 200 or None, "readiness")
     assert service.properties(UNIT, "MainPID") != stopped
     said = service.journal(UNIT)

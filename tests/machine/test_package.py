@@ -64,6 +64,13 @@ def test_every_library_of_the_lock_is_inside_and_nothing_else(package: Path) -> 
     assert {name.lower(): version for name, version in found} == locked
 
 
+def test_the_copyright_names_every_library(package: Path) -> None:
+    folders = {path.removeprefix(PRIVATE).partition("/")[0] for path in listed(package) if path.startswith(PRIVATE)}
+    libraries = {folder for folder in folders if folder and not folder.endswith(".dist-info")} - {"exporter"}
+    text = (REPOSITORY / "debian/copyright").read_text(encoding="utf-8")
+    assert libraries - set(re.findall(r"^Files: (\w+)/\*$", text, re.MULTILINE)) == set()
+
+
 def test_its_version_is_the_programs(package: Path) -> None:
     said = subprocess.run(["dpkg-deb", "--field", package, "Version"], stdout=subprocess.PIPE, text=True, check=True)
     assert said.stdout.strip().rpartition("-")[0] == __version__
