@@ -1,12 +1,14 @@
 # The daemon as an image: Python, one virtual environment and nothing else; no shell script, no root, nothing is written.
 #
 #     docker build -t tcp-exporter .
-#     docker run -d --name tcp-exporter --net=host --read-only --cap-drop=ALL --security-opt=no-new-privileges tcp-exporter
+#     docker run -d --name tcp-exporter --net=host --cgroupns=host --read-only --cap-drop=ALL --security-opt=no-new-privileges tcp-exporter
 #
 # --net=host is needed: the kernel counts sockets by network namespace, and without it the container sees only its own.
 # Another base needs Python 3.11 or newer with venv at the same path in both stages:
 #
 #     docker build --build-arg BASE=... -t tcp-exporter .
+# Give the tag with the digest that your registry has for it (...:3.13-slim-bookworm@sha256:...) for a build that is the
+# same tomorrow; none stands here, since one that nobody renews keeps the base without its security updates.
 ARG BASE=python:3.13-slim-bookworm
 
 FROM ${BASE} AS builder
@@ -23,7 +25,8 @@ RUN /opt/tcp-exporter/bin/python -m pip install --no-cache-dir --disable-pip-ver
 FROM ${BASE}
 ARG VERSION=0.1.0
 ARG REVISION=unknown
-LABEL org.opencontainers.image.title="tcp-exporter" \
+LABEL org.opencontainers.image.authors="tcp-exporter maintainers" \
+      org.opencontainers.image.title="tcp-exporter" \
       org.opencontainers.image.description="TCP health of a Linux host: socket counts per state and the sysctls behind them, for Prometheus and Nagios" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \

@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
 QUICK ?=
+DIST ?= dist
 
-.PHONY: run test lint demo golden dashboards bench screenshots lock clean
+.PHONY: run test lint demo golden dashboards bench screenshots deb lock clean
 
 run: $(VENV)/installed  ## the daemon, its address printed
 	exec $(BIN)/tcp-exporter $(ARGS)
@@ -33,6 +34,14 @@ bench: $(VENV)/installed-dev  ## ours and the peers side by side, in 20 minutes;
 
 screenshots: $(VENV)/installed-dev  ## the status page, quiet and under a SYN flood, for docs/images, in 6 minutes, with pngquant; look at them
 	$(BIN)/python -m tests.screenshots docs/images
+
+deb:  ## the Debian package, in dist/; needs build-essential, debhelper, dh-python, python3-venv
+	rm -rf $(DIST)/deb
+	mkdir -p $(DIST)/deb/tree
+	tar -c --exclude=__pycache__ CHANGELOG.md README.md debian deploy exporter requirements.lock systemd | tar -x -C $(DIST)/deb/tree
+	cd $(DIST)/deb/tree && dpkg-buildpackage --build=binary --no-sign
+	mv $(DIST)/deb/*.deb $(DIST)/
+	rm -rf $(DIST)/deb
 
 lock: $(VENV)/installed-dev  ## resolve the dependencies anew
 	$(BIN)/python -m pip install --quiet uv
