@@ -33,8 +33,8 @@ _STARVED = 0.25  # seconds until accept(2) is tried again after the system has r
 class Limits(NamedTuple):
     """What one client may take from the others. Times are seconds."""
 
-    handshake: float = 10.0  # of TLS
-    head: float = 10.0  # for a whole head, from the end of the handshake or the head's first byte
+    handshake: float = 5.0  # of TLS
+    head: float = 5.0  # for a whole head, from the end of the handshake or the head's first byte
     write: float = 20.0  # for a whole response
     idle: float = 120.0  # between requests; above two usual scrape intervals, so Prometheus keeps its connection
     close: float = 5.0  # for the end of TLS
