@@ -108,8 +108,10 @@ def _serve_parser() -> tuple[argparse.ArgumentParser, _Execute]:
     add("--config.file", dest="file", metavar="FILE", help="configuration file; a flag beats it")
     add(
         "--web.listen-address", dest="listen", action="append", type=_listen_address, metavar="ADDRESS",
-        help="[HOST]:PORT to listen on; repeatable; port 0 takes a free one (default: :19293)",
+        help="[HOST]:PORT or unix:/PATH to listen on; repeatable; port 0 takes a free one (default: :19293)",
     )  # fmt: skip
+    add("--web.systemd-socket", dest="systemd_socket", action="store_true",
+        help="serve on the sockets that systemd passes, and not on the listen addresses")  # fmt: skip
     add("--web.telemetry-path", dest="path", type=_argument(config.parse_telemetry_path), metavar="PATH",
         help="path of the metrics (default: /metrics)")  # fmt: skip
     add("--web.config.file", dest="web_file", metavar="FILE",
@@ -131,7 +133,7 @@ def _serve(options: argparse.Namespace) -> int:
     def load() -> config.Config:
         return _with_flags(_settings(options), options)
 
-    return daemon.serve(load, options.procfs)
+    return daemon.serve(load, options.procfs, systemd_socket=options.systemd_socket)
 
 
 def _with_flags(settings: config.Config, options: argparse.Namespace) -> config.Config:

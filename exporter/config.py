@@ -34,6 +34,7 @@ _MILLISECONDS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[A-Za-z0-9._-]*)):(?P<port>[0-9]{1,5})")
 _V6 = re.compile(r"(?:[0-9A-Fa-f]*:){2,}[0-9A-Fa-f:.]*")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+")
+_UNIX_PATH = 107  # sun_path of unix(7), without its NUL
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"[-+]?(?:[0-9]{1,18}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][-+]?[0-9]{1,3})?")
 _MAX_LENGTH = 4096  # of a text: a path can be that long, and a message that repeats it stays bearable
@@ -60,12 +61,19 @@ def parse_duration(text: str) -> float:
     return sum(int(count) * _MILLISECONDS[unit] for unit, count in match.groupdict("0").items()) / 1000
 
 
-def parse_listen_address(text: str) -> tuple[str, int]:
-    """Host and port of ``host:port``, ``[v6]:port`` or ``:port``, or UsageError. No host means all addresses.
+def parse_listen_address(text: str) -> tuple[str, int] | str:
+    """Host and port of ``host:port``, ``[v6]:port`` or ``:port``; the path of ``unix:/path``; or UsageError.
 
-    >>> parse_listen_address(":19293"), parse_listen_address("[::1]:0")
-    (('', 19293), ('::1', 0))
+    No host means all addresses.
+
+    >>> parse_listen_address(":19293"), parse_listen_address("[::1]:0"), parse_listen_address("unix:/run/tcp.sock")
+    (('', 19293), ('::1', 0), '/run/tcp.sock')
     """
+    scheme, _, path = text.partition(":")
+    if scheme == "unix":
+        if not path.startswith("/") or "\0" in path or len(path.encode("utf-8", "surrogateescape")) > _UNIX_PATH:
+            raise UsageError(f"expected unix: and an absolute path of at most {_UNIX_PATH} bytes, got {text!r}")
+        return path
     match = _ADDRESS.fullmatch(text)
     if not match:
         hint = f": write :{text}" if text.isdecimal() else ": put brackets around IPv6" if _V6.fullmatch(text) else ""

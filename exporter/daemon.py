@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import os
 import platform
 import signal
@@ -24,6 +25,8 @@ from exporter.errors import ConfigError
 from exporter.kernel.reader import Procfs
 from exporter.prometheus.families import View
 from exporter.sampling.assembly import assemble_loop, schedule
+from exporter.service import FIRST_SECONDS, Service
+from exporter.systemd import Notifier, passed_sockets
 from exporter.web.app import application
 from exporter.web.current import Current
 from exporter.web.gate import Gate
@@ -37,16 +40,21 @@ if TYPE_CHECKING:
 
 _WATCH_SECONDS = 0.5
 _WATCH_AT_MOST_SECONDS = 5.0  # that a thread may be dead before it is noticed
-_FIRST_SECONDS = 10.0  # for the first sample, after which its absence is worth a line
 _STOP_SECONDS = 2.0  # for the sample in progress, when the process is told to end
 
 
-def serve(load: Callable[[], Config], procfs: str) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. *load* reads the configuration, at the start and on SIGHUP."""
+def serve(load: Callable[[], Config], procfs: str, *, systemd_socket: bool = False) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. *load* reads the configuration, at the start and on SIGHUP.
+
+    With *systemd_socket* it serves on the sockets that systemd passes, and on no address of the configuration.
+    """
+    faulthandler.enable()  # the watchdog ends what hangs by SIGABRT: the journal then has the stack of each thread
+    notifier = Notifier(os.environ, os.getpid())
     settings = load()
+    passed = passed_sockets(os.environ, os.getpid()) if systemd_socket else None
     logger = log.logger(settings.log.level, settings.log.format, sys.stderr, os.environ)
     protection = None if settings.web.config_file is None else Protection(settings.web.config_file, logger)
-    return asyncio.run(_Daemon(load, settings, Procfs(procfs), protection, logger).run())
+    return asyncio.run(_Daemon(load, settings, Procfs(procfs), protection, logger, notifier).run(passed))
 
 
 def page_assets() -> Assets:
@@ -63,6 +71,7 @@ class _Daemon:
         procfs: Procfs,
         protection: Protection | None,
         logger: FilteringBoundLogger,
+        notifier: Notifier,
     ) -> None:
         self._load = load
         self._settings = settings
@@ -71,9 +80,11 @@ class _Daemon:
         self._reload_successful = True
         self._reading = self._read_again = False
         self._started = time.monotonic()
+        self._service = Service(notifier.send, self._started, watched=notifier.watchdog is not None)
+        self._look_within = min(_WATCH_AT_MOST_SECONDS, (notifier.watchdog or float("inf")) / 2)
         self._loop = assemble_loop(settings, procfs, os.uname().release, time.monotonic, logger)
 
-    async def run(self) -> int:
+    async def run(self, passed: list[socket.socket] | None) -> int:
         stop = asyncio.Event()
         events = asyncio.get_running_loop()
         events.set_exception_handler(self._unexpected)
@@ -82,8 +93,10 @@ class _Daemon:
         events.add_signal_handler(signal.SIGHUP, self._reload, events)
         passwords = Passwords(check_password)
         server = self._server(passwords)
-        addresses = [parse_listen_address(text) for text in self._settings.web.listen_address]
-        urls = await server.start(addresses)
+        if passed is None:
+            urls = await server.start([parse_listen_address(text) for text in self._settings.web.listen_address])
+        else:
+            urls = await server.take(passed)
         try:
             self._log.info("starting", version=__version__, python=platform.python_version(), pid=os.getpid())
             self._loop.start()
@@ -92,6 +105,7 @@ class _Daemon:
             self._watch_protection()
             code = await self._watch(stop)
         finally:
+            self._service.stopping()
             await server.close()
             passwords.close()
             self._loop.stop(_STOP_SECONDS)
@@ -121,7 +135,10 @@ class _Daemon:
         threading.Thread(target=self._protection.watch, name="protection", daemon=True).start()
 
     async def _watch(self, stop: asyncio.Event) -> int:
-        """Until told to stop: say when samples stop coming and when they come again; end when the loop is dead."""
+        """Until told to stop: say when samples stop coming and when they come again; end when the loop is dead.
+
+        Whoever supervises the process hears of it from here too, so a dead or stuck event loop says nothing.
+        """
         silent, wait = False, _WATCH_SECONDS
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
@@ -130,11 +147,13 @@ class _Daemon:
                 self._log.error("the polling loop has died")
                 return 1
             sample, now = self._loop.sample, time.monotonic()
-            was_silent, silent, wait = silent, now - self._started > _FIRST_SECONDS, _WATCH_SECONDS
+            was_silent, silent, wait = silent, now - self._started > FIRST_SECONDS, _WATCH_SECONDS
             if sample is not None:
                 silent = sample.is_stale(now)
                 if not silent:  # before it is stale there is nothing to say of it, and every look costs
-                    wait = min(_WATCH_AT_MOST_SECONDS, sample.counted_at + sample.stale_after - now + _WATCH_SECONDS)
+                    wait = sample.counted_at + sample.stale_after - now + _WATCH_SECONDS
+            self._service.look(sample, now, self._loop.asking)
+            wait = min(wait, self._look_within)
             if silent and not was_silent:
                 self._log.warning("no sample in time", waiting_for=self._loop.asking or "nothing")
             elif was_silent and not silent:
@@ -165,6 +184,7 @@ class _Daemon:
             self._read_again = True
             return
         self._reading = True
+        self._service.reloading(time.monotonic())
         threading.Thread(target=self._read, args=(events,), name="configuration", daemon=True).start()
 
     def _read(self, events: asyncio.AbstractEventLoop) -> None:
@@ -188,6 +208,7 @@ class _Daemon:
             self._settings = settings
             self._loop.reschedule(schedule(settings))
             self._log.info("configuration reloaded")
+        self._service.reloaded()
         if self._read_again:
             self._read_again = False
             self._reload(events)

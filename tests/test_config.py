@@ -168,9 +168,11 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         ("[::1]:65535", ("::1", 65535)),
         ("[fe80::1%eth0]:80", ("fe80::1%eth0", 80)),
         ("db-1.example:80", ("db-1.example", 80)),
+        ("unix:/run/tcp-exporter/tcp.sock", "/run/tcp-exporter/tcp.sock"),
+        ("unix:/" + "x" * 106, "/" + "x" * 106),
     ],
 )
-def test_a_listen_address_is_a_host_and_a_port(text: str, address: tuple[str, int]) -> None:
+def test_a_listen_address_is_a_host_and_a_port_or_a_path(text: str, address: tuple[str, int] | str) -> None:
     assert config.parse_listen_address(text) == address
 
 
@@ -191,6 +193,11 @@ def test_a_listen_address_is_a_host_and_a_port(text: str, address: tuple[str, in
         ":٣",
         ":80\n",
         "a b:80",
+        "unix:",
+        "unix:tcp.sock",
+        "unix:80",
+        "unix:/a\0b",
+        "unix:/" + "ä" * 54,
     ],
 )
 def test_what_is_no_listen_address_is_refused(text: str) -> None:

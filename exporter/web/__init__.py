@@ -1,1 +1,1 @@
-"""What the daemon serves over HTTP: values and decisions are pure; only ``server`` touches sockets."""
+"""What the daemon serves over HTTP: values and decisions are pure; only ``server`` and ``unixsocket`` touch sockets."""

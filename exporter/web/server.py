@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 from asyncio import sslproto
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +19,7 @@ from urllib.parse import unquote
 import h11
 
 from exporter.errors import UsageError
+from exporter.web import unixsocket
 from exporter.web.http import Gate, Handler, Request, Response, plain_text
 
 if TYPE_CHECKING:
@@ -78,24 +79,33 @@ class Server:
         self._gate = gate
         self._tls = tls
         self._listeners: dict[socket.socket, asyncio.Task[None]] = {}
+        self._files = contextlib.ExitStack()  # removes those of unix sockets
         self._connections: dict[_Connection, asyncio.Task[None]] = {}  # oldest first
         self._closing = False
 
-    async def start(self, addresses: list[tuple[str, int]]) -> list[str]:
+    async def start(self, addresses: Sequence[tuple[str, int] | str]) -> list[str]:
         """Listen on all of *addresses*, or on none and raise ``UsageError``; returns the addresses in use, as URLs.
 
-        The host ``""`` is every address of the machine, IPv4 and IPv6; the port 0 is a free one.
+        A pair is host and port: the host ``""`` is every address of the machine, IPv4 and IPv6; the port 0 is a free
+        one. A text is the path of a unix socket, which ``close`` removes.
         """
         self._closing = False
         urls = []
-        for host, port in addresses:
+        for address in addresses:
             try:
-                urls.append(await self._listen(host, port))
+                listening = self._unix(address) if isinstance(address, str) else await self._listen(*address)
+                urls.append(self._serve(listening))
             except (OSError, OverflowError, ValueError) as exc:  # the last two: a port or a name that cannot be
                 await self.close()
                 reason = getattr(exc, "strerror", None) or str(exc)
-                raise UsageError(f"cannot listen on {_host_port(host, port)}: {reason}") from exc
+                shown = f"unix:{address}" if isinstance(address, str) else _host_port(*address)
+                raise UsageError(f"cannot listen on {shown}: {reason}") from exc
         return urls
+
+    async def take(self, listening: Sequence[socket.socket]) -> list[str]:
+        """Serve on sockets that listen already; returns their addresses, as URLs. A file of theirs stays at the end."""
+        self._closing = False
+        return [self._serve(each) for each in listening]
 
     async def close(self) -> None:
         """Stop accepting, let the requests in flight finish within ``Limits.grace``, and leave nothing open."""
@@ -107,6 +117,7 @@ class Server:
         for listening in self._listeners:
             listening.close()
         self._listeners.clear()
+        self._files.close()  # before the rest ends: another server may want to be there
         for connection in self._connections:
             connection.finish()
         if self._connections:
@@ -116,7 +127,12 @@ class Server:
         if self._connections:
             await asyncio.wait(self._connections.values())
 
-    async def _listen(self, host: str, port: int) -> str:
+    def _unix(self, path: str) -> socket.socket:
+        listening, remove = unixsocket.bind(path)
+        self._files.callback(remove)
+        return listening
+
+    async def _listen(self, host: str, port: int) -> socket.socket:
         if not host:
             host = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - every address is what "" means
         loop = asyncio.get_running_loop()
@@ -130,17 +146,21 @@ class Server:
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
             listening.bind(address)
-            self._serve(listening)
         except BaseException:
             listening.close()
             raise
-        return f"{'https' if self._tls else 'http'}://{_host_port(*listening.getsockname()[:2])}"
+        return listening
 
-    def _serve(self, listening: socket.socket) -> None:
-        """Accept connections from *listening*, a bound socket that is this server's from now on."""
-        listening.listen(_BACKLOG)
-        listening.settimeout(0)
+    def _serve(self, listening: socket.socket) -> str:
+        """Accept connections from *listening*, which is this server's from now on; its address as a URL."""
+        try:
+            listening.listen(_BACKLOG)
+            listening.settimeout(0)
+        except BaseException:
+            listening.close()
+            raise
         self._listeners[listening] = asyncio.get_running_loop().create_task(self._accept_all(listening))
+        return _url(listening, "https" if self._tls else "http")
 
     async def _accept_all(self, listening: socket.socket) -> None:
         """Take whoever comes. Without descriptors or memory, room is made and waited for: nothing spins or dies."""
@@ -382,6 +402,13 @@ def _request(head: h11.Request) -> Request:
         name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return Request(head.method.decode("ascii"), unquote(path), query, headers)
+
+
+def _url(listening: socket.socket, scheme: str) -> str:
+    name = listening.getsockname()
+    if listening.family == socket.AF_UNIX:
+        return f"unix:{name}" if isinstance(name, str) else f"unix:@{name[1:].decode(errors='replace')}"  # abstract
+    return f"{scheme}://{_host_port(*name[:2])}"
 
 
 def _host_port(host: str, port: int) -> str:
