@@ -36,6 +36,9 @@ from exporter.web.server import Limits, Server
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from exporter.web.gate import Gate
+    from exporter.web.protection import Protection
+
 _WATCH_SECONDS = 0.5
 _WATCH_AT_MOST_SECONDS = 5.0  # that a thread may be dead before it is noticed
 _STOP_SECONDS = 2.0  # for the sample in progress, when the process is told to end
@@ -53,7 +56,12 @@ def serve(load: Callable[[], Config], procfs: str, *, systemd_socket: bool = Fal
     settings = load()
     passed = passed_sockets(os.environ, os.getpid()) if systemd_socket else None
     logger = log.logger(settings.log.level, settings.log.format, sys.stderr, os.environ)
-    return asyncio.run(_Daemon(load, settings, Procfs(procfs), logger, notifier).run(passed))
+    protection = None
+    if settings.web.config_file is not None:
+        from exporter.web.protection import Protection  # noqa: PLC0415 - a megabyte, only for who has TLS or users
+
+        protection = Protection(settings.web.config_file, logger)
+    return asyncio.run(_Daemon(load, settings, Procfs(procfs), protection, logger, notifier).run(passed))
 
 
 def page_assets() -> Assets:
@@ -68,11 +76,14 @@ class _Daemon:
         load: Callable[[], Config],
         settings: Config,
         procfs: Procfs,
+        protection: Protection | None,
         logger: FilteringBoundLogger,
         notifier: Notifier,
     ) -> None:
         self._load = load
         self._settings = settings
+        self._protection = protection
+        self._gate: Gate | None = None
         self._log = logger
         self._reload_successful = True
         self._reading = self._read_again = False
@@ -89,11 +100,7 @@ class _Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             events.add_signal_handler(number, stop.set)
         events.add_signal_handler(signal.SIGHUP, self._reload, events)
-        server = Server(
-            application(self._current, page_assets()),
-            limits=Limits(max_requests=self._settings.web.max_requests),
-            on_error=lambda error: self._failed("request failed", error),
-        )
+        server = self._server()
         if passed is None:
             urls = await server.start([parse_listen_address(text) for text in self._settings.web.listen_address])
         else:
@@ -103,12 +110,41 @@ class _Daemon:
             self._loop.start()
             for url in urls:
                 self._log.info("listening", address=url)
+            self._watch_protection()
             code = await self._watch(stop)
         finally:
             self._service.stopping()
             await server.close()
+            if self._gate is not None:
+                self._gate.close()
             self._loop.stop(_STOP_SECONDS)
         return code
+
+    def _server(self) -> Server:
+        """The server, with what the web configuration puts before it."""
+        tls = None
+        if (protection := self._protection) is not None:
+            from exporter.web.gate import Gate  # noqa: PLC0415 - as in serve
+            from exporter.web.passwords import Passwords, check  # noqa: PLC0415
+
+            self._gate = Gate(lambda: protection.config, Passwords(check), time.monotonic)
+            tls = protection.tls if protection.config.tls_server_config is not None else None
+        return Server(
+            application(self._current, page_assets()),
+            limits=Limits(max_requests=self._settings.web.max_requests),
+            on_error=lambda error: self._failed("request failed", error),
+            on_starved=lambda error: self._log.error("connections cannot be accepted", error=repr(error)),
+            gate=self._gate,
+            tls=tls,
+        )
+
+    def _watch_protection(self) -> None:
+        """Follow the files of the web configuration, in a thread that may hang: the disk may."""
+        if self._protection is None:
+            return
+        if self._protection.config.basic_auth_users and self._protection.config.tls_server_config is None:
+            self._log.warning("passwords are asked for without TLS, so they can be read on the way")
+        threading.Thread(target=self._protection.watch, name="protection", daemon=True).start()
 
     async def _watch(self, stop: asyncio.Event) -> int:
         """Until told to stop: say when samples stop coming and when they come again; end when the loop is dead.
@@ -145,7 +181,7 @@ class _Daemon:
             platform.python_version(),
             stale=stale,
             hanging_on=self._loop.asking if stale or sample is None else None,
-            reload_successful=self._reload_successful,
+            reload_successful=self._reload_successful and (self._protection is None or self._protection.successful),
             max_series=self._settings.detail.max_series,
         )
         return Current(
@@ -154,6 +190,8 @@ class _Daemon:
 
     def _reload(self, events: asyncio.AbstractEventLoop) -> None:
         """Read the configuration again, in a thread that may hang: the disk may."""
+        if self._protection is not None:
+            self._protection.ask()
         if self._reading:
             self._read_again = True
             return
@@ -208,6 +246,7 @@ def _fixed(before: Config, after: Config) -> list[tuple[str, str, str]]:
     pairs = [
         ("sample.reader", before.sample.reader, after.sample.reader),
         ("web.listen_address", ", ".join(before.web.listen_address), ", ".join(after.web.listen_address)),
+        ("web.config_file", before.web.config_file or "", after.web.config_file or ""),
         ("web.max_requests", str(before.web.max_requests), str(after.web.max_requests)),
         ("log.level", before.log.level, after.log.level),
         ("log.format", before.log.format, after.log.format),

@@ -40,6 +40,7 @@ DOCUMENTS = [
     "docs/privileges.md",
     "SECURITY.md",
     "deploy/kubernetes/README.md",
+    "docs/security.md",
     "tests/lab/README.md",
 ]
 ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}

@@ -206,7 +206,7 @@ def test_passed_sockets_are_served_without_delay_and_their_files_stay(tmp_path: 
         writer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
         await reader.readuntil(b"page\n")
         [connection] = it._connections
-        accepted = connection._writer.get_extra_info("socket")
+        accepted = connection._accepted
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
         writer.close()
         await writer.wait_closed()
