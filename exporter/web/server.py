@@ -36,6 +36,7 @@ class Limits(NamedTuple):
     write: float = 20.0  # for a whole response
     idle: float = 120.0  # between requests; above two usual scrape intervals, so Prometheus keeps its connection
     grace: float = 3.0  # for requests in flight when the server closes
+    unread: float = 0.1  # that an answer waits for its reader before another client may have its place
     connections: int = 100
     head_bytes: int = 16384
     max_requests: int = 40  # in flight; 0 is without limit
@@ -148,21 +149,36 @@ class Server:
     def _has_room(self) -> bool:
         """Whether one more connection fits, if need be in the place of one that asks for nothing.
 
-        The oldest that never sent a complete head goes first, then the oldest that is idle between two requests:
-        neither silent clients nor idle ones can keep Prometheus out.
+        The oldest that never sent a complete head goes first, then the one that is idle for longest between two
+        requests, then the one whose answer waits for its reader: none of them can keep Prometheus out.
         """
         present = [connection for connection in self._connections if not connection.dropped]
         if len(present) < self._limits.connections:
             return True
-        victim = min((each for each in present if not each.busy), key=lambda each: each.served, default=None)
+        asking_nothing = (each for each in present if not each.busy)
+        victim = min(asking_nothing, key=lambda each: (each.served, each.since), default=None) or self._unread()
         if victim is not None:
             victim.drop()
         return victim is not None
 
+    def _unread(self) -> _Connection | None:
+        """The connection whose answer waits for its reader, of several the one that waits for longest."""
+        waiting = {
+            each: each.unread_since
+            for each in self._connections
+            if each.unread_since is not None and not each.dropped
+        }
+        longest = min(waiting, key=waiting.__getitem__, default=None)
+        latest = asyncio.get_running_loop().time() - self._limits.unread
+        return longest if longest is not None and waiting[longest] <= latest else None
+
     def _answer(self, request: Request) -> Response:
-        in_flight = sum(connection.busy for connection in self._connections)  # this one included
+        in_flight = sum(each.busy and not each.dropped for each in self._connections)  # this one included
         if 0 < self._limits.max_requests < in_flight:
-            return plain_text(503, None, ("Retry-After", "1"))
+            unread = self._unread()
+            if unread is None:
+                return plain_text(503, None, ("Retry-After", "1"))
+            unread.drop()
         try:
             return self._handler(request)
         except Exception as error:  # noqa: BLE001 - a handler's bug costs its request, not the daemon
@@ -184,6 +200,8 @@ class _Connection:
         self._last = False
         self.busy = False  # from a complete head to the last byte of its response
         self.served = False  # has ever sent a complete head
+        self.since = asyncio.get_running_loop().time()  # of the connection's start, or of its last answer's end
+        self.unread_since: float | None = None  # what was written of an answer waits for its reader
         self.dropped = False
         # drain() then returns when the system has the bytes, so the write deadline covers the end of a body too.
         # Not 0: asyncio's TLS transport pauses at the limit, and at 0 it would never resume.
@@ -232,7 +250,7 @@ class _Connection:
         except h11.RemoteProtocolError as exc:
             response = _refuse(exc.error_status_hint)
         await self._send(method, response)
-        self.busy = False
+        self.busy, self.since = False, asyncio.get_running_loop().time()
         if not self._last and self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
             await asyncio.sleep(0)  # a client that pipelines without end lets the others have their turn
@@ -272,7 +290,9 @@ class _Connection:
             for start in range(0, len(body) or 1, _SLICE):
                 self._writer.write(first + body[start : start + _SLICE])
                 first = b""
+                self.unread_since = asyncio.get_running_loop().time()
                 await self._writer.drain()
+                self.unread_since = None
 
     async def _linger(self) -> None:
         """Let the client close first: closing with its bytes unread would reset the connection and lose the answer."""

@@ -13,7 +13,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -63,10 +63,17 @@ def get(
 class Daemon:
     """The real daemon as a process, here or in a lab's namespace, on a free port; ended with the ``with`` block."""
 
-    def __init__(self, log: Path, *arguments: str, lab: LabProcess | None = None, env: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        log: Path,
+        *arguments: str,
+        lab: LabProcess | None = None,
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] = PROGRAM,
+    ):
         self._lab = lab
         self.log = log
-        command = [*PROGRAM, "--web.listen-address", "127.0.0.1:0", "--log.format", "logfmt", *arguments]
+        command = [*program, "--web.listen-address", "127.0.0.1:0", "--log.format", "logfmt", *arguments]
         environ = {**os.environ, **(env or {})}
         with log.open("w") as stderr:
             if lab is not None:

@@ -1,0 +1,75 @@
+"""``make soak``: the load and the day at full size, printed as tables: ``python -m tests.soak [--output FILE]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.lab import LabProcess, LabUnavailable
+from tests.soak.day import DAY, Day, day
+from tests.soak.load import Load, Missing, load
+
+MOST_GROWTH = {"resident": 1024, "descriptors": 0, "threads": 0}
+"""That is none: KiB of memory within what the allocator moves up and down, descriptors, threads."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code: 1 where something failed or grew."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak")
+    parser.add_argument("--samples", type=int, default=DAY, help="of the day (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=120, help="of the load (default: %(default)s)")
+    parser.add_argument("--output", type=Path, help="write the results as JSON to this file")
+    options = parser.parse_args(arguments)
+    try:
+        with tempfile.TemporaryDirectory() as folder, LabProcess() as lab:
+            held = load(lab, Path(folder), options.seconds)
+            _show_load(held)
+        with tempfile.TemporaryDirectory() as folder, LabProcess() as lab:
+            lived = day(lab, Path(folder), options.samples)
+            _show_day(lived)
+    except Missing as program:
+        print(f"{program} is not installed", file=sys.stderr)
+        return 2
+    except LabUnavailable as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.output:
+        results = {"load": held._asdict(), "day": _summary(lived)}
+        options.output.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+    grown = [name for name, most in MOST_GROWTH.items() if lived.growth[name] > most]
+    return 1 if held.failed or held.refused or held.growth > MOST_GROWTH["resident"] or grown else 0
+
+
+def _show_load(held: Load) -> None:
+    print(f"LOAD: {held.clients['most at a time'] + 1} connections at a time, {held.seconds} s")
+    print(f"{held.scrapes:>9}  scrapes by Prometheus, {held.failed} failed, the slowest took {held.slowest * 1000:.0f} ms")
+    for name, number in held.clients.items():
+        print(f"{number:>9}  {name}")
+    print(f"{held.resident[-1]:>9}  KiB of memory at the end; {held.growth:+} after the first third", flush=True)
+
+
+def _show_day(lived: Day) -> None:
+    last = lived.marks[-1]
+    print(f"DAY: {last.samples} samples in {last.seconds:.0f} s, with churn")
+    print(f"{lived.requests:>9}  requests, {lived.reloads} reloads, {lived.checks} checks by the plugin; none failed")
+    print(f"{'SAMPLES':>9}{'SECONDS':>9}{'MEMORY':>12}{'DESCRIPTORS':>13}{'THREADS':>9}")
+    for it in lived.marks[:: max(1, len(lived.marks) // 10)]:
+        print(f"{it.samples:>9}{it.seconds:>9.0f}{it.resident:>8} KiB{it.descriptors:>13}{it.threads:>9}")
+    grown = lived.growth
+    print(f"{'growth':>18}{grown['resident']:>+8} KiB{grown['descriptors']:>+13}{grown['threads']:>+9}", flush=True)
+
+
+def _summary(lived: Day) -> dict[str, object]:
+    last = lived.marks[-1]
+    return {
+        "samples": last.samples, "seconds": last.seconds, "requests": lived.requests, "reloads": lived.reloads,
+        "checks": lived.checks, "growth": lived.growth, "resident": last.resident,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
