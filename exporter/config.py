@@ -187,6 +187,8 @@ def unique(read: Reader[T], *, least: int = 0) -> Reader[tuple[T, ...]]:
         values: dict[T, Node] = {}
         found = Collector()
         for item in node.items:
+            if found.full:
+                break
             with found:
                 value = read(item)
                 if (first := values.setdefault(value, item)) is not item:
@@ -206,6 +208,8 @@ def table(check: Callable[[str], str], read: Reader[T]) -> Reader[Mapping[str, T
         values: dict[str, T] = {}
         found = Collector()
         for key, value in node.items:
+            if found.full:
+                break
             with found:
                 if complaint := check(key.text):
                     raise wrong(key, complaint)
@@ -227,6 +231,8 @@ def section(make: Callable[..., T], **readers: Reader[object]) -> Reader[T]:
         values: dict[str, object] = {}
         found = Collector()
         for key, value in node.items:
+            if found.full:
+                break
             with found:
                 if key.text not in readers:
                     raise wrong(key, _unknown("key", key.text, readers))
@@ -274,6 +280,8 @@ def expectations(present: Collection[str]) -> Reader[Mapping[str, Range | str]]:
         values: dict[str, Range | str] = {}
         found = Collector()
         for key, value in node.items:
+            if found.full:
+                break
             with found:
                 name = key.text.removeprefix("net.ipv4.") if key.text.startswith("net.ipv4.tcp_") else key.text
                 if complaint := _check_sysctl(name, present):
@@ -423,4 +431,4 @@ def parse(data: bytes, source: str, present: Collection[str] = ()) -> Config:
         config = section(Config, **_READERS | {"sysctl": sysctl})(document)
         if not refused:
             return config
-    raise ConfigError([mistake.show(source) for mistake in sorted(found.mistakes)])
+    raise ConfigError(yamlnodes.shown(found.mistakes, source))

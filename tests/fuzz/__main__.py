@@ -65,7 +65,8 @@ def search(name: str, seconds: int) -> tuple[int, int, str]:
             (CORPUS / name / f"found-{path.name[-12:]}.hex").write_text(f"{path.read_bytes().hex()}\n", "ascii")
         tried = [int(number) for number in _TRIED.findall(said)]
         failed = code != 0 or bool(found)
-        return sum(tried), int(failed), said[-4000:] if failed else ""
+        lines = [line for line in said.splitlines() if not line.startswith(("INFO:", "WARNING:"))]
+        return sum(tried), int(failed), "\n".join(lines)[-6000:] if failed else ""
 
 
 if __name__ == "__main__":

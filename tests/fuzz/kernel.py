@@ -139,7 +139,7 @@ def snmp(data: bytes) -> None:
         except SourceMalformed as error:
             assert str(error).startswith("net/snmp:")
             continue
-        names, numbers = (line.split()[1:] for line in text.splitlines() if line.startswith(f"{table}:"))
+        names, numbers = (line.split()[1:] for line in text.splitlines() if line.startswith(f"{table}: "))
         assert counters == {f"{table}.{name}": int(number) for name, number in zip(names, numbers, strict=True)}
 
 
@@ -186,8 +186,10 @@ def _ports(text: str) -> set[int]:
 def names(data: bytes) -> None:
     """The mount table, paths of cgroups and names of namespaces: what comes of them can be shown."""
     text = data.decode("utf-8", "surrogateescape")
-    for mount in cgroup.mounts(text.split("\n")):
-        assert (mount.point.replace("\\", "\\134").replace(" ", "\\040") == mount.point) <= (mount.point in text)
+    list(cgroup.mounts(text.split("\n")))
+    written = "".join(f"\\{ord(it):03o}" if it in " \t\n\\#" else it for it in text)  # fs/seq_file.c: mangle_path
+    line = f"41 31 0:39 {written} {written} rw,relatime shared:9 - cgroup2 cgroup2 rw\n"
+    assert list(cgroup.mounts([line])) == [cgroup.Mount("0:39", text, text)]
     resident = netns.Resident(
         names=tuple(filter(None, text.split("/")[:2])), pid=7, comm=text[:40], cgroup=text, is_own=data[:1] == b"s"
     )

@@ -474,7 +474,8 @@ def test_a_response_that_cannot_be_sent_is_reported_and_costs_its_connection_onl
 @pytest.mark.parametrize(("max_requests", "served"), [(2, False), (3, True), (0, True)])
 def test_requests_above_the_limit_in_flight_are_sent_away(max_requests: int, served: bool) -> None:
     async def scenario() -> None:
-        async with serving(Limits(max_requests=max_requests, grace=0.1)) as at, stuck(at), stuck(at):
+        limits = Limits(max_requests=max_requests, grace=0.1, unread=PATIENCE)
+        async with serving(limits) as at, stuck(at), stuck(at):
             text = "Service Unavailable"
             busy = answer(f"503 {text}", f"{text}\n", "Retry-After: 1")
             said = await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "")
@@ -503,24 +504,36 @@ def test_a_full_server_drops_the_oldest_connection_without_a_head() -> None:
     run(scenario)
 
 
-def test_a_full_server_then_drops_the_oldest_that_is_idle() -> None:
+def test_a_full_server_then_drops_the_one_that_is_idle_for_longest() -> None:
     async def scenario() -> None:
-        async with serving(Limits(connections=2)) as at, client(at.port) as older, client(at.port) as newer:
-            for peer in (older, newer):
+        async with serving(Limits(connections=2)) as at, client(at.port) as busier, client(at.port) as idler:
+            for peer in (busier, idler, busier):
                 peer.get("/page")
                 assert await peer.response() == PAGE
             assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
-            assert await older.rest() == ""
-            newer.get("/page")
-            assert await newer.response() == PAGE
+            assert await idler.rest() == ""
+            busier.get("/page")
+            assert await busier.response() == PAGE
 
     run(scenario)
 
 
 def test_a_server_full_of_requests_in_flight_refuses_a_new_connection() -> None:
     async def scenario() -> None:
-        async with serving(Limits(connections=2, grace=0.1)) as at, stuck(at), stuck(at), client(at.port) as peer:
+        limits = Limits(connections=2, grace=0.1, unread=PATIENCE)
+        async with serving(limits) as at, stuck(at), stuck(at), client(at.port) as peer:
             assert await peer.rest() == ""
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("limits", [Limits(connections=2), Limits(max_requests=2)])
+def test_an_answer_that_nobody_reads_makes_room_and_the_longest_unread_goes_first(limits: Limits) -> None:
+    async def scenario() -> None:
+        async with serving(limits._replace(unread=0.0, idle=0.2)) as at, stuck(at) as older, stuck(at) as newer:
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            assert await drained(older) < len(BIG)
+            assert await drained(newer) > len(BIG)
 
     run(scenario)
 
