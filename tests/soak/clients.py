@@ -73,7 +73,7 @@ class Client:
         if self._kind in begins:
             self._send(begins[self._kind])
         if self._kind in {"trickling", "good"}:
-            self.due = now
+            self.act(now)
 
     def take(self, now: float) -> bool:
         """Take what the server sends; whether the connection goes on."""
@@ -134,7 +134,7 @@ def run(port: int, wanted: Mapping[str, int]) -> dict[str, int]:
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
     said: Counter[str] = Counter()
-    kinds = [kind for kind, number in wanted.items() for _ in range(number)]
+    kinds = [kind for _, kind in sorted((n / number, kind) for kind, number in wanted.items() for n in range(number))]
     now = time.monotonic()
     clients = [Client(kind, port, said, now + position / len(kinds)) for position, kind in enumerate(kinds)]
     connected: dict[int, Client] = {}
