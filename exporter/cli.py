@@ -112,6 +112,8 @@ def _serve_parser() -> tuple[argparse.ArgumentParser, _Execute]:
     )  # fmt: skip
     add("--web.telemetry-path", dest="path", type=_argument(config.parse_telemetry_path), metavar="PATH",
         help="path of the metrics (default: /metrics)")  # fmt: skip
+    add("--web.config.file", dest="web_file", metavar="FILE",
+        help="TLS and authentication, in the format of Prometheus's exporters (default: neither)")  # fmt: skip
     add("--web.max-requests", dest="max_requests", type=_count, metavar="N",
         help="requests at a time, 0 for no limit (default: 40)")  # fmt: skip
     add("--sample.interval", dest="interval", type=_interval, metavar="DURATION",
@@ -144,6 +146,7 @@ def _with_flags(settings: config.Config, options: argparse.Namespace) -> config.
             web,
             listen_address=tuple(_given(options.listen, web.listen_address)),
             telemetry_path=_given(options.path, web.telemetry_path),
+            config_file=_given(options.web_file, web.config_file) or None,
             max_requests=_given(options.max_requests, web.max_requests),
         ),
         log=dataclasses.replace(
@@ -387,42 +390,71 @@ def _advise(options: argparse.Namespace) -> int:
 
 
 def _check_config_parser() -> tuple[argparse.ArgumentParser, _Execute]:
-    parser = _parser("check-config", "Reads a configuration file: 0 when valid, 1 with every mistake when not.")
-    parser.add_argument("file", metavar="FILE")
+    parser = _parser(
+        "check-config",
+        "Reads a configuration file, and the web configuration that it names: 0 when valid, 1 with every mistake.",
+    )
+    parser.add_argument("file", metavar="FILE", nargs="?")
+    parser.add_argument("--web.config.file", dest="web_file", metavar="FILE",
+                        help="a web configuration, instead of the one that FILE names or without any FILE")  # fmt: skip
     return parser, _check_config
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    configfile.load(options.file)
-    print(f"{options.file}: valid")
+    if options.file is None and options.web_file is None:
+        return _refused("check-config: expected a FILE, or --web.config.file FILE")
+    mistakes, web_file, valid = list[str](), options.web_file, list[str]()
+    if options.file is not None:
+        try:
+            web_file = _given(web_file, configfile.load(options.file).web.config_file)
+            valid.append(options.file)
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if web_file:
+        from exporter.web import protection  # noqa: PLC0415 - TLS only for who has it
+
+        try:
+            protection.load(web_file)
+            valid.append(web_file)
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(mistakes)
+    print("\n".join(f"{file}: valid" for file in valid))
     return 0
 
 
 def _healthcheck_parser() -> tuple[argparse.ArgumentParser, _Execute]:
     parser = _parser("healthcheck", "Asks a running daemon whether it is ready: 0 when it is, 1 when not.")
     parser.add_argument("--url", default=DEFAULT_URL, help="where the daemon is (default: %(default)s)")
+    parser.add_argument("--ca-file", metavar="FILE", help="trust the certificates in FILE, not the system's")
+    parser.add_argument("--cert-file", metavar="FILE", help="present the client certificate in FILE")
+    parser.add_argument("--key-file", metavar="FILE", help="its key (default: in the file of the certificate)")
+    parser.add_argument("--credentials-file", metavar="FILE", help="for basic authentication: one line, user:password")
     parser.add_argument("--timeout", type=_seconds, default=5.0, metavar="SECONDS", help="(default: %(default)s)")
     return parser, _healthcheck
 
 
 def _healthcheck(options: argparse.Namespace) -> int:
-    from http.client import HTTPException  # noqa: PLC0415 - only this command is a client
-    from urllib.error import HTTPError  # noqa: PLC0415
-    from urllib.request import ProxyHandler, build_opener  # noqa: PLC0415
+    from exporter import client  # noqa: PLC0415 - only this command is a client
 
     if not options.url.startswith(("http://", "https://")):
         raise UsageError(f"--url: expected an http or https URL, got {options.url!r}")
     url = options.url.rstrip("/")
     url += "" if url.endswith("/-/ready") else "/-/ready"
-    opener = build_opener(ProxyHandler({}))  # a daemon of this host is not behind the proxy of the environment
+    access = client.Access(options.ca_file, options.cert_file, options.key_file, options.credentials_file)
+    late = f"tcp-exporter: {url}: no answer within {options.timeout:g} s"
+    deadline.arm(options.timeout, descriptor=2, text=late, code=1)
     try:
-        with opener.open(url, timeout=options.timeout) as answer:
-            print(answer.read(1000).decode("utf-8", "replace").strip())
-            return 0 if answer.status == 200 else 1
-    except HTTPError as error:
-        raise UsageError(f"{url}: {error.code} {error.read(1000).decode('utf-8', 'replace').strip()}") from None
-    except (OSError, OverflowError, HTTPException, ValueError) as error:
-        raise UsageError(f"{url}: {getattr(error, 'reason', None) or error}") from None
+        # A daemon of this host is not behind the proxy of the environment.
+        status, _, body = client.get(url, access, {"User-Agent": f"tcp-exporter/{__version__}"}, 1000, proxies=False)
+    finally:
+        deadline.disarm()
+    said = body.decode("utf-8", "replace").strip()
+    if status != 200:
+        raise UsageError(f"{url}: {status} {said}")
+    print(said)
+    return 0
 
 
 # -- who ---------------------------------------------------------------------------------------------------------------

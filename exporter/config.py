@@ -166,16 +166,6 @@ def optional(read: Reader[T]) -> Reader[T | None]:
     return lambda node: None if node.is_null else read(node)
 
 
-def not_yet(what: str) -> Reader[None]:
-    """Null only: for *what* must not be believed in force while this version has not got it."""
-
-    def read(node: Node) -> None:
-        if not node.is_null:
-            raise wrong(node, f"this version has no {what} yet: expected null, got {node.found}")
-
-    return read
-
-
 def unique(read: Reader[T], *, least: int = 0) -> Reader[tuple[T, ...]]:
     """A list of at least *least* different values."""
 
@@ -268,6 +258,12 @@ def _check_measure(name: str) -> str:
 
 def _listen_address(text: str) -> str:
     parse_listen_address(text)
+    return text
+
+
+def _file(text: str) -> str:
+    if not text or "\0" in text:
+        raise UsageError(f"expected the path of a file, got {text!r}")
     return text
 
 
@@ -379,11 +375,11 @@ class SysctlExpectations:
 
 @dataclass(frozen=True, slots=True)
 class Web:
-    """The server; ``config_file`` waits for a version with TLS, ``max_requests`` is at once, 0 for no limit."""
+    """The server; ``config_file`` is the one of ``webconfig``, ``max_requests`` is at once, 0 for no limit."""
 
     listen_address: Annotated[tuple[str, ...], unique(parsed(_listen_address), least=1)] = (":19293",)
     telemetry_path: Annotated[str, parsed(parse_telemetry_path)] = "/metrics"
-    config_file: Annotated[None, not_yet("TLS and authentication")] = None
+    config_file: Annotated[str | None, optional(parsed(_file))] = None
     max_requests: Annotated[int, integer(0)] = 40
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import stat
 
-from exporter import config
+from exporter import config, files
 from exporter.errors import ConfigError
 from exporter.yamlnodes import MAX_BYTES
 
@@ -13,22 +13,18 @@ from exporter.yamlnodes import MAX_BYTES
 def load(path: str, procfs: str = "/proc") -> config.Config:
     """Read the file at *path*; ConfigError says what is wrong with the file or in it.
 
-    Sysctls that this version does not know may be named if they exist below *procfs*.
+    Sysctls that this version does not know may be named if they exist below *procfs*. ``web.config_file`` is relative
+    to the file's own directory, as paths are in Prometheus's configuration.
     """
     try:
-        # Not blocking, so that a pipe put in the file's place is refused and not waited for.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            kind = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # reading a directory has its own error
-                raise ConfigError([f"{path}: cannot be read: it is no regular file"])
-            with open(descriptor, "rb", closefd=False) as file:
-                data = file.read(MAX_BYTES + 1)  # one more than is accepted: enough for parse to refuse it
-        finally:
-            os.close(descriptor)
+        data = files.content(path, MAX_BYTES + 1)  # one more than is accepted: enough for parse to refuse it
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror or error}"]) from None
-    return config.parse(data, path, _sysctls(procfs))
+    settings = config.parse(data, path, _sysctls(procfs))
+    if settings.web.config_file is None:
+        return settings
+    resolved = os.path.join(os.path.dirname(path), settings.web.config_file)
+    return dataclasses.replace(settings, web=dataclasses.replace(settings.web, config_file=resolved))
 
 
 def _sysctls(procfs: str) -> frozenset[str]:

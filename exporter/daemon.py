@@ -26,7 +26,10 @@ from exporter.prometheus.families import View
 from exporter.sampling.assembly import assemble_loop, schedule
 from exporter.web.app import application
 from exporter.web.current import Current
+from exporter.web.gate import Gate
 from exporter.web.page import SCRIPT_FILE, STYLE_FILE, Assets
+from exporter.web.passwords import Passwords
+from exporter.web.protection import Protection, check_password
 from exporter.web.server import Limits, Server
 
 if TYPE_CHECKING:
@@ -42,7 +45,8 @@ def serve(load: Callable[[], Config], procfs: str) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. *load* reads the configuration, at the start and on SIGHUP."""
     settings = load()
     logger = log.logger(settings.log.level, settings.log.format, sys.stderr, os.environ)
-    return asyncio.run(_Daemon(load, settings, Procfs(procfs), logger).run())
+    protection = None if settings.web.config_file is None else Protection(settings.web.config_file, logger)
+    return asyncio.run(_Daemon(load, settings, Procfs(procfs), protection, logger).run())
 
 
 def page_assets() -> Assets:
@@ -53,10 +57,16 @@ def page_assets() -> Assets:
 
 class _Daemon:
     def __init__(
-        self, load: Callable[[], Config], settings: Config, procfs: Procfs, logger: FilteringBoundLogger
+        self,
+        load: Callable[[], Config],
+        settings: Config,
+        procfs: Procfs,
+        protection: Protection | None,
+        logger: FilteringBoundLogger,
     ) -> None:
         self._load = load
         self._settings = settings
+        self._protection = protection
         self._log = logger
         self._reload_successful = True
         self._reading = self._read_again = False
@@ -70,11 +80,8 @@ class _Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             events.add_signal_handler(number, stop.set)
         events.add_signal_handler(signal.SIGHUP, self._reload, events)
-        server = Server(
-            application(self._current, page_assets()),
-            limits=Limits(max_requests=self._settings.web.max_requests),
-            on_error=lambda error: self._log.error("request failed", exc_info=error),
-        )
+        passwords = Passwords(check_password)
+        server = self._server(passwords)
         addresses = [parse_listen_address(text) for text in self._settings.web.listen_address]
         urls = await server.start(addresses)
         try:
@@ -82,11 +89,36 @@ class _Daemon:
             self._loop.start()
             for url in urls:
                 self._log.info("listening", address=url)
+            self._watch_protection()
             code = await self._watch(stop)
         finally:
             await server.close()
+            passwords.close()
             self._loop.stop(_STOP_SECONDS)
         return code
+
+    def _server(self, passwords: Passwords) -> Server:
+        """The server, with what the web configuration puts before it."""
+        gate = tls = None
+        if (protection := self._protection) is not None:
+            gate = Gate(lambda: protection.config, passwords, time.monotonic)
+            tls = protection.tls if protection.config.tls_server_config is not None else None
+        return Server(
+            application(self._current, page_assets()),
+            limits=Limits(max_requests=self._settings.web.max_requests),
+            on_error=lambda error: self._log.error("request failed", exc_info=error),
+            on_starved=lambda error: self._log.error("connections cannot be accepted", error=error.strerror),
+            gate=gate,
+            tls=tls,
+        )
+
+    def _watch_protection(self) -> None:
+        """Follow the files of the web configuration, in a thread that may hang: the disk may."""
+        if self._protection is None:
+            return
+        if self._protection.config.basic_auth_users and self._protection.config.tls_server_config is None:
+            self._log.warning("passwords are asked for without TLS, so they can be read on the way")
+        threading.Thread(target=self._protection.watch, name="protection", daemon=True).start()
 
     async def _watch(self, stop: asyncio.Event) -> int:
         """Until told to stop: say when samples stop coming and when they come again; end when the loop is dead."""
@@ -118,7 +150,7 @@ class _Daemon:
             platform.python_version(),
             stale=stale,
             hanging_on=self._loop.asking if stale or sample is None else None,
-            reload_successful=self._reload_successful,
+            reload_successful=self._reload_successful and (self._protection is None or self._protection.successful),
             max_series=self._settings.detail.max_series,
         )
         return Current(
@@ -127,6 +159,8 @@ class _Daemon:
 
     def _reload(self, events: asyncio.AbstractEventLoop) -> None:
         """Read the configuration again, in a thread that may hang: the disk may."""
+        if self._protection is not None:
+            self._protection.ask()
         if self._reading:
             self._read_again = True
             return
@@ -167,6 +201,7 @@ def _fixed(before: Config, after: Config) -> list[tuple[str, str, str]]:
     pairs = [
         ("sample.reader", before.sample.reader, after.sample.reader),
         ("web.listen_address", ", ".join(before.web.listen_address), ", ".join(after.web.listen_address)),
+        ("web.config_file", before.web.config_file or "", after.web.config_file or ""),
         ("web.max_requests", str(before.web.max_requests), str(after.web.max_requests)),
         ("log.level", before.log.level, after.log.level),
         ("log.format", before.log.format, after.log.format),

@@ -50,7 +50,7 @@ def everything() -> Config:
                 "net.ipv4.ip_local_port_range": "32768 60999",
             }
         ),
-        Web((":9100", "127.0.0.1:0", "[::1]:19293", "localhost:80"), "/tcp/metrics", None, 0),
+        Web((":9100", "127.0.0.1:0", "[::1]:19293", "localhost:80"), "/tcp/metrics", "/etc/tcp-exporter/web.yml", 0),
         Log("warn", "json"),
     )
 

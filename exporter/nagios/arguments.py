@@ -26,6 +26,7 @@ USAGE = """\
 Usage: check_tcp_states [-w SPEC] [-c SPEC] [-s MEASURE]... [-p PORT]
                         [--config FILE]
                         [--url URL [--peak] [--ca-file FILE]
+                        [--cert-file FILE [--key-file FILE]]
                         [--credentials-file FILE]] [--reader READER]
                         [-t SECONDS[:STATE]] [-v...] [-V] [-h]
 """
@@ -50,6 +51,8 @@ With no option: warning above 600 established connections, critical above 800.
      --peak             judge the highest count of each state in the daemon's
                         peak window; total and ratios stay the current ones
      --ca-file=FILE     trust the certificates in FILE, not the system's
+     --cert-file=FILE   present the client certificate in FILE
+     --key-file=FILE    its key (default: in the file of the certificate)
      --credentials-file=FILE
                         for basic authentication: one line, user:password
  -t, --timeout=SECONDS[:STATE]
@@ -89,6 +92,8 @@ class Options(NamedTuple):
     url: str | None = None  # the snapshot's, of a daemon; None reads this host's kernel
     peak: bool = False
     ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
     credentials_file: str | None = None
     timeout: float = DEFAULT_TIMEOUT
     timeout_status: Status = Status.UNKNOWN
@@ -99,7 +104,7 @@ class Options(NamedTuple):
 _SHORT = "w:c:s:p:t:vVh?"
 _LONG = [
     "warning=", "critical=", "state=", "port=", "config=", "reader=", "path.procfs=", "url=", "peak", "ca-file=",
-    "credentials-file=", "timeout=", "verbose", "version", "help",
+    "cert-file=", "key-file=", "credentials-file=", "timeout=", "verbose", "version", "help",
 ]  # fmt: skip
 _NAMES = {
     "-w": "warning", "-c": "critical", "-s": "state", "-p": "port", "-t": "timeout", "-v": "verbose", "-V": "version",
@@ -233,7 +238,13 @@ def _url(options: Options, option: str, text: str) -> Options:
 
 def _together(options: Options) -> None:
     """Refuse what says nothing without --url, or nothing with it."""
-    remote = {"--peak": options.peak, "--ca-file": options.ca_file, "--credentials-file": options.credentials_file}
+    remote = {
+        "--peak": options.peak,
+        "--ca-file": options.ca_file,
+        "--cert-file": options.cert_file,
+        "--key-file": options.key_file,
+        "--credentials-file": options.credentials_file,
+    }
     local = {
         "--reader": options.reader != "auto",
         "--path.procfs": options.procfs != "/proc",
@@ -259,8 +270,10 @@ def _timeout(options: Options, option: str, text: str) -> Options:
 
 _VALUES: Mapping[str, Callable[[Options, str, str], Options]] = {
     "ca-file": lambda options, _, text: options._replace(ca_file=text),
+    "cert-file": lambda options, _, text: options._replace(cert_file=text),
     "config": lambda options, _, text: options._replace(config=text),
     "credentials-file": lambda options, _, text: options._replace(credentials_file=text),
+    "key-file": lambda options, _, text: options._replace(key_file=text),
     "path.procfs": lambda options, _, text: options._replace(procfs=text),
     "port": _port,
     "reader": _reader,

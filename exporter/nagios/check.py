@@ -106,9 +106,11 @@ def _acquire(
 ) -> tuple[Snapshot, Mapping[str, float | None], Sequence[str], Answer | None]:
     """The snapshot, the values of the measures *names*; where a daemon was asked also that, and its answer."""
     if options.url is not None:
-        from exporter.nagios import remote  # noqa: PLC0415 - an HTTP client costs more than the whole check
+        from exporter.client import Access  # noqa: PLC0415 - an HTTP client costs more than the whole check
+        from exporter.nagios import remote  # noqa: PLC0415
 
-        answer = remote.ask(options.url, options.ca_file, options.credentials_file)
+        access = Access(options.ca_file, options.cert_file, options.key_file, options.credentials_file)
+        answer = remote.ask(options.url, access)
         return answer.snapshot, answer.values(names, peak=options.peak), [answer.origin(peak=options.peak)], answer
     from exporter import measures  # noqa: PLC0415
     from exporter.sampling import once  # noqa: PLC0415

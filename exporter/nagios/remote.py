@@ -1,17 +1,15 @@
 """What ``--url`` asks a running daemon for: its document, as the values and the snapshot that the plugin judges.
 
-``snapshot_of`` and ``read`` are pure; ``ask`` is the HTTP client, and makes this a rim module. Whatever is not a
-fresh sample of a daemon of this API version is an ``ExporterError`` that says what it is instead.
+``client`` brings the bytes. Whatever is not a fresh sample of a daemon of this API version is an ``ExporterError`` that
+says what it is instead.
 """
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterable, Mapping
 
-from exporter import __version__
-from exporter.errors import SourceError, UsageError
+from exporter import __version__, client
+from exporter.errors import SourceError
 from exporter.kernel.sysctl import Value
 from exporter.nagios.drift import Drift, line_of
 from exporter.record import TYPE_CHECKING, NamedTuple
@@ -19,14 +17,12 @@ from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat,
 from exporter.tcpstate import KNOWN_STATES, TcpState
 
 if TYPE_CHECKING:
-    from ssl import SSLContext
     from typing import TypeVar
 
     T = TypeVar("T")
 
 API_VERSION = 1  # of web.api, which the plugin does not import
 MAX_BODY = 16 * 2**20
-_MAX_CREDENTIALS = 4096
 _ABSURD = 1e30  # also refuses what JSON of Python has beside numbers: NaN and Infinity
 
 
@@ -61,18 +57,11 @@ class Answer(NamedTuple):
         return f"read from the daemon at {self.url}, {self.age:.1f} s old{which}"
 
 
-def ask(url: str, ca_file: str | None, credentials_file: str | None) -> Answer:
+def ask(url: str, access: client.Access) -> Answer:
     """Ask the daemon whose snapshot is at *url*."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only for who asks a daemon, as all below
-
     headers = {"Accept": "application/json", "User-Agent": f"check_tcp_states/{__version__}"}
-    if credentials_file is not None:
-        from base64 import b64encode  # noqa: PLC0415
-
-        headers["Authorization"] = "Basic " + b64encode(_credentials(credentials_file)).decode()
-    # Beside the main thread: a name resolution that hangs would keep the signal of the plugin's deadline waiting.
-    status, reason, body = ThreadPoolExecutor(1).submit(_get, url, headers, _trust(ca_file)).result()
-    return read(url, status, reason, body)
+    # One byte more than is accepted: enough for read to refuse it.
+    return read(url, *client.get(url, access, headers, MAX_BODY + 1, proxies=True))
 
 
 def read(url: str, status: int, reason: str, body: bytes) -> Answer:
@@ -259,75 +248,3 @@ def _counts(of: Mapping[str, object]) -> StateCounts:
 
 def _counts_by_name(of: Mapping[str, object]) -> dict[str, StateCounts]:
     return {name: _counts(_field(of, name, dict)) for name in of}
-
-
-# -- the rim -----------------------------------------------------------------------------------------------------------
-
-
-def _get(url: str, headers: Mapping[str, str], tls: SSLContext) -> tuple[int, str, bytes]:
-    """GET *url*: status, reason and as much of the body as is read. Only the handlers named here: no redirection."""
-    from http.client import HTTPException  # noqa: PLC0415
-    from urllib import request  # noqa: PLC0415
-    from urllib.error import URLError  # noqa: PLC0415
-
-    try:
-        opener = request.OpenerDirector()
-        for handler in (
-            request.ProxyHandler({} if _is_loopback(url) else None),
-            request.HTTPHandler(),
-            request.HTTPSHandler(context=tls),
-            request.UnknownHandler(),
-        ):
-            opener.add_handler(handler)
-        with opener.open(request.Request(url, headers=dict(headers))) as answer:  # noqa: S310 - http or https: arguments
-            return answer.status, answer.reason, answer.read(MAX_BODY + 1)
-    except HTTPException as error:
-        raise SourceError(url, f"no answer in HTTP: {error}") from None
-    except (OSError, OverflowError, ValueError) as error:
-        cause = error.reason if isinstance(error, URLError) else error
-        raise SourceError(url, str(getattr(cause, "strerror", None) or cause)) from None
-
-
-def _trust(ca_file: str | None) -> SSLContext:
-    import ssl  # noqa: PLC0415
-
-    if ca_file is None:
-        return ssl.create_default_context()
-    _content("--ca-file", ca_file, 0)
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise UsageError(f"--ca-file: {ca_file}: {error.strerror or error}") from None
-
-
-def _is_loopback(url: str) -> bool:
-    """Whether *url* is of this host, where no proxy of the environment stands before it."""
-    from ipaddress import ip_address  # noqa: PLC0415
-    from urllib.parse import urlsplit  # noqa: PLC0415
-
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _credentials(path: str) -> bytes:
-    line = _content("--credentials-file", path, _MAX_CREDENTIALS + 1).removesuffix(b"\n").removesuffix(b"\r")
-    if b":" not in line or len(line) > _MAX_CREDENTIALS or set(line) & set(b"\r\n\0"):
-        raise UsageError(f"--credentials-file: {path}: expected one line, user:password")
-    return line
-
-
-def _content(option: str, path: str, limit: int) -> bytes:
-    """Up to *limit* bytes of a regular file."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe is refused, not waited for
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UsageError(f"{option}: {path}: cannot be read: it is no regular file")
-            return os.read(descriptor, limit)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise UsageError(f"{option}: {path}: cannot be read: {error.strerror or error}") from None

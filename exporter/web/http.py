@@ -5,7 +5,7 @@ Handlers take the one and return the other, so pages, metrics and authentication
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -34,6 +34,9 @@ class Response(NamedTuple):
 
 
 Handler = Callable[[Request], Response]
+
+Gate = Callable[[Request, Handler], Awaitable[Response]]
+"""Stands before a handler: answers in its place, or lets the request through to it."""
 
 
 def plain_text(status: int, text: str | None = None, *headers: tuple[str, str]) -> Response:

@@ -9,36 +9,40 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from ssl import SSLContext
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 import h11
 
 from exporter.errors import UsageError
-from exporter.web.http import Handler, Request, Response, plain_text
+from exporter.web.http import Gate, Handler, Request, Response, plain_text
+
+if TYPE_CHECKING:
+    from exporter.web.webconfig import ServerTls
 
 _READ = 4096  # small beside head_bytes: a head may exceed the limit by at most one read
 _SLICE = 65536  # a body goes out in pieces, so a client that does not read costs one piece and not a body
-_BACKLOG = 128
+_BACKLOG = 1024  # that wait to be accepted: beyond it a client's SYN is dropped, and comes again after a second
 _LINGER = 2.0  # seconds that a client has to read its last answer before the connection goes
-_TLS_HANDSHAKE = 10.0
-_TLS_SHUTDOWN = 5.0
+_STARVED = 0.25  # seconds until accept(2) is tried again after the system has refused it a descriptor
 
 
 class Limits(NamedTuple):
     """What one client may take from the others. Times are seconds."""
 
-    head: float = 10.0  # for a whole head, from the connection's start or the head's first byte
+    handshake: float = 10.0  # of TLS
+    head: float = 10.0  # for a whole head, from the end of the handshake or the head's first byte
     write: float = 20.0  # for a whole response
     idle: float = 120.0  # between requests; above two usual scrape intervals, so Prometheus keeps its connection
+    close: float = 5.0  # for the end of TLS
     grace: float = 3.0  # for requests in flight when the server closes
-    unread: float = 0.1  # that an answer waits for its reader before another client may have its place
-    connections: int = 100
+    unread: float = 0.01  # that an answer waits for its reader before another client may have its place
+    connections: int = 100  # from accept(2) on: a handshake in progress is one
     head_bytes: int = 16384
+    headers: int = 64
     max_requests: int = 40  # in flight; 0 is without limit
 
 
@@ -48,8 +52,8 @@ DEFAULT_LIMITS = Limits()
 class Server:
     """Answers requests with *handler*, which is called in the loop: it must return ready bytes, quickly.
 
-    Authentication is no part of it: a handler is a function of the request, and authentication wraps one in another.
-    With *tls* every address speaks HTTPS; a handshake in progress has its own deadline and is not yet a connection.
+    A *gate* stands before it: authentication takes its time there, and no place of ``Limits.max_requests``. With *tls*,
+    asked at each connection, every address speaks HTTPS. *on_starved* hears it once when accept(2) begins to fail.
     """
 
     def __init__(
@@ -58,13 +62,17 @@ class Server:
         *,
         limits: Limits = DEFAULT_LIMITS,
         on_error: Callable[[BaseException], None],
-        tls: SSLContext | None = None,
+        on_starved: Callable[[OSError], None] = lambda _: None,
+        gate: Gate | None = None,
+        tls: Callable[[], ServerTls] | None = None,
     ) -> None:
         self._handler = handler
         self._limits = limits
         self._on_error = on_error
+        self._on_starved = on_starved
+        self._gate = gate
         self._tls = tls
-        self._listeners: list[asyncio.Server] = []
+        self._listeners: dict[socket.socket, asyncio.Task[None]] = {}
         self._connections: dict[_Connection, asyncio.Task[None]] = {}  # oldest first
         self._closing = False
 
@@ -87,8 +95,13 @@ class Server:
     async def close(self) -> None:
         """Stop accepting, let the requests in flight finish within ``Limits.grace``, and leave nothing open."""
         self._closing = True
-        for listener in self._listeners:
-            listener.close()
+        for accepting in self._listeners.values():
+            accepting.cancel()
+        if self._listeners:
+            await asyncio.wait(self._listeners.values())
+        for listening in self._listeners:
+            listening.close()
+        self._listeners.clear()
         for connection in self._connections:
             connection.finish()
         if self._connections:
@@ -97,10 +110,6 @@ class Server:
             connection.drop()
         if self._connections:
             await asyncio.wait(self._connections.values())
-        for listener in self._listeners:
-            with contextlib.suppress(TimeoutError):  # 3.12 and newer wait for TLS handshakes in progress too
-                await asyncio.wait_for(listener.wait_closed(), 1)
-        self._listeners.clear()
 
     async def _listen(self, host: str, port: int) -> str:
         if not host:
@@ -116,47 +125,70 @@ class Server:
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
             listening.bind(address)
-            listener = await asyncio.start_server(
-                self._accept,
-                sock=listening,
-                limit=self._limits.head_bytes,
-                backlog=_BACKLOG,
-                ssl=self._tls,
-                ssl_handshake_timeout=_TLS_HANDSHAKE if self._tls else None,
-                ssl_shutdown_timeout=_TLS_SHUTDOWN if self._tls else None,
-            )
+            self._serve(listening)
         except BaseException:
             listening.close()
             raise
-        self._listeners.append(listener)
         return f"{'https' if self._tls else 'http'}://{_host_port(*listening.getsockname()[:2])}"
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _serve(self, listening: socket.socket) -> None:
+        """Accept connections from *listening*, a bound socket that is this server's from now on."""
+        listening.listen(_BACKLOG)
+        listening.settimeout(0)
+        self._listeners[listening] = asyncio.get_running_loop().create_task(self._accept_all(listening))
+
+    async def _accept_all(self, listening: socket.socket) -> None:
+        """Take whoever comes. Without descriptors, room is made and waited for: nothing spins, and nothing dies."""
+        loop, starved = asyncio.get_running_loop(), False
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(listening)
+            except ConnectionError:
+                continue  # it has gone while it waited to be accepted
+            except OSError as error:
+                if not starved:
+                    self._on_starved(error)
+                starved = True
+                self._make_room()
+                await asyncio.sleep(_STARVED)
+                continue
+            starved = False
+            self._accept(accepted)
+            await asyncio.sleep(0)  # a queue that is never empty lets the others have their turn
+
+    def _accept(self, accepted: socket.socket) -> None:
         if self._closing or not self._has_room():
-            writer.transport.abort()
+            accepted.close()
             return
-        connection = _Connection(reader, writer, self._limits, self._answer)
+        connection = _Connection(accepted, self._limits, self._answer, self._tls)
         task = asyncio.get_running_loop().create_task(connection.run())
-        self._connections[connection] = task
+        self._connections[connection] = connection.task = task
 
         def ended(task: asyncio.Task[None]) -> None:
             del self._connections[connection]
+            accepted.close()  # where it was dropped before it began
             if not task.cancelled() and (error := task.exception()):
                 self._on_error(error)
 
         task.add_done_callback(ended)
 
     def _has_room(self) -> bool:
-        """Whether one more connection fits, if need be in the place of one that asks for nothing.
+        """Whether one more connection fits, if need be in the place of one that asks for nothing."""
+        present = sum(not connection.dropped for connection in self._connections)
+        return present < self._limits.connections or self._make_room()
 
-        The oldest that never sent a complete head goes first, then the one that is idle for longest between two
-        requests, then the one whose answer waits for its reader: none of them can keep Prometheus out.
+    def _make_room(self) -> bool:
+        """Drop the connection that is missed least; whether there was one.
+
+        Of those that were never let in (silent, in their handshake, without the password) it is the oldest, of those
+        that are idle between two requests the one that is so for longest; the larger of both groups gives, so neither
+        can take all places, and who comes has time to ask. Then it is the one whose answer waits for its reader. None
+        of them can keep Prometheus out.
         """
-        present = [connection for connection in self._connections if not connection.dropped]
-        if len(present) < self._limits.connections:
-            return True
-        asking_nothing = (each for each in present if not each.busy)
-        victim = min(asking_nothing, key=lambda each: (each.served, each.since), default=None) or self._unread()
+        idle = [connection for connection in self._connections if not connection.dropped and not connection.busy]
+        served = [connection for connection in idle if connection.served]
+        larger = served if 2 * len(served) > len(idle) else [it for it in idle if not it.served]
+        victim = min(larger, key=lambda each: each.since, default=None) or self._unread()
         if victim is not None:
             victim.drop()
         return victim is not None
@@ -172,15 +204,19 @@ class Server:
         latest = asyncio.get_running_loop().time() - self._limits.unread
         return longest if longest is not None and waiting[longest] <= latest else None
 
-    def _answer(self, request: Request) -> Response:
-        in_flight = sum(each.busy and not each.dropped for each in self._connections)  # this one included
-        if 0 < self._limits.max_requests < in_flight:
-            unread = self._unread()
-            if unread is None:
-                return plain_text(503, None, ("Retry-After", "1"))
-            unread.drop()
-        try:
+    async def _answer(self, connection: _Connection, request: Request) -> Response:
+        def admitted(request: Request) -> Response:
+            others = sum(each.answering and not each.dropped for each in self._connections)
+            if 0 < self._limits.max_requests <= others:
+                unread = self._unread()
+                if unread is None:
+                    return plain_text(503, None, ("Retry-After", "1"))
+                unread.drop()
+            connection.served = connection.answering = True
             return self._handler(request)
+
+        try:
+            return admitted(request) if self._gate is None else await self._gate(request, admitted)
         except Exception as error:  # noqa: BLE001 - a handler's bug costs its request, not the daemon
             self._on_error(error)
             return plain_text(500)
@@ -189,23 +225,29 @@ class Server:
 class _Connection:
     """One client, from its first byte to its last."""
 
+    task: asyncio.Task[None]  # that runs it
+    _reader: asyncio.StreamReader
+
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limits: Limits, answer: Handler
+        self,
+        accepted: socket.socket,
+        limits: Limits,
+        answer: Callable[[_Connection, Request], Awaitable[Response]],
+        tls: Callable[[], ServerTls] | None,
     ) -> None:
-        self._reader = reader
-        self._writer = writer
+        self._accepted = accepted
+        self._writer: asyncio.StreamWriter | None = None  # none before the end of the handshake
         self._limits = limits
         self._answer = answer
+        self._tls = tls
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
         self._last = False
         self.busy = False  # from a complete head to the last byte of its response
-        self.served = False  # has ever sent a complete head
+        self.answering = False  # the part of that after the gate
+        self.served = False  # has ever got past the gate
         self.since = asyncio.get_running_loop().time()  # of the connection's start, or of its last answer's end
         self.unread_since: float | None = None  # what was written of an answer waits for its reader
         self.dropped = False
-        # drain() then returns when the system has the bytes, so the write deadline covers the end of a body too.
-        # Not 0: asyncio's TLS transport pauses at the limit, and at 0 it would never resume.
-        writer.transport.set_write_buffer_limits(high=1)
 
     def finish(self) -> None:
         """End after the request in flight, or now where there is none."""
@@ -214,48 +256,77 @@ class _Connection:
             self.drop()
 
     def drop(self) -> None:
-        """End now. No cancellation is needed: reads see the end of the stream, writes an error."""
+        """End now. Reads see the end of the stream then, and writes an error."""
         self.dropped = True
-        self._writer.transport.abort()
+        if self._writer is None:
+            self.task.cancel()
+        else:
+            self._writer.transport.abort()
 
     async def run(self) -> None:
         """Serve requests until either side has had enough."""
+        try:
+            writer = self._writer = await self._open()
+        except OSError:  # of TLS too: no handshake, and nobody to tell
+            return
         orderly = False
         try:
-            while await self._exchange():
+            while await self._exchange(writer):
                 pass
             orderly = True
         except OSError:
             pass  # the client went away, or a deadline passed (TimeoutError): nobody is left to tell
         finally:
             if not orderly:
-                self._writer.transport.abort()
-            self._writer.close()
+                writer.transport.abort()
+            writer.close()
             with contextlib.suppress(OSError):
-                await self._writer.wait_closed()
+                await writer.wait_closed()
 
-    async def _exchange(self) -> bool:
+    async def _open(self) -> asyncio.StreamWriter:
+        """The stream, after the handshake where there is one; PermissionError for a client that is not let in."""
+        loop = asyncio.get_running_loop()
+        tls = self._tls() if self._tls is not None else None
+        self._reader = asyncio.StreamReader(self._limits.head_bytes, loop)
+        protocol = asyncio.StreamReaderProtocol(self._reader, loop=loop)
+        transport, _ = await loop.connect_accepted_socket(
+            lambda: protocol,
+            self._accepted,
+            ssl=tls and tls.context,
+            ssl_handshake_timeout=self._limits.handshake if tls else None,
+            ssl_shutdown_timeout=self._limits.close if tls else None,
+        )
+        if tls is not None and not tls.admits(transport.get_extra_info("peercert")):
+            transport.abort()
+            raise PermissionError
+        # drain() then returns when the system has the bytes, so the write deadline covers the end of a body too.
+        # Not 0: asyncio's TLS transport pauses at the limit, and at 0 it would never resume.
+        transport.set_write_buffer_limits(high=1)
+        return asyncio.StreamWriter(transport, protocol, self._reader, loop)
+
+    async def _exchange(self, writer: asyncio.StreamWriter) -> bool:
         """One request and its response; whether another may follow."""
         method = b""
         try:
             head = await self._head()
             if head is None:
                 return False
-            self.busy = self.served = True
+            self.busy = True
             method = head.method
-            response = _refusal(head)
+            response = _refusal(head, self._limits)
             if response is None:
                 self._http.next_event()  # the end of a request without a body
-                response = self._answer(_request(head))
+                response = await self._answer(self, _request(head))
         except h11.RemoteProtocolError as exc:
             response = _refuse(exc.error_status_hint)
-        await self._send(method, response)
-        self.busy, self.since = False, asyncio.get_running_loop().time()
+        await self._send(writer, method, response)
+        self.busy = self.answering = False
+        self.since = asyncio.get_running_loop().time()
         if not self._last and self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
             await asyncio.sleep(0)  # a client that pipelines without end lets the others have their turn
             return True
-        await self._linger()
+        await self._linger(writer)
         return False
 
     async def _head(self) -> h11.Request | None:
@@ -271,7 +342,7 @@ class _Connection:
                 event = self._http.next_event()
         return event if isinstance(event, h11.Request) else None
 
-    async def _send(self, method: bytes, response: Response) -> None:
+    async def _send(self, writer: asyncio.StreamWriter, method: bytes, response: Response) -> None:
         headers = [
             ("Server", "tcp-exporter"),
             ("Date", formatdate(usegmt=True)),
@@ -288,24 +359,26 @@ class _Connection:
         self._http.send(h11.EndOfMessage())
         async with asyncio.timeout(self._limits.write):
             for start in range(0, len(body) or 1, _SLICE):
-                self._writer.write(first + body[start : start + _SLICE])
+                writer.write(first + body[start : start + _SLICE])
                 first = b""
                 self.unread_since = asyncio.get_running_loop().time()
-                await self._writer.drain()
+                await writer.drain()
                 self.unread_since = None
 
-    async def _linger(self) -> None:
+    async def _linger(self, writer: asyncio.StreamWriter) -> None:
         """Let the client close first: closing with its bytes unread would reset the connection and lose the answer."""
-        if self._writer.can_write_eof():  # TLS cannot
-            self._writer.write_eof()
+        if writer.can_write_eof():  # TLS cannot
+            writer.write_eof()
             async with asyncio.timeout(_LINGER):
                 while await self._reader.read(_READ):
                     pass
 
 
-def _refusal(head: h11.Request) -> Response | None:
+def _refusal(head: h11.Request, limits: Limits) -> Response | None:
     """The answer to a head that h11 finds well-formed and that is not served."""
     headers = dict(head.headers)
+    if len(head.headers) > limits.headers:
+        return _refuse(431)
     if not head.http_version.startswith(b"1."):
         return _refuse(505)
     if not head.target.startswith(b"/"):

@@ -314,7 +314,7 @@ def test_the_credentials_of_the_file_are_sent(tmp_path: Path) -> None:
     ("name", "line"),
     [
         ("missing", "cannot be read: No such file or directory"),
-        (".", "cannot be read: it is no regular file"),
+        (".", "cannot be read: Is a directory"),
         ("pipe", "cannot be read: it is no regular file"),
         ("empty", "expected one line, user:password"),
         ("lines", "expected one line, user:password"),

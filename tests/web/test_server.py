@@ -159,8 +159,7 @@ def test_an_answer_leaves_at_once_and_in_one_piece() -> None:
                 peer.get("/page")
                 assert shown(await peer.reader.read(65536)).endswith("\r\n\r\n/page\n")
             [connection] = at.server._connections
-            accepted = connection._writer.get_extra_info("socket")
-            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+            assert connection._accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
     run(scenario)
 

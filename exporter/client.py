@@ -1,0 +1,125 @@
+"""The HTTP client of whoever asks a running daemon: the plugin's ``--url`` and ``tcp-exporter healthcheck``.
+
+A rim module: its sockets, certificates and credentials are here. Everything heavy is imported when something is asked,
+and no error repeats a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from exporter import files
+from exporter.errors import SourceError, UsageError
+from exporter.record import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+    from typing import NoReturn
+
+_MAX_CREDENTIALS = 4096
+
+
+class Access(NamedTuple):
+    """How to come in: files, named as in Prometheus's ``tls_config`` and as the options are."""
+
+    ca_file: str | None = None  # None: the system's authorities
+    cert_file: str | None = None
+    key_file: str | None = None  # None: in the file of the certificate
+    credentials_file: str | None = None
+
+
+def get(url: str, access: Access, headers: Mapping[str, str], limit: int, *, proxies: bool) -> tuple[int, str, bytes]:
+    """GET *url*: status, reason and the first *limit* bytes of the body, whatever the status is.
+
+    No redirection is followed. With *proxies*, those of the environment apply, but never to a loopback address.
+    ``UsageError`` says which file of *access* is no good, ``SourceError`` why there was no answer. The time that it
+    takes is the caller's to limit.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only for who asks a daemon, as all below
+
+    sent = dict(headers)
+    if access.credentials_file is not None:
+        from base64 import b64encode  # noqa: PLC0415
+
+        sent["Authorization"] = "Basic " + b64encode(_credentials(access.credentials_file)).decode()
+    tls = _tls(access)
+    # Beside the main thread: a name resolution that hangs would keep the signal of the caller's deadline waiting.
+    return ThreadPoolExecutor(1).submit(_get, url, sent, tls, limit, proxies=proxies).result()
+
+
+def _get(url: str, headers: Mapping[str, str], tls: SSLContext, limit: int, *, proxies: bool) -> tuple[int, str, bytes]:
+    """Only the handlers named here: none that follows a redirection."""
+    from http.client import HTTPException  # noqa: PLC0415
+    from urllib import request  # noqa: PLC0415
+    from urllib.error import URLError  # noqa: PLC0415
+
+    try:
+        opener = request.OpenerDirector()
+        for handler in (
+            request.ProxyHandler(None if proxies and not _is_loopback(url) else {}),
+            request.HTTPHandler(),
+            request.HTTPSHandler(context=tls),
+            request.UnknownHandler(),
+        ):
+            opener.add_handler(handler)
+        with opener.open(request.Request(url, headers=dict(headers))) as answer:  # noqa: S310 - http or https: arguments
+            return answer.status, answer.reason, answer.read(limit)
+    except HTTPException as error:
+        raise SourceError(url, f"no answer in HTTP: {error}") from None
+    except (OSError, OverflowError, ValueError) as error:
+        cause = error.reason if isinstance(error, URLError) else error
+        raise SourceError(url, str(getattr(cause, "strerror", None) or cause)) from None
+
+
+def _tls(access: Access) -> SSLContext:
+    import ssl  # noqa: PLC0415
+
+    if access.ca_file is not None:
+        _content("--ca-file", access.ca_file, 0)
+    try:
+        context = ssl.create_default_context(cafile=access.ca_file)
+    except OSError as error:
+        raise UsageError(f"--ca-file: {access.ca_file}: {error.strerror or error}") from None
+    if access.cert_file is None:
+        if access.key_file is not None:
+            raise UsageError("--key-file: only with --cert-file, whose key it is")
+        return context
+
+    def encrypted() -> NoReturn:
+        raise UsageError(f"--key-file: {key_file}: the key is encrypted: expected a plain one")
+
+    key_file = access.key_file or access.cert_file
+    _content("--cert-file", access.cert_file, 0)
+    _content("--key-file", key_file, 0)
+    try:
+        context.load_cert_chain(access.cert_file, key_file, encrypted)
+    except ssl.SSLError as error:
+        reason = (error.reason or "no certificate and key in PEM").lower().replace("_", " ")
+        raise UsageError(f"--cert-file: {access.cert_file}, --key-file: {key_file}: {reason}") from None
+    return context
+
+
+def _is_loopback(url: str) -> bool:
+    """Whether *url* is of this host, where no proxy of the environment stands before it."""
+    from ipaddress import ip_address  # noqa: PLC0415
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _credentials(path: str) -> bytes:
+    line = _content("--credentials-file", path, _MAX_CREDENTIALS + 1).removesuffix(b"\n").removesuffix(b"\r")
+    if b":" not in line or len(line) > _MAX_CREDENTIALS or set(line) & set(b"\r\n\0"):
+        raise UsageError(f"--credentials-file: {path}: expected one line, user:password")
+    return line
+
+
+def _content(option: str, path: str, limit: int) -> bytes:
+    try:
+        return files.content(path, limit)
+    except OSError as error:
+        raise UsageError(f"{option}: {path}: cannot be read: {error.strerror or error}") from None

@@ -1,0 +1,120 @@
+"""Who may come in: basic authentication against bcrypt hashes, RFC 7617, at a cost that no flood can raise.
+
+bcrypt takes a tenth of a second on purpose. So it runs beside the loop, one check at a time, and a few may wait; right
+and wrong answers are remembered apart, so that a flood of wrong passwords neither evicts nor delays a right one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import enum
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+_REMEMBERED = 100  # answers of each kind
+_WAITING = 16  # requests that wait for their check; those above are sent away
+_MAX_PASSWORD = 72  # bytes that bcrypt looks at; the C implementations leave the rest out, bcrypt 5 raises
+
+Check = Callable[[bytes, bytes], bool]
+"""Whether a password and a hash belong together, as bcrypt.checkpw."""
+
+
+class Verdict(enum.Enum):
+    """What came of a request's credentials."""
+
+    ADMITTED = "admitted"
+    REFUSED = "refused"
+    BUSY = "busy"  # too many unknown passwords are being checked: not known
+
+
+def credentials(header: str | None) -> tuple[bytes, bytes] | None:
+    """User and password of an Authorization header; None where it has none in the basic scheme.
+
+    >>> credentials("Basic bWU6YTpi"), credentials("Bearer bWU6YTpi"), credentials("Basic !")
+    ((b'me', b'a:b'), None, None)
+    """
+    scheme, _, encoded = (header or "").strip().partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+    except (ValueError, binascii.Error):
+        return None
+    return (user, password) if colon else None
+
+
+class Passwords:
+    """Judges credentials against the hashes that are handed in, so a reload needs no other."""
+
+    def __init__(self, check: Check) -> None:
+        self._check = check
+        self._secret = secrets.token_bytes(32)  # what is remembered tells nobody who reads the memory a password
+        self._right = _Remembered()
+        self._wrong = _Remembered()
+        self._executor = ThreadPoolExecutor(1, "passwords")
+        self._waiting = 0
+
+    def close(self) -> None:
+        """Give up what waits."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def judge(self, header: str | None, users: Mapping[str, str]) -> Verdict:
+        """Whether the Authorization *header* is of one of *users*, by name their bcrypt hash.
+
+        An unknown user costs what one of the known costs, always the same one for a name: time tells nothing of it.
+        """
+        given = credentials(header)
+        if given is None:
+            return Verdict.REFUSED
+        user, password = given
+        known = {name.encode(): text.encode() for name, text in users.items()}
+        stored = known.get(user) or self._decoy(user, list(known.values()))
+        # A decoy may be the very hash that a user who is no more had: the answer of then is not the one of now.
+        key = self._digest(b"known" if user in known else b"unknown", user, stored, password[:_MAX_PASSWORD])
+        if key in self._right:
+            return Verdict.ADMITTED
+        if key in self._wrong:
+            return Verdict.REFUSED
+        if self._waiting >= _WAITING:
+            return Verdict.BUSY
+        self._waiting += 1
+        try:
+            matches = await asyncio.get_running_loop().run_in_executor(
+                self._executor, self._check, password[:_MAX_PASSWORD], stored
+            )
+        finally:
+            self._waiting -= 1
+        right = matches and user in known
+        (self._right if right else self._wrong).add(key)
+        return Verdict.ADMITTED if right else Verdict.REFUSED
+
+    def _decoy(self, user: bytes, hashes: list[bytes]) -> bytes:
+        return hashes[int.from_bytes(self._digest(b"decoy", user)[:8], "big") % len(hashes)]
+
+    def _digest(self, *parts: bytes) -> bytes:
+        digest = hashlib.blake2b(key=self._secret, digest_size=32)
+        for part in parts:
+            digest.update(len(part).to_bytes(8, "big") + part)
+        return digest.digest()
+
+
+class _Remembered:
+    """The digests that were asked for last."""
+
+    def __init__(self) -> None:
+        self._keys: dict[bytes, None] = {}  # in the order of their last use
+
+    def __contains__(self, key: bytes) -> bool:
+        if key not in self._keys:
+            return False
+        self._keys[key] = self._keys.pop(key)
+        return True
+
+    def add(self, key: bytes) -> None:
+        self._keys[key] = None
+        if len(self._keys) > _REMEMBERED:
+            del self._keys[next(iter(self._keys))]

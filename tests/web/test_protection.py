@@ -1,0 +1,158 @@
+"""The web configuration while the daemon runs: what changes with its files, and what must not."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from exporter.web import protection as module
+from exporter.web.protection import Protection
+from tests.certificates import Authority
+from tests.web.test_webconfig import HASH
+
+TLS = "tls_server_config: {cert_file: server.pem, key_file: server.key}\n"
+USERS = f"basic_auth_users: {{me: {HASH}}}\n"
+
+
+class Log:
+    """Keeps the events, in place of the daemon's log."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def _say(self, level: str, event: str, **more: object) -> None:
+        self.lines.append(" ".join([level, event, *(f"{name}={value}" for name, value in more.items())]))
+
+    def info(self, event: str, **more: object) -> None:
+        self._say("info", event, **more)
+
+    def warning(self, event: str, **more: object) -> None:
+        self._say("warning", event, **more)
+
+    def error(self, event: str, **more: object) -> None:
+        self._say("error", event, **more)
+
+
+class Place:
+    """A folder with a certificate and a web configuration, and who watches it."""
+
+    def __init__(self, folder: Path, text: str) -> None:
+        self.folder = folder
+        self.authority = Authority(folder, "ca")
+        self.server = self.authority.issue("server")
+        self.file = folder / "web.yml"
+        self.file.write_text(text)
+        self.log = Log()
+        self.watched = Protection(str(self.file), self.log)  # type: ignore[arg-type]  # all that is called of a logger
+
+    def context(self) -> ssl.SSLContext:
+        return self.watched.tls().context
+
+    def look(self, times: int) -> None:
+        for _ in range(times):
+            self.watched.look()
+
+
+REFUSED = "error web configuration refused, the one before it stays in force error="
+RELOADED = "info web configuration reloaded"
+
+
+def test_nothing_is_read_again_while_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(tmp_path, TLS + USERS)
+    monkeypatch.setattr(module, "load", None)  # whoever called it would fail
+    place.look(5)
+    assert place.log.lines == []
+
+
+def test_a_change_is_taken_when_a_whole_look_long_nothing_more_has_changed(tmp_path: Path) -> None:
+    place = Place(tmp_path, TLS + USERS)
+    before = place.context()
+    place.authority.issue("server")
+    place.look(1)
+    assert place.context() is before
+    place.file.write_text(TLS)
+    place.look(1)
+    assert place.context() is before
+    place.file.write_text(TLS + USERS.replace("me", "you"))
+    place.look(1)
+    assert place.log.lines == []
+    place.look(1)
+    assert place.context() is not before
+    assert (dict(place.watched.config.basic_auth_users), place.log.lines) == ({"you": HASH}, [RELOADED])
+    place.look(5)
+    assert place.log.lines == [RELOADED]
+
+
+def test_a_certificate_without_its_key_is_refused_once_and_the_pair_before_it_stays(tmp_path: Path) -> None:
+    place = Place(tmp_path, TLS)
+    before = place.context()
+    fresh = place.authority.issue("fresh")
+    place.server.cert.write_bytes(fresh.cert.read_bytes())
+    place.look(5)
+    refused = f"{REFUSED}{place.file}:1:44: tls_server_config.key_file: the key is not the certificate's"
+    assert (place.context() is before, place.watched.successful, place.log.lines) == (True, False, [refused])
+    place.server.key.write_bytes(fresh.key.read_bytes())
+    place.look(2)
+    assert (place.context() is before, place.watched.successful, place.log.lines) == (False, True, [refused, RELOADED])
+
+
+def test_a_file_that_a_broken_configuration_names_mends_it_when_it_comes(tmp_path: Path) -> None:
+    place = Place(tmp_path, TLS)
+    place.file.write_text(TLS.replace("server.", "later."))
+    place.look(3)
+    assert (place.watched.successful, len(place.log.lines)) == (False, 2)
+    place.authority.issue("later")
+    place.look(2)
+    assert (place.watched.successful, place.log.lines[-1]) == (True, RELOADED)
+
+
+def test_every_mistake_of_a_broken_file_is_said_and_mending_it_is_taken(tmp_path: Path) -> None:
+    place = Place(tmp_path, USERS)
+    place.file.write_text("basic_auth_users: {me: secret}\nmore: 1\n")
+    place.look(9)
+    hint = "expected a bcrypt hash of 60 characters, as $2y$10$..., made by `htpasswd -nBC 10 USER`"
+    known = "unknown key; known are tls_server_config, basic_auth_users, rate_limit, http_server_config"
+    said = [f"{REFUSED}{place.file}:1:24: basic_auth_users.me: {hint}", f"{REFUSED}{place.file}:2:1: more: {known}"]
+    assert (place.log.lines, dict(place.watched.config.basic_auth_users)) == (said, {"me": HASH})
+    place.file.unlink()
+    place.look(2)
+    assert place.log.lines[2:] == [f"{REFUSED}{place.file}: cannot be read: No such file or directory"]
+    place.file.write_text(USERS)
+    place.look(2)
+    assert (place.watched.successful, place.log.lines[3:]) == (True, [RELOADED])
+
+
+def test_a_reload_never_takes_protection_away(tmp_path: Path) -> None:
+    place = Place(tmp_path, TLS + USERS)
+    before = place.context()
+    place.file.write_text("")
+    place.look(2)
+    assert (place.context() is before, dict(place.watched.config.basic_auth_users)) == (True, {"me": HASH})
+    assert place.log.lines == [
+        "warning switching TLS on or off waits for a restart key=tls_server_config",
+        "warning switching authentication off waits for a restart key=basic_auth_users",
+        RELOADED,
+    ]
+
+
+def test_authentication_can_be_switched_on_and_tls_waits(tmp_path: Path) -> None:
+    place = Place(tmp_path, "")
+    place.file.write_text(TLS + USERS)
+    place.look(2)
+    assert (place.watched.config.tls_server_config, dict(place.watched.config.basic_auth_users)) == (None, {"me": HASH})
+    assert place.log.lines[0] == "warning switching TLS on or off waits for a restart key=tls_server_config"
+
+
+def test_a_link_that_is_turned_to_another_folder_is_a_change(tmp_path: Path) -> None:
+    """How Kubernetes changes a mounted secret."""
+    for name in ("one", "two"):
+        Authority(tmp_path / name, "ca").issue("server")
+    (tmp_path / "data").symlink_to("one")
+    place = Place(tmp_path, TLS.replace("server.", "data/server."))
+    before = place.context()
+    (tmp_path / "new").symlink_to("two")
+    (tmp_path / "new").rename(tmp_path / "data")
+    place.look(2)
+    assert place.context() is not before
