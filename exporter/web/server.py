@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from http import HTTPStatus
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
@@ -27,6 +29,8 @@ _READ = 4096  # small beside head_bytes: a head may exceed the limit by at most 
 _SLICE = 65536  # a body goes out in pieces, so a client that does not read costs one piece and not a body
 _BACKLOG = 1024  # that wait to be accepted: beyond it a client's SYN is dropped, and comes again after a second
 _LINGER = 2.0  # seconds that a client has to read its last answer before the connection goes
+_ACCEPTS = 2  # at a time: of a crowd the first have had their turn before so many more came that they seem silent
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset, and nothing is left: no data, no TIME-WAIT
 _STARVED = 0.25  # seconds until accept(2) is tried again after the system has refused it a descriptor
 
 
@@ -133,6 +137,8 @@ class Server:
 
     def _serve(self, listening: socket.socket) -> None:
         """Accept connections from *listening*, a bound socket that is this server's from now on."""
+        # Inherited by what is accepted: else a client that does not read keeps megabytes of answers in the kernel.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SLICE)
         listening.listen(_BACKLOG)
         listening.settimeout(0)
         self._listeners[listening] = asyncio.get_running_loop().create_task(self._accept_all(listening))
@@ -140,7 +146,7 @@ class Server:
     async def _accept_all(self, listening: socket.socket) -> None:
         """Take whoever comes. Without descriptors, room is made and waited for: nothing spins, and nothing dies."""
         loop, starved = asyncio.get_running_loop(), False
-        while True:
+        for number in count(1):
             try:
                 accepted, _ = await loop.sock_accept(listening)
             except ConnectionError:
@@ -154,7 +160,8 @@ class Server:
                 continue
             starved = False
             self._accept(accepted)
-            await asyncio.sleep(0)  # a queue that is never empty lets the others have their turn
+            if number % _ACCEPTS == 0:
+                await asyncio.sleep(0)  # a queue that is never empty lets the others have their turn
 
     def _accept(self, accepted: socket.socket) -> None:
         if self._closing or not self._has_room():
@@ -261,7 +268,13 @@ class _Connection:
         if self._writer is None:
             self.task.cancel()
         else:
-            self._writer.transport.abort()
+            self._reset(self._writer)
+
+    def _reset(self, writer: asyncio.StreamWriter) -> None:
+        """Tear the connection down: a client that does not read would keep its answer in the kernel for minutes."""
+        with contextlib.suppress(OSError):  # it is closed already
+            self._accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        writer.transport.abort()
 
     async def run(self) -> None:
         """Serve requests until either side has had enough."""
@@ -278,7 +291,7 @@ class _Connection:
             pass  # the client went away, or a deadline passed (TimeoutError): nobody is left to tell
         finally:
             if not orderly:
-                writer.transport.abort()
+                self._reset(writer)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()

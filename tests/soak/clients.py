@@ -92,16 +92,18 @@ class Client:
         return bool(data)
 
     def end(self, now: float) -> None:
-        """The connection is over. One that asked over a connection that had served before asks again, as Go's does."""
+        """The connection is over: one that waited for its next scrape connects then, one that asked anew asks again."""
         assert self.socket is not None
         self.socket.close()
         self.socket = None
         self._said[f"{self._kind} cut off"] += 1
         if self._asks and not self._answered:
             self._said["good that was cut off before the first answer"] += 1
-        again = self._kind == "good" and self._answered
+        if not self._answered:
+            self.due = now + _AGAIN_SECONDS
+        elif self._asks:
+            self.due = now  # as Go's client does
         self._asks = self._answered = False
-        self.due = now if again else now + _AGAIN_SECONDS
 
     def _connected(self) -> socket.socket:
         made = socket.socket()
