@@ -78,7 +78,9 @@ def read(url: str, status: int, reason: str, body: bytes) -> Answer:
             raise SourceError(url, "not a daemon of tcp-exporter: the answer is no JSON") from None
     if status != 200:
         error = document.get("error") if isinstance(document, dict) else None
-        raise SourceError(url, f"answered {status} {reason}".rstrip() + (f": {error}" if isinstance(error, str) else ""))
+        raise SourceError(
+            url, f"answered {status} {reason}".rstrip() + (f": {error}" if isinstance(error, str) else "")
+        )
     if not isinstance(document, dict):
         raise SourceError(url, f"not a daemon of tcp-exporter: the answer is {type(document).__name__}, not an object")
     try:

@@ -203,9 +203,7 @@ class Server:
     def _unread(self) -> _Connection | None:
         """The connection whose answer waits for its reader, of several the one that waits for longest."""
         waiting = {
-            each: each.unread_since
-            for each in self._connections
-            if each.unread_since is not None and not each.dropped
+            each: each.unread_since for each in self._connections if each.unread_since is not None and not each.dropped
         }
         longest = min(waiting, key=waiting.__getitem__, default=None)
         latest = asyncio.get_running_loop().time() - self._limits.unread

@@ -1,6 +1,7 @@
-"""``make fuzz``: searches every target for a while and prints what was tried: ``python -m tests.fuzz [-s SECONDS] [TARGET]...``.
+"""``make fuzz``: searches every target for a while and prints what was tried.
 
-An input that fails is put into the corpus, where the tests find it from then on.
+``python -m tests.fuzz [-s SECONDS] [--output FILE] [TARGET]...`` An input that fails is put into the corpus, where the
+tests find it from then on.
 """
 
 from __future__ import annotations

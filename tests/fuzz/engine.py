@@ -7,6 +7,7 @@ and is found. Prints the number of inputs that were tried, as the last line of i
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import os
 import resource
@@ -33,10 +34,9 @@ def main(name: str, seconds: int, folder: Path) -> None:
 
 
 def _by_coverage(name: str, seconds: int, folder: Path) -> None:
-    import atheris
-
+    atheris = importlib.import_module("atheris")
     with atheris.instrument_imports(include=["exporter", "h11", "getopt", "json", "http.client"]):
-        from tests.fuzz.targets import TARGETS, corpus
+        from tests.fuzz.targets import TARGETS, corpus  # noqa: PLC0415 - inside, to be instrumented
     learnt, seeds = folder / "learnt", folder / "seeds"
     for made in (learnt, seeds):
         made.mkdir(exist_ok=True)
@@ -51,7 +51,7 @@ def _by_coverage(name: str, seconds: int, folder: Path) -> None:
 
 
 def _by_mutation(name: str, seconds: int, folder: Path) -> None:
-    from tests.fuzz.targets import TARGETS, corpus
+    from tests.fuzz.targets import TARGETS, corpus  # noqa: PLC0415 - not before it may be instrumented
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MIB << 20, MEMORY_MIB << 20))
     target, seeds, end, tried = TARGETS[name], corpus(name), time.monotonic() + seconds, 0

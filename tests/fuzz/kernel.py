@@ -19,7 +19,11 @@ from tests.fuzz import reference
 
 _EPHEMERAL = EphemeralPorts(32768, 60999)
 _PORTS, _LISTENING, _REMOTE = frozenset({80, 443}), frozenset({80, 40000}), frozenset({443, 8080})
-_REPEATS = (0, 1, 100)  # a small reply is split, a large one goes through a pattern, and blocks are taken before the end
+_REPEATS = (
+    0,
+    1,
+    100,
+)  # a small reply is split, a large one goes through a pattern, and blocks are taken before the end
 
 
 def _detail() -> DetailDump:
@@ -90,7 +94,7 @@ def _summed(counting: CountingDump, detail: DetailDump, by_peer: Counting[tuple[
     """What is made of the counters has every socket too, and nothing in it fails."""
     total = counting.sockets.total()
     assert sum(state_counts(counting.sockets)[0]) == total
-    assert all(it.sockets > 0 and 0 <= it.fullest for it in listeners_of(counting.listening, counting.half_open))
+    assert all(it.sockets > 0 and it.fullest >= 0 for it in listeners_of(counting.listening, counting.half_open))
     units = {number: f"unit-{number % 7}" for number, _ in detail.by_cgroup}
     told = summarise(detail, units, sorted(_PORTS), 3, _EPHEMERAL, 0.0)
     assert told.units is not None

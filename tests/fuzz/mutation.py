@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 _WORDS = (
-    b"\0", b"\n", b"\r\n", b"\r\n\r\n", b"\xff", b"\xfe\xff", b" ", b"\t", b"|", b"'", b'"', b"\\", b"%", b"~", b"@", b":", b";", b"-", b"=", b",", b"#",
-    b"{", b"}", b"[", b"]", b"<script>", b"\x1b[2J", "\u202e".encode(), "\u2028".encode(), b"\xed\xa0\x80", b"null", b"true",
-    b"-1", b"0", b"1e400", b"NaN", b"Infinity", b"4294967295", b"18446744073709551616", b"9" * 5000, b"[" * 900, b"a" * 5000,
-    b"\0\0\0\0", b"\xff\xff\xff\xff", b"HTTP/1.1", b"Content-Length: ", b"Transfer-Encoding: chunked\r\n", b"Upgrade: h2c\r\n",
+    b"\0", b"\n", b"\r\n", b"\r\n\r\n", b"\xff", b"\xfe\xff", b" ", b"\t", b"|", b"'", b'"', b"\\", b"%", b"~", b"@",
+    b":", b";", b"-", b"=", b",", b"#", b"{", b"}", b"[", b"]", b"<script>", b"\x1b[2J", "\u202e\u2028".encode(),
+    b"\xed\xa0\x80", b"null", b"true", b"-1", b"0", b"1e400", b"NaN", b"Infinity", b"4294967295",
+    b"18446744073709551616", b"9" * 5000, b"[" * 900, b"a" * 5000, b"\0\0\0\0", b"\xff\xff\xff\xff", b"HTTP/1.1",
+    b"Content-Length: ", b"Transfer-Encoding: chunked\r\n", b"Upgrade: h2c\r\n",
 )  # fmt: skip
 
 

@@ -122,5 +122,3 @@ def snapshot(data: bytes) -> None:
     assert code in {0, 1, 2, 3}
     assert text.startswith(f"TCP STATES {('OK', 'WARNING', 'CRITICAL', 'UNKNOWN')[code]}: ")
     shown(text)
-
-

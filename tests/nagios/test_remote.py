@@ -120,7 +120,15 @@ def test_what_is_no_document_is_refused(body: bytes, line: str) -> None:
     assert complaint(body) == line
 
 
-LISTENER = {"address": "::", "port": 80, "sockets": 1, "accept_queue": 0, "accept_limit": 9, "syn_recv": 1, "fullest": 0}
+LISTENER = {
+    "address": "::",
+    "port": 80,
+    "sockets": 1,
+    "accept_queue": 0,
+    "accept_limit": 9,
+    "syn_recv": 1,
+    "fullest": 0,
+}
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from tests.lab import LabProcess, LabUnavailable
 from tests.soak.day import DAY, Day, day
-from tests.soak.load import Load, Missing, load
+from tests.soak.load import CLIENTS, Load, Missing, load
 
-MOST_GROWTH = {"resident": 1024, "descriptors": 0, "threads": 0}
-"""That is none: KiB of memory within what the allocator moves up and down, descriptors, threads."""
+MOST_GROWTH = {"resident": 1024, "descriptors": 2, "threads": 1}
+"""That is none: KiB of memory within what the allocator moves up and down, the sockets of the two passes and the thread
+of a reload that are there at one moment and not at another. What leaks, leaks by the hundred.
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,8 +47,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _show_load(held: Load) -> None:
-    print(f"LOAD: {held.clients['most at a time'] + 1} connections at a time, {held.seconds} s")
-    print(f"{held.scrapes:>9}  scrapes by Prometheus, {held.failed} failed, the slowest took {held.slowest * 1000:.0f} ms")
+    print(f"LOAD: {sum(CLIENTS.values()) + 1} clients that have a connection or want one again, {held.seconds} s")
+    print(
+        f"{held.scrapes:>9}  scrapes by Prometheus, {held.failed} failed, the slowest took {held.slowest * 1000:.0f} ms"
+    )
     for name, number in held.clients.items():
         print(f"{number:>9}  {name}")
     print(f"{held.resident[-1]:>9}  KiB of memory at the end; {held.growth:+} after the first third", flush=True)

@@ -6,6 +6,7 @@ JSON. Who is cut off comes again after a second: so many connections are held or
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -118,10 +119,8 @@ class Client:
 
     def _send(self, data: bytes) -> None:
         assert self.socket is not None
-        try:
+        with contextlib.suppress(OSError):  # epoll tells of the end
             self.socket.send(data)
-        except OSError:
-            pass  # epoll tells of the end
 
 
 def _status(received: bytes) -> int:

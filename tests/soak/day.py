@@ -86,10 +86,13 @@ class Day(NamedTuple):
 
     @property
     def growth(self) -> dict[str, int]:
-        """How much higher it ever was in the later half than in the earlier: KiB, descriptors, threads."""
+        """How much more the least of the later half is than that of the earlier: KiB, descriptors, threads.
+
+        The least, since a request or a reload that is not quite over has its own descriptor or thread.
+        """
         earlier, later = self.warm
         return {
-            name: max(getattr(mark, name) for mark in later) - max(getattr(mark, name) for mark in earlier)
+            name: min(getattr(mark, name) for mark in later) - min(getattr(mark, name) for mark in earlier)
             for name in ("resident", "descriptors", "threads")
         }
 

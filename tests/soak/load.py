@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.parse
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,11 +71,9 @@ def load(lab: LabProcess, folder: Path, seconds: int, clients: Mapping[str, int]
         crowd = lab.popen(slow)
         before = int(_query(lab, port, "count_over_time(up[1h])") or 0)
         resident: list[int] = []
-        for number in range(1, seconds + 1):
-            wait_for(
-                lambda number=number: (_query(lab, port, "count_over_time(up[1h])") or 0) >= before + number or None,
-                f"scrape {number} of {seconds}",
-            )
+        while len(resident) < seconds:
+            wanted = before + len(resident) + 1
+            wait_for(partial(_scraped, lab, port, wanted), f"scrape {len(resident) + 1} of {seconds}")
             resident.append(_resident(daemon.process.pid))
         scrapes = int(_query(lab, port, f"count_over_time(up[{seconds}s])") or 0)
         answered = int(_query(lab, port, f"sum_over_time(up[{seconds}s])") or 0)
@@ -87,6 +86,10 @@ def load(lab: LabProcess, folder: Path, seconds: int, clients: Mapping[str, int]
         assert "request failed" not in daemon.said(), daemon.said()
         assert daemon.terminate() == 0
     return Load(seconds, scrapes, scrapes - answered, slowest, tuple(resident), json.loads(said))
+
+
+def _scraped(lab: LabProcess, port: int, times: int) -> bool | None:
+    return (_query(lab, port, "count_over_time(up[1h])") or 0) >= times or None
 
 
 def _free_port(lab: LabProcess) -> int:
