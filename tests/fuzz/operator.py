@@ -8,9 +8,10 @@ from exporter import config
 from exporter.errors import ConfigError, RangeError, UsageError
 from exporter.nagios import arguments, output
 from exporter.thresholds import DEFAULTS, Range, Status
+from exporter.web import tls, webconfig
 from tests.fuzz import reference
 
-_MOST_MISTAKES = 200
+_MOST_MISTAKES = 101
 
 
 def configuration(data: bytes) -> None:
@@ -18,14 +19,27 @@ def configuration(data: bytes) -> None:
     try:
         found = config.parse(data, "f.yml")
     except ConfigError as error:
-        assert 0 < len(error.mistakes) <= _MOST_MISTAKES
-        for mistake in error.mistakes:
-            assert mistake.startswith("f.yml:")
-            assert mistake.isprintable()
-            assert len(mistake) < 10_000
-        return
-    assert isinstance(found, config.Config)
-    assert found.sample.interval >= config.MIN_INTERVAL
+        _complained(error)
+    else:
+        assert found.sample.interval >= config.MIN_INTERVAL
+
+
+def web_configuration(data: bytes) -> None:
+    """The same of a web configuration, whose certificates and keys are the names of their files."""
+    try:
+        found = webconfig.parse(data, "f.yml", os.fsencode, tls.context)
+    except ConfigError as error:
+        _complained(error)
+    else:
+        assert all(name.isprintable() for name in found.http_server_config.headers.values())
+
+
+def _complained(error: ConfigError) -> None:
+    assert 0 < len(error.mistakes) <= _MOST_MISTAKES
+    for mistake in error.mistakes:
+        assert mistake.startswith("f.yml:")
+        assert mistake.isprintable()
+        assert len(mistake) < 10_000
 
 
 def ranges(data: bytes) -> None:

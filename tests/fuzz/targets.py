@@ -17,6 +17,7 @@ TARGETS: Mapping[str, Target] = {
     "sysctl": kernel.sysctls,
     "names": kernel.names,
     "configuration": operator.configuration,
+    "web-configuration": operator.web_configuration,
     "range": operator.ranges,
     "arguments": operator.command_line,
     "http": network.http,
