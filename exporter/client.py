@@ -94,7 +94,8 @@ def _tls(access: Access) -> SSLContext:
     try:
         context.load_cert_chain(access.cert_file, key_file, encrypted)
     except ssl.SSLError as error:
-        reason = (error.reason or "no certificate and key in PEM").lower().replace("_", " ")
+        mismatch = error.reason == "KEY_VALUES_MISMATCH"
+        reason = "the key is not the certificate's" if mismatch else "expected a certificate and a key in PEM"
         raise UsageError(f"--cert-file: {access.cert_file}, --key-file: {key_file}: {reason}") from None
     return context
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from asyncio import sslproto
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from http import HTTPStatus
@@ -27,18 +28,23 @@ if TYPE_CHECKING:
 
 _READ = 4096  # small beside head_bytes: a head may exceed the limit by at most one read
 _SLICE = 65536  # a body goes out in pieces, so a client that does not read costs one piece and not a body
-_BACKLOG = 1024  # that wait to be accepted: beyond it a client's SYN is dropped, and comes again after a second
+_BACKLOG = 1024  # bounded by net.core.somaxconn; a flood fills a short one, and then a scrape waits for its SYN again
 _LINGER = 2.0  # seconds that a client has to read its last answer before the connection goes
 _ACCEPTS = 2  # at a time: of a crowd the first have had their turn before so many more came that they seem silent
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset, and nothing is left: no data, no TIME-WAIT
 _STARVED = 0.25  # seconds until accept(2) is tried again after the system has refused it a descriptor
+_CLOSING = 0.01  # the same where a connection was dropped, whose descriptor is free then
+_STARVED_SILENT = 60.0  # without a refusal, after which the next one is worth a line
+
+# asyncio's TLS takes a buffer of 256 KiB for each connection: 25 MiB for those that are silent. A record has 16.
+sslproto.SSLProtocol.max_size = 32768
 
 
 class Limits(NamedTuple):
     """What one client may take from the others. Times are seconds."""
 
-    handshake: float = 10.0  # of TLS
-    head: float = 10.0  # for a whole head, from the end of the handshake or the head's first byte
+    handshake: float = 5.0  # of TLS
+    head: float = 5.0  # for a whole head, from the end of the handshake or the head's first byte
     write: float = 20.0  # for a whole response
     idle: float = 120.0  # between requests; above two usual scrape intervals, so Prometheus keeps its connection
     close: float = 5.0  # for the end of TLS
@@ -145,20 +151,18 @@ class Server:
 
     async def _accept_all(self, listening: socket.socket) -> None:
         """Take whoever comes. Without descriptors, room is made and waited for: nothing spins, and nothing dies."""
-        loop, starved = asyncio.get_running_loop(), False
+        loop, silent_until = asyncio.get_running_loop(), 0.0
         for number in count(1):
             try:
                 accepted, _ = await loop.sock_accept(listening)
             except ConnectionError:
                 continue  # it has gone while it waited to be accepted
             except OSError as error:
-                if not starved:
+                if loop.time() >= silent_until:
                     self._on_starved(error)
-                starved = True
-                self._make_room()
-                await asyncio.sleep(_STARVED)
+                silent_until = loop.time() + _STARVED_SILENT
+                await asyncio.sleep(_CLOSING if self._make_room() else _STARVED)
                 continue
-            starved = False
             self._accept(accepted)
             if number % _ACCEPTS == 0:
                 await asyncio.sleep(0)  # a queue that is never empty lets the others have their turn
@@ -173,6 +177,7 @@ class Server:
 
         def ended(task: asyncio.Task[None]) -> None:
             del self._connections[connection]
+            connection.task = None  # its error knows the connection: a circle would keep both, and the buffers of TLS
             accepted.close()  # where it was dropped before it began
             if not task.cancelled() and (error := task.exception()):
                 self._on_error(error)
@@ -230,7 +235,6 @@ class Server:
 class _Connection:
     """One client, from its first byte to its last."""
 
-    task: asyncio.Task[None]  # that runs it
     _reader: asyncio.StreamReader
 
     def __init__(
@@ -247,6 +251,7 @@ class _Connection:
         self._tls = tls
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
         self._last = False
+        self.task: asyncio.Task[None] | None = None  # that runs it
         self.busy = False  # from a complete head to the last byte of its response
         self.answering = False  # the part of that after the gate
         self.served = False  # has ever got past the gate
@@ -263,10 +268,10 @@ class _Connection:
     def drop(self) -> None:
         """End now. Reads see the end of the stream then, and writes an error."""
         self.dropped = True
-        if self._writer is None:
-            self.task.cancel()
-        else:
+        if self._writer is not None:
             self._reset(self._writer)
+        elif self.task is not None:
+            self.task.cancel()
 
     def _reset(self, writer: asyncio.StreamWriter) -> None:
         """Tear the connection down: a client that does not read would keep its answer in the kernel for minutes."""

@@ -87,7 +87,7 @@ class Daemon:
     def _port(self) -> int | None:
         if self.process.poll() is not None:
             raise AssertionError(f"the daemon ended with {self.process.returncode}: {self.said()}")
-        match = re.search(r"msg=listening address=http://127\.0\.0\.1:(\d+)", self.said())
+        match = re.search(r"msg=listening address=https?://127\.0\.0\.1:(\d+)", self.said())
         return int(match[1]) if match else None
 
     def __enter__(self) -> Daemon:

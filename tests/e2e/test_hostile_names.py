@@ -88,7 +88,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         for name in (*NAMES.values(), NEWLINE):
             space = name.raw + b"~%d" % os.getpid()
             subprocess.run([ip, "netns", "add", space], check=True)
-            stack.callback(subprocess.run, [ip, "netns", "delete", space], check=True)
+            stack.callback(subprocess.check_call, [ip, "netns", "delete", space])
         try:
             lab = stack.enter_context(LabProcess())  # its programs end before their cgroups are removed
         except LabUnavailable as error:

@@ -9,14 +9,16 @@ import gc
 import os
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
 import pytest
 
 from exporter.errors import UsageError
-from exporter.web.http import Handler, Request, Response, method_not_allowed, not_found, plain_text
+from exporter.web.http import Gate, Handler, Request, Response, method_not_allowed, not_found, plain_text
 from exporter.web.server import DEFAULT_LIMITS, Limits, Server
+from exporter.web.webconfig import ServerTls
 
 BIG = bytes(8 * 1024 * 1024)  # more than the kernel keeps for a client that does not read
 PATIENCE = 30.0  # seconds until a test counts as hanging; no test waits for it
@@ -43,7 +45,13 @@ def pages(request: Request) -> Response:
 
 
 @contextlib.asynccontextmanager
-async def serving(limits: Limits = DEFAULT_LIMITS, handler: Handler = pages) -> AsyncIterator[Serving]:
+async def serving(
+    limits: Limits = DEFAULT_LIMITS,
+    handler: Handler = pages,
+    *,
+    gate: Gate | None = None,
+    tls: Callable[[], ServerTls] | None = None,
+) -> AsyncIterator[Serving]:
     requests: list[Request] = []
     errors: list[BaseException] = []
 
@@ -51,10 +59,12 @@ async def serving(limits: Limits = DEFAULT_LIMITS, handler: Handler = pages) -> 
         requests.append(request)
         return handler(request)
 
-    server = Server(noting, limits=limits, on_error=errors.append)
+    server = Server(noting, limits=limits, on_error=errors.append, gate=gate, tls=tls)
     [url] = await server.start([("127.0.0.1", 0)])
     try:
-        yield Serving(server, int(url.removeprefix("http://127.0.0.1:")), requests, errors)
+        scheme, _, port = url.partition("://127.0.0.1:")
+        assert scheme == ("http" if tls is None else "https")
+        yield Serving(server, int(port), requests, errors)
     finally:
         await server.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -101,13 +111,13 @@ def shown(received: bytes) -> str:
 
 
 @contextlib.asynccontextmanager
-async def client(port: int, host: str = "127.0.0.1") -> AsyncIterator[Client]:
-    reader, writer = await asyncio.open_connection(host, port)
+async def client(port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[Client]:
+    reader, writer = await asyncio.open_connection(host, port, ssl=tls)
     try:
         yield Client(reader, writer)
     finally:
         writer.close()
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):  # of TLS too
             await writer.wait_closed()
 
 
@@ -415,6 +425,16 @@ def test_a_head_above_the_limit_is_too_large(start: str) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize(("number", "status"), [(64, "200"), (65, "431")])
+def test_headers_are_counted(number: int, status: str) -> None:
+    async def scenario() -> None:
+        async with serving() as at, client(at.port) as peer:
+            peer.send("GET /page HTTP/1.1", "Host: test", *["X: y"] * (number - 1), "", "")
+            assert (await peer.response()).split(" ")[1] == status
+
+    run(scenario)
+
+
 def test_a_head_within_the_limit_is_served() -> None:
     async def scenario() -> None:
         async with serving() as at:
@@ -533,6 +553,52 @@ def test_an_answer_that_nobody_reads_makes_room_and_the_longest_unread_goes_firs
             assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
             assert await drained(older) < len(BIG)
             assert await drained(newer) > len(BIG)
+
+    run(scenario)
+
+
+def test_who_waits_at_the_gate_takes_no_place_from_those_who_are_let_in() -> None:
+    async def scenario() -> None:
+        opened = asyncio.Event()
+
+        async def gate(request: Request, handler: Handler) -> Response:
+            if request.path == "/slow":
+                await opened.wait()
+            return handler(request)
+
+        async with (
+            serving(Limits(max_requests=1), gate=gate) as at,
+            client(at.port) as first,
+            client(at.port) as second,
+            client(at.port) as third,
+        ):
+            for peer in (first, second):
+                peer.get("/slow")
+            for _ in range(3):
+                third.get("/page")
+                assert await third.response() == PAGE
+            opened.set()
+            assert await first.response() == await second.response() == answer("404 Not Found", "Not Found\n")
+
+    run(scenario)
+
+
+def test_a_full_server_drops_those_without_the_password_before_the_idle_one_with_it() -> None:
+    async def scenario() -> None:
+        async def gate(request: Request, handler: Handler) -> Response:
+            return plain_text(401) if request.path == "/secret" else handler(request)
+
+        async with serving(Limits(connections=3), gate=gate) as at, client(at.port) as scraper:
+            scraper.get("/page")
+            assert await scraper.response() == PAGE
+            for _ in range(10):
+                async with client(at.port) as stranger:
+                    stranger.get("/secret")
+                    assert (await stranger.response()).startswith("HTTP/1.1 401 ")
+                    async with client(at.port), client(at.port), client(at.port):
+                        pass
+            scraper.get("/page")
+            assert await scraper.response() == PAGE
 
     run(scenario)
 

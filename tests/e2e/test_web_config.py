@@ -1,0 +1,450 @@
+"""The real daemon behind TLS and a password: who comes in, what a reload changes, and Prometheus scraping it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import bcrypt
+import pytest
+
+from tests.certificates import Authority, Pair
+from tests.conftest import situation_root
+from tests.e2e.conftest import DEADLINE, PLUGIN, PROGRAM, Daemon, get, wait_for
+
+PASSWORD = "correct horse: battery"
+ENDPOINTS = ["/", "/metrics", "/api/v1/snapshot", "/api/v1/history", "/-/healthy", "/-/ready", "/nowhere"]
+
+
+class Place(NamedTuple):
+    """A folder with an authority, a server's and a client's certificate, credentials and a web configuration."""
+
+    folder: Path
+    authority: Authority
+    client: Pair
+    web: Path
+
+    def write(self, password: str = PASSWORD, server: str = "server", more: str = "") -> None:
+        """The web configuration: a certificate, those of clients, and a user."""
+        stored = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
+        fresh = self.folder / "new.yml"
+        fresh.write_text(
+            f"tls_server_config:\n  cert_file: {server}.pem\n  key_file: {server}.key\n"
+            "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n"
+            f"basic_auth_users:\n  prometheus: {stored}\n{more}"
+        )
+        fresh.rename(self.web)
+
+    @property
+    def options(self) -> list[str]:
+        """What lets ``check_tcp_states`` and ``healthcheck`` in."""
+        return [
+            "--ca-file", str(self.authority.cert), "--cert-file", str(self.client.cert),
+            "--key-file", str(self.client.key), "--credentials-file", str(self.folder / "credentials"),
+        ]  # fmt: skip
+
+    def context(self) -> ssl.SSLContext:
+        made = ssl.create_default_context(cafile=self.authority.cert)
+        made.load_cert_chain(self.client.cert, self.client.key)
+        return made
+
+    def connect(self, daemon: Daemon) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection("127.0.0.1", daemon.port, context=self.context(), timeout=DEADLINE)
+
+    def metrics(self, daemon: Daemon) -> str:
+        with contextlib.closing(self.connect(daemon)) as connection:
+            status, _, body = asked(connection, "/metrics")
+            assert status == 200
+            return body
+
+
+def asked(
+    connection: http.client.HTTPConnection, path: str, password: str | None = PASSWORD
+) -> tuple[int, dict[str, str], str]:
+    """Status, headers and body."""
+    headers = {}
+    if password is not None:
+        headers["Authorization"] = "Basic " + base64.b64encode(f"prometheus:{password}".encode()).decode()
+    connection.request("GET", path, headers=headers)
+    answer = connection.getresponse()
+    return answer.status, dict(answer.getheaders()), answer.read().decode()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    folder = tmp_path / "web"
+    authority = Authority(folder, "ca")
+    authority.issue("server")
+    made = Place(folder, authority, authority.issue("client", "DNS:prometheus.example"), folder / "web.yml")
+    (folder / "credentials").write_text(f"prometheus:{PASSWORD}\n")
+    made.write()
+    return made
+
+
+@pytest.fixture
+def daemon(place: Place, tmp_path: Path) -> Iterator[Daemon]:
+    with Daemon(
+        tmp_path / "log", "--web.config.file", str(place.web), "--path.procfs", os.path.abspath(situation_root("busy"))
+    ) as started:
+        wait_for(lambda: ready(place, started), "readiness")
+        yield started
+
+
+def ready(place: Place, daemon: Daemon) -> bool | None:
+    with contextlib.closing(place.connect(daemon)) as connection:
+        return asked(connection, "/-/ready")[0] == 200 or None
+
+
+def program(*arguments: str) -> tuple[int, str, str]:
+    done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+def plugin(*arguments: str) -> tuple[int, str]:
+    environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    done = subprocess.run([*PLUGIN, *arguments], capture_output=True, text=True, check=False, timeout=60, env=environ)
+    assert done.stderr == ""
+    return done.returncode, done.stdout.split(" | ")[0].strip()
+
+
+# -- who comes in ------------------------------------------------------------------------------------------------------
+
+
+def test_every_path_is_behind_the_password_and_says_nothing_of_the_program(place: Place, daemon: Daemon) -> None:
+    with contextlib.closing(place.connect(daemon)) as connection:
+        for path in ENDPOINTS:
+            for wrong in (None, "wrong"):
+                status, headers, body = asked(connection, path, wrong)
+                assert (status, headers["WWW-Authenticate"], body) == (401, "Basic", "Unauthorized\n")
+                assert headers["Server"] == "tcp-exporter"
+            assert asked(connection, path)[0] == (404 if path == "/nowhere" else 200)
+
+
+def test_the_plugin_and_the_health_check_come_in_with_a_certificate_and_credentials(
+    place: Place, daemon: Daemon
+) -> None:
+    url = f"https://127.0.0.1:{daemon.port}"
+    assert plugin("--url", url, *place.options) == (1, "TCP STATES WARNING: established 656 (> 600)")
+    assert program("healthcheck", "--url", url, *place.options) == (0, "TCP exporter is ready.\n", "")
+
+
+def test_one_file_may_have_the_certificate_and_its_key(place: Place, daemon: Daemon) -> None:
+    both = place.folder / "both.pem"
+    both.write_text(place.client.key.read_text() + place.client.cert.read_text())
+    options = ["--ca-file", str(place.authority.cert), "--cert-file", str(both), *place.options[-2:]]
+    assert program("healthcheck", "--url", f"https://127.0.0.1:{daemon.port}", *options)[0] == 0
+
+
+def test_without_one_of_them_they_stay_outside_and_say_why(place: Place, daemon: Daemon) -> None:
+    url = f"https://127.0.0.1:{daemon.port}"
+    without_credentials, without_authority = place.options[:-2], place.options[2:]
+    refused = f"{url}/-/ready: 401 Unauthorized"
+    assert program("healthcheck", "--url", url, *without_credentials) == (1, "", f"tcp-exporter: {refused}\n")
+    answer = plugin("--url", url, *without_credentials)
+    assert answer == (3, f"TCP STATES UNKNOWN: {url}/api/v1/snapshot: answered 401 Unauthorized")
+    code, _, complaint = program("healthcheck", "--url", url, *without_authority)
+    assert (code, "certificate verify failed" in complaint) == (1, True)
+    (place.folder / "credentials").write_text("prometheus:wrong\n")
+    assert program("healthcheck", "--url", url, *place.options) == (1, "", f"tcp-exporter: {refused}\n")
+    # The alert comes with the first read, or the connection is gone by then: TLS 1.3 lets a client write before it.
+    code, _, complaint = program("healthcheck", "--url", url, *place.options[:2], *place.options[-2:])
+    assert (code, complaint.startswith(f"tcp-exporter: {url}/-/ready: "), "Traceback" in complaint) == (1, True, False)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--key-file", "client.key"], "--key-file: only with --cert-file, whose key it is"),
+        (["--cert-file", "no.pem"], "--cert-file: no.pem: cannot be read: No such file or directory"),
+        (["--cert-file", "client.pem", "--key-file", "."], "--key-file: .: cannot be read: Is a directory"),
+        (["--cert-file", "ca.pem"], "--cert-file: ca.pem, --key-file: ca.pem: expected a certificate and a key in PEM"),
+        (
+            ["--cert-file", "client.pem", "--key-file", "server.key"],
+            "--cert-file: client.pem, --key-file: server.key: the key is not the certificate's",
+        ),
+    ],
+)  # fmt: skip
+def test_a_certificate_that_cannot_be_presented_is_a_mistake_of_both(
+    place: Place, monkeypatch: pytest.MonkeyPatch, options: list[str], line: str
+) -> None:
+    monkeypatch.chdir(place.folder)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    url = "https://127.0.0.1:1"
+    code, answer = plugin("--url", url, *options)
+    assert (code, answer.removeprefix("TCP STATES UNKNOWN: ")) == (3, line)
+    code, _, complaint = program("healthcheck", "--url", url, *options)
+    assert (code, complaint) == (1, f"tcp-exporter: {line}\n")
+
+
+def test_the_health_check_ends_in_time_whatever_the_other_side_does() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        late = f"tcp-exporter: {url}/-/ready: no answer within 0.5 s\n"
+        assert program("healthcheck", "--url", url, "--timeout", "0.5") == (1, "", late)
+
+
+def bcrypt_is_loaded(daemon: Daemon) -> bool:
+    return "/bcrypt/" in Path(f"/proc/{daemon.process.pid}/maps").read_text()
+
+
+def test_bcrypt_is_loaded_by_the_first_password_and_never_where_there_is_none(
+    place: Place, daemon: Daemon, tmp_path: Path
+) -> None:
+    assert bcrypt_is_loaded(daemon)  # whoever waited for readiness had one
+    with Daemon(tmp_path / "plain.log", "--path.procfs", situation_root("busy")) as plain:
+        plain.ready().metrics()
+        assert not bcrypt_is_loaded(plain)
+        assert plain.get("/-/ready", authorization="Basic eDp5")[0] == 200
+
+
+def test_headers_go_out_and_the_rate_limit_is_kept(place: Place, tmp_path: Path) -> None:
+    place.write(more="http_server_config: {headers: {X-Frame-Options: deny}}\nrate_limit: {interval: 1h, burst: 5}\n")
+    with (
+        Daemon(tmp_path / "log", "--web.config.file", str(place.web)) as started,
+        contextlib.closing(place.connect(started)) as connection,
+    ):
+        answers = [asked(connection, "/-/healthy", password) for password in [PASSWORD, None, *[PASSWORD] * 5]]
+        assert [status for status, _, _ in answers] == [200, 401, 200, 200, 200, 429, 429]
+        assert {headers["X-Frame-Options"] for _, headers, _ in answers} == {"deny"}
+
+
+# -- the start, and check-config ---------------------------------------------------------------------------------------
+
+
+def test_a_web_configuration_with_mistakes_stops_the_start_with_all_of_them(place: Place) -> None:
+    place.web.write_text("tls_server_config: {cert_file: no.pem, key_file: server.key}\nbasic_auth_users: {me: x}\n")
+    mistakes = (
+        f"{place.web}:1:32: tls_server_config.cert_file: 'no.pem' cannot be read: No such file or directory\n"
+        f"{place.web}:2:24: basic_auth_users.me: expected a bcrypt hash of 60 characters, as $2y$10$..., made by "
+        "`htpasswd -nBC 10 USER`\n"
+    )
+    assert program("--web.config.file", str(place.web)) == (1, "", mistakes)
+    assert program("check-config", "--web.config.file", str(place.web)) == (1, "", mistakes)
+
+
+def test_check_config_reads_the_web_configuration_that_a_file_names_beside_it(place: Place) -> None:
+    file = place.folder / "exporter.yml"
+    file.write_text("web: {config_file: web.yml}\n")
+    assert program("check-config", str(file)) == (0, f"{file}: valid\n{place.web}: valid\n", "")
+    file.write_text("web: {config_file: no.yml}\n")
+    missing = f"{place.folder}/no.yml: cannot be read: No such file or directory\n"
+    assert program("check-config", str(file)) == (1, "", missing)
+    assert program("--config.file", str(file)) == (1, "", missing)
+    file.write_text("web: {config_file: no.yml, max_requests: x}\n")
+    code, _, complaint = program("check-config", str(file), "--web.config.file", str(place.folder / "no.yml"))
+    wrong = f"{file}:1:42: web.max_requests: expected an integer >= 0, got 'x'\n"
+    assert (code, complaint) == (1, wrong + missing)
+    assert program("check-config")[0] == 2
+
+
+def test_the_flag_beats_the_file_and_an_empty_one_switches_off(place: Place, tmp_path: Path) -> None:
+    file = place.folder / "exporter.yml"
+    file.write_text("web: {config_file: no.yml}\n")
+    with Daemon(tmp_path / "a", "--config.file", str(file), "--web.config.file", str(place.web)) as started:
+        assert "address=https://" in started.said()
+    with Daemon(tmp_path / "b", "--config.file", str(file), "--web.config.file", "") as started:
+        assert started.get("/-/healthy")[0] == 200
+
+
+def test_promtool_accepts_the_example(place: Place) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    shutil.copy(Path(__file__).parents[2] / "deploy" / "web-config.yml", place.folder)
+    for suffix in ("pem", "key"):
+        shutil.copy(place.folder / f"server.{suffix}", place.folder / f"tcp-exporter.{suffix}")
+    text = (place.folder / "web-config.yml").read_text()
+    # Debian's promtool is older than the rate limit.
+    (place.folder / "web-config.yml").write_text(text.replace("rate_limit: {interval: 0, burst: 0}\n", ""))
+    done = subprocess.run(
+        [promtool, "check", "web-config", "web-config.yml"],
+        cwd=place.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "web-config.yml SUCCESS\n")
+
+
+# -- reload ------------------------------------------------------------------------------------------------------------
+
+GOOD = "tcp_exporter_config_last_reload_successful"
+
+
+def test_a_password_changes_on_connections_that_are_open(place: Place, daemon: Daemon) -> None:
+    with contextlib.closing(place.connect(daemon)) as connection:
+        assert asked(connection, "/-/ready")[0] == 200
+        place.write("another")
+        wait_for(lambda: asked(connection, "/-/ready", "another")[0] == 200 or None, "the new password")
+        assert asked(connection, "/-/ready")[0] == 401
+        assert daemon.said().count("web configuration reloaded") == 1
+
+
+def test_a_broken_change_leaves_what_was_and_is_said_in_the_log_and_a_metric(place: Place, daemon: Daemon) -> None:
+    assert f"{GOOD} 1.0" in place.metrics(daemon)
+    (place.folder / "server.key").write_text("junk\n")
+    wait_for(lambda: f"{GOOD} 0.0" in place.metrics(daemon) or None, "the metric")
+    refused = "tls_server_config.key_file: expected a private key in PEM"
+    assert daemon.said().count(refused) == 1
+    place.authority.issue("server")
+    wait_for(lambda: f"{GOOD} 1.0" in place.metrics(daemon) or None, "the metric")
+
+
+def test_sighup_reads_it_again_at_once(place: Place, daemon: Daemon) -> None:
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "web configuration reloaded" in daemon.said() or None, "the reload")
+    wait_for(lambda: 'msg="configuration reloaded"' in daemon.said() or None, "the other reload")
+
+
+def test_certificates_change_under_a_loop_of_scrapes_and_none_is_lost(place: Place, daemon: Daemon) -> None:
+    """Each scrape is a connection of its own, so each has a handshake."""
+    serials: set[bytes] = set()
+    failures: list[str] = []
+    enough = threading.Event()
+
+    def scrape() -> None:
+        while not enough.is_set():
+            try:
+                with contextlib.closing(place.connect(daemon)) as connection:
+                    connection.connect()
+                    certificate = connection.sock.getpeercert(binary_form=True)
+                    assert certificate is not None
+                    serials.add(certificate)
+                    assert asked(connection, "/metrics")[0] == 200
+            except Exception as error:  # noqa: BLE001 - all there are
+                failures.append(repr(error))
+
+    scraping = threading.Thread(target=scrape)
+    scraping.start()
+    try:
+        for number in range(1, 4):
+            wait_for(lambda: len(serials) >= number or None, f"certificate {number}")  # noqa: B023 - called at once
+            place.authority.issue("server")  # the key first and then the certificate, each in its place
+        wait_for(lambda: len(serials) >= 4 or None, "the last certificate")
+    finally:
+        enough.set()
+        scraping.join()
+    assert (failures, len(serials)) == ([], 4)
+
+
+# -- under pressure ----------------------------------------------------------------------------------------------------
+
+
+def descriptors(daemon: Daemon) -> int:
+    return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+
+
+def resident(daemon: Daemon) -> int:
+    """KiB of memory."""
+    [line] = [line for line in Path(f"/proc/{daemon.process.pid}/status").read_text().splitlines() if "VmRSS" in line]
+    return int(line.split()[1])
+
+
+def test_ten_thousand_silent_handshakes_leave_descriptors_memory_and_scrapes(place: Place, daemon: Daemon) -> None:
+    before, memory = descriptors(daemon), resident(daemon)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    number = min(10_000, hard - 500)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    most = 0
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for count in range(number):
+            stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port), timeout=DEADLINE))
+            if count % 1000 == 999:
+                most = max(most, descriptors(daemon))
+                assert "tcp_connections" in place.metrics(daemon)
+        assert most - before <= 110
+        assert resident(daemon) - memory < 32 * 1024
+
+
+def test_without_descriptors_nothing_spins_it_is_said_once_and_a_scrape_gets_in(place: Place, daemon: Daemon) -> None:
+    limit = descriptors(daemon) + 10
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
+    with contextlib.ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port), timeout=DEADLINE))
+        wait_for(lambda: "connections cannot be accepted" in daemon.said() or None, "the line")
+        before = cpu(daemon)
+        time.sleep(1.0)  # the span over which the use of CPU is measured
+        assert cpu(daemon) - before < 0.8
+        assert "tcp_connections" in place.metrics(daemon)
+    assert daemon.said().count('msg="connections cannot be accepted" error="Too many open files"') == 1
+    assert "Traceback" not in daemon.said()
+    assert daemon.terminate() == 0
+
+
+def cpu(daemon: Daemon) -> float:
+    """Seconds of CPU that it has used."""
+    fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+# -- Prometheus --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.e2e
+def test_a_real_prometheus_scrapes_with_a_certificate_and_a_password_through_a_rotation(
+    place: Place, daemon: Daemon, tmp_path: Path
+) -> None:
+    prometheus = shutil.which("prometheus")
+    if prometheus is None:
+        pytest.skip("prometheus is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (place.folder / "password").write_text(PASSWORD)
+    target = f"static_configs: [{{targets: ['127.0.0.1:{daemon.port}']}}]"
+    tls = "tls_config: {ca_file: ca.pem, cert_file: client.pem, key_file: client.key}"
+    secret = "basic_auth: {username: prometheus, password_file: password}"
+    jobs = [
+        f"{{job_name: tcp, scheme: https, {tls}, {secret}, {target}}}",
+        f"{{job_name: no-password, scheme: https, {tls}, {target}}}",
+        f"{{job_name: no-certificate, scheme: https, tls_config: {{ca_file: ca.pem}}, {secret}, {target}}}",
+        f"{{job_name: no-tls, {secret}, {target}}}",
+    ]
+    (place.folder / "prometheus.yml").write_text(
+        f"global: {{scrape_interval: 1s}}\nscrape_configs: [{', '.join(jobs)}]\n"
+    )
+    command = [
+        prometheus, f"--config.file={place.folder}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/tsdb",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]  # fmt: skip
+    with (tmp_path / "prometheus.log").open("w") as log, subprocess.Popen(command, stderr=log) as server:
+        try:
+
+            def query(expression: str) -> dict[str, float]:
+                try:
+                    path = "/api/v1/query?" + urllib.parse.urlencode({"query": expression})
+                    result = json.loads(get(port, path)[1])["data"]["result"]
+                except (OSError, ValueError, KeyError):
+                    return {}
+                return {one["metric"].get("job", ""): float(one["value"][1]) for one in result}
+
+            outside = {"no-password": 0.0, "no-certificate": 0.0, "no-tls": 0.0}
+            wait_for(lambda: query("up") == {"tcp": 1, **outside} or None, "a scrape of each job")
+            place.authority.issue("server")
+            wait_for(lambda: "web configuration reloaded" in daemon.said() or None, "the rotation")
+            scraped = query('count_over_time(up{job="tcp"}[1h])')["tcp"]
+            wait_for(lambda: query('count_over_time(up{job="tcp"}[1h])')["tcp"] >= scraped + 3 or None, "more scrapes")
+            assert query("min_over_time(up[1h])") == {"tcp": 1, **outside}
+            assert query("max_over_time(up[1h])") == {"tcp": 1, **outside}
+            assert query('tcp_connections{state="established"}') == {"tcp": 656}
+        finally:
+            server.kill()

@@ -1,0 +1,292 @@
+"""Real TLS clients against the server: whose handshake counts, and what each connection begins with."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import socket
+import ssl
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from exporter.web.server import Limits
+from exporter.web.tls import context
+from exporter.web.webconfig import REQUIRED, ServerTls, Tls
+from tests.certificates import Authority, Pair
+from tests.web.test_server import BIG, PAGE, Client, answer, client, run, serving, shown, until
+
+REFUSED = {"IncompleteReadError", "ConnectionResetError", "BrokenPipeError", "SSLError"}  # as the client sees it
+
+
+class Keys(NamedTuple):
+    """An authority, a server's certificate of it, and what the two ends make of them."""
+
+    authority: Authority
+    server: Pair
+    tls: ServerTls
+    trusting: ssl.SSLContext  # a client's
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    authority = Authority(tmp_path_factory.mktemp("tls"), "ca")
+    server = authority.issue("server")
+    return Keys(authority, server, server_tls(server), ssl.create_default_context(cafile=authority.cert))
+
+
+def server_tls(pair: Pair, authority: Path | None = None, sans: frozenset[str] = frozenset()) -> ServerTls:
+    """A server's side; with *authority*, clients need a certificate of it."""
+    tls = Tls(
+        cert=pair.cert.read_bytes(),
+        key=pair.key.read_bytes(),
+        client_ca=None if authority is None else authority.read_bytes(),
+        client_auth_type=REQUIRED if authority else None,
+    )
+    return ServerTls(context(tls), sans)
+
+
+async def fetched(port: int, tls: ssl.SSLContext) -> str:
+    """The page; what a client gets of it."""
+    try:
+        async with client(port, tls=tls) as peer:
+            peer.get("/page")
+            return await peer.response()
+    except (OSError, asyncio.IncompleteReadError) as error:
+        return type(error).__name__
+
+
+def test_a_request_over_tls_is_answered_and_the_connection_is_kept(keys: Keys) -> None:
+    async def scenario() -> None:
+        async with serving(tls=lambda: keys.tls) as at, client(at.port, tls=keys.trusting) as peer:
+            for _ in range(3):
+                peer.get("/page")
+                assert await peer.response() == PAGE
+            assert at.errors == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_big_body_arrives_whole_over_tls(keys: Keys, version: ssl.TLSVersion) -> None:
+    async def scenario() -> None:
+        trusting = ssl.create_default_context(cafile=keys.authority.cert)
+        trusting.minimum_version = trusting.maximum_version = version
+        async with serving(tls=lambda: keys.tls) as at, client(at.port, tls=trusting) as peer:
+            peer.send("GET /big HTTP/1.1", "Host: test", "Connection: close", "", "")
+            head, _, body = (await peer.rest()).partition("\r\n\r\n")
+            assert (head.split("\r\n")[0], len(body)) == ("HTTP/1.1 200 OK", len(BIG))
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("start", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"])
+def test_a_silent_handshake_is_closed_by_its_deadline(keys: Keys, start: bytes) -> None:
+    async def scenario() -> None:
+        async with serving(Limits(handshake=0.2), tls=lambda: keys.tls) as at, client(at.port) as peer:
+            peer.writer.write(start)
+            assert await peer.rest() == ""
+            await until(lambda: not at.server._connections)
+            assert at.errors == []
+
+    run(scenario)
+
+
+def test_a_trickled_handshake_is_closed_by_the_same_deadline(keys: Keys) -> None:
+    async def scenario() -> None:
+        async with serving(Limits(handshake=0.5), tls=lambda: keys.tls) as at, client(at.port) as peer:
+
+            async def trickle() -> None:
+                with contextlib.suppress(ConnectionError):
+                    for byte in b"\x16\x03\x01\x40\x00" + bytes(16384):
+                        peer.writer.write(bytes([byte]))
+                        await peer.writer.drain()
+                        await asyncio.sleep(0.02)
+
+            trickling = asyncio.create_task(trickle())
+            await peer.rest()
+            trickling.cancel()
+            await asyncio.wait([trickling])
+            await until(lambda: not at.server._connections)
+
+    run(scenario)
+
+
+def test_a_client_that_is_silent_after_the_handshake_is_closed_by_the_head_deadline(keys: Keys) -> None:
+    async def scenario() -> None:
+        limits = Limits(head=0.2, close=0.2)
+        async with serving(limits, tls=lambda: keys.tls) as at, client(at.port, tls=keys.trusting) as peer:
+            assert await peer.rest() == ""
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("number", [1, 21])
+def test_silent_handshakes_do_not_keep_a_good_request_out(keys: Keys, number: int) -> None:
+    async def scenario() -> None:
+        async with serving(tls=lambda: keys.tls) as at, contextlib.AsyncExitStack() as stack:
+            for _ in range(number):
+                await stack.enter_async_context(client(at.port))
+            assert await fetched(at.port, keys.trusting) == PAGE
+
+    run(scenario)
+
+
+def test_silent_handshakes_count_and_the_oldest_goes_when_the_server_is_full(keys: Keys) -> None:
+    async def scenario() -> None:
+        async with serving(Limits(connections=10), tls=lambda: keys.tls) as at, contextlib.AsyncExitStack() as stack:
+            for _ in range(300):
+                await stack.enter_async_context(client(at.port))
+            assert await fetched(at.port, keys.trusting) == PAGE
+            assert len([each for each in at.server._connections if not each.dropped]) <= 10
+
+    run(scenario)
+
+
+def test_who_speaks_no_tls_is_closed_without_an_answer(keys: Keys) -> None:
+    async def scenario() -> None:
+        async with serving(tls=lambda: keys.tls) as at:
+            for _ in range(3):
+                async with client(at.port) as peer:
+                    peer.get("/page")
+                    assert "HTTP" not in await peer.rest()
+            assert (at.requests, at.errors) == ([], [])
+
+    run(scenario)
+
+
+def test_a_client_that_does_not_end_tls_is_closed_by_a_deadline(keys: Keys) -> None:
+    async def scenario() -> None:
+        async with serving(Limits(close=0.2), tls=lambda: keys.tls) as at, client(at.port, tls=keys.trusting) as peer:
+            hold(peer)  # so that the server's close_notify is never answered
+            peer.send("GET /page HTTP/1.1", "Host: test", "Connection: close", "", "")
+            await until(lambda: bool(at.requests))
+            await until(lambda: not at.server._connections)
+            peer.writer.transport.abort()
+
+    run(scenario)
+
+
+def hold(peer: Client) -> None:
+    """Read nothing from now on."""
+    transport = peer.writer.transport
+    assert isinstance(transport, asyncio.ReadTransport)
+    transport.pause_reading()
+
+
+async def stuck(port: int, tls: ssl.SSLContext) -> Client:
+    """A client that asks for 8 MiB and reads none of them."""
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # the kernel would grow it otherwise
+    narrow.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(narrow, ("127.0.0.1", port))
+    peer = Client(*await asyncio.open_connection(sock=narrow, ssl=tls, server_hostname="127.0.0.1"))
+    hold(peer)
+    peer.get("/big")
+    return peer
+
+
+def test_readers_that_do_not_read_are_cut_by_the_write_deadline(keys: Keys) -> None:
+    async def scenario() -> None:
+        async with serving(Limits(write=0.5), tls=lambda: keys.tls) as at:
+            peers = [await stuck(at.port, keys.trusting) for _ in range(8)]
+            await until(lambda: len(at.requests) == 8)
+            assert await fetched(at.port, keys.trusting) == PAGE
+            await until(lambda: not at.server._connections)
+            for peer in peers:
+                peer.writer.transport.abort()
+
+    run(scenario)
+
+
+def test_a_new_connection_gets_the_certificate_of_now_and_an_old_one_goes_on(keys: Keys, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        now = keys.tls
+        other = Authority(tmp_path, "other")
+        trusting_other = ssl.create_default_context(cafile=other.cert)
+        async with serving(tls=lambda: now) as at, client(at.port, tls=keys.trusting) as old:
+            old.get("/page")
+            assert await old.response() == PAGE
+            now = server_tls(other.issue("server"))
+            assert await fetched(at.port, trusting_other) == PAGE
+            assert await fetched(at.port, keys.trusting) == "SSLCertVerificationError"
+            old.get("/page")
+            assert await old.response() == PAGE
+
+    run(scenario)
+
+
+def presenting(keys: Keys, pair: Pair | None) -> ssl.SSLContext:
+    made = ssl.create_default_context(cafile=keys.authority.cert)
+    if pair is not None:
+        made.load_cert_chain(pair.cert, pair.key)
+    return made
+
+
+def test_a_client_needs_a_certificate_of_the_authority_where_one_is_required(keys: Keys, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        mine = keys.authority.issue("client", "DNS:prometheus.example")
+        strangers = Authority(tmp_path, "ca").issue("client", "DNS:prometheus.example")
+        required = server_tls(keys.server, keys.authority.cert)
+        async with serving(tls=lambda: required) as at:
+            assert await fetched(at.port, presenting(keys, mine)) == PAGE
+            for pair in (None, strangers):
+                assert await fetched(at.port, presenting(keys, pair)) in REFUSED
+            assert (len(at.requests), at.errors) == (1, [])
+
+    run(scenario)
+
+
+def test_of_the_authoritys_clients_only_those_with_an_allowed_name_come_in(keys: Keys) -> None:
+    async def scenario() -> None:
+        allowed = server_tls(keys.server, keys.authority.cert, frozenset({"prometheus.example", "2001:db8::1"}))
+        names = ["DNS:prometheus.example", "DNS:x,IP:2001:db8::1", "DNS:other.example", "email:prometheus.example"]
+        pairs = [keys.authority.issue(f"client{number}", name) for number, name in enumerate(names)]
+        async with serving(tls=lambda: allowed) as at:
+            got = [await fetched(at.port, presenting(keys, pair)) for pair in pairs]
+            assert [each if each == PAGE else each in REFUSED for each in got] == [PAGE, PAGE, True, PAGE]
+            assert (len(at.requests), at.errors) == (3, [])
+
+    run(scenario)
+
+
+def test_close_ends_handshakes_in_progress(keys: Keys) -> None:
+    async def scenario() -> None:
+        async with serving(tls=lambda: keys.tls) as at, client(at.port) as peer:
+            await until(lambda: bool(at.server._connections))
+            await at.server.close()
+            assert await peer.rest() == ""
+
+    run(scenario)
+
+
+def test_file_descriptors_do_not_grow_with_handshakes_that_fail(keys: Keys) -> None:
+    async def scenario() -> None:
+        async with serving(tls=lambda: keys.tls) as at:
+            assert await fetched(at.port, keys.trusting) == PAGE
+            await until(lambda: not at.server._connections)
+            gc.collect()
+            before = len(os.listdir("/proc/self/fd"))
+            for number in range(60):
+                async with client(at.port) as peer:
+                    peer.writer.write([b"", b"\x16\x03\x01", b"junk\r\n\r\n"][number % 3])
+                assert await fetched(at.port, keys.trusting) == PAGE
+            await until(lambda: not at.server._connections)
+            gc.collect()
+            assert len(os.listdir("/proc/self/fd")) == before
+
+    run(scenario)
+
+
+def test_the_first_answer_needs_no_second_packet_from_the_client(keys: Keys) -> None:
+    async def scenario() -> None:
+        async with serving(tls=lambda: keys.tls) as at, client(at.port, tls=keys.trusting) as peer:
+            peer.send("junk", "", "")
+            assert shown(await peer.reader.read(65536)) == answer(
+                "400 Bad Request", "Bad Request\n", "Connection: close"
+            )
+
+    run(scenario)
