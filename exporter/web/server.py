@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import struct
 from asyncio import sslproto
@@ -194,13 +195,14 @@ class Server:
 
         Of those that were never let in (silent, in their handshake, without the password) it is the oldest, of those
         that are idle between two requests the one that is so for longest; the larger of both groups gives, so neither
-        can take all places, and who comes has time to ask. Then it is the one whose answer waits for its reader. None
-        of them can keep Prometheus out.
+        can take all places, and who has just come is not among them if the loop only was too busy to hear it. Then it
+        is the one whose answer waits for its reader. None of them can keep Prometheus out.
         """
         idle = [connection for connection in self._connections if not connection.dropped and not connection.busy]
         served = [connection for connection in idle if connection.served]
         larger = served if 2 * len(served) > len(idle) else [it for it in idle if not it.served]
-        victim = min(larger, key=lambda each: each.since, default=None) or self._unread()
+        longest = sorted(larger, key=lambda each: each.since)
+        victim = next((it for it in longest if not it.is_speaking), longest[0] if longest else self._unread())
         if victim is not None:
             victim.drop()
         return victim is not None
@@ -258,6 +260,13 @@ class _Connection:
         self.since = asyncio.get_running_loop().time()  # of the connection's start, or of its last answer's end
         self.unread_since: float | None = None  # what was written of an answer waits for its reader
         self.dropped = False
+
+    @property
+    def is_speaking(self) -> bool:
+        """Whether something that the client has sent waits to be read: it is not silent then."""
+        poll = select.poll()
+        poll.register(self._accepted, select.POLLIN)
+        return bool(poll.poll(0))
 
     def finish(self) -> None:
         """End after the request in flight, or now where there is none."""
