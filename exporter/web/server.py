@@ -32,7 +32,7 @@ _SLICE = 65536  # a body goes out in pieces, so a client that does not read cost
 _BACKLOG = 1024  # bounded by net.core.somaxconn; a flood fills a short one, and then a scrape waits for its SYN again
 _LINGER = 2.0  # seconds that a client has to read its last answer before the connection goes
 _ACCEPTS = 2  # at a time: of a crowd the first have had their turn before so many more came that they seem silent
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset, and nothing is left: no data, no TIME-WAIT
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset and leaves nothing, neither data nor TIME-WAIT
 _STARVED = 0.25  # seconds until accept(2) is tried again after the system has refused it a descriptor
 _CLOSING = 0.01  # the same where a connection was dropped, whose descriptor is free then
 _STARVED_SILENT = 60.0  # without a refusal, after which the next one is worth a line
@@ -204,7 +204,7 @@ class Server:
         longest = sorted(larger, key=lambda each: each.since)
         victim = next((it for it in longest if not it.is_speaking), longest[0] if longest else self._unread())
         if victim is not None:
-            victim.drop()
+            victim.evict()
         return victim is not None
 
     def _unread(self) -> _Connection | None:
@@ -223,7 +223,7 @@ class Server:
                 unread = self._unread()
                 if unread is None:
                     return plain_text(503, None, ("Retry-After", "1"))
-                unread.drop()
+                unread.evict()
             connection.served = connection.answering = True
             return self._handler(request)
 
@@ -264,6 +264,8 @@ class _Connection:
     @property
     def is_speaking(self) -> bool:
         """Whether something that the client has sent waits to be read: it is not silent then."""
+        if self._accepted.fileno() < 0:
+            return False  # it is over, and its task has not heard of it yet
         poll = select.poll()
         poll.register(self._accepted, select.POLLIN)
         return bool(poll.poll(0))
@@ -278,15 +280,19 @@ class _Connection:
         """End now. Reads see the end of the stream then, and writes an error."""
         self.dropped = True
         if self._writer is not None:
-            self._reset(self._writer)
+            self._writer.transport.abort()
         elif self.task is not None:
             self.task.cancel()
 
-    def _reset(self, writer: asyncio.StreamWriter) -> None:
-        """Tear the connection down: a client that does not read would keep its answer in the kernel for minutes."""
+    def evict(self) -> None:
+        """End now, for the sake of another."""
+        self._leave_nothing()
+        self.drop()
+
+    def _leave_nothing(self) -> None:
+        """Let the end be a reset: of a client that does not read, the kernel would keep the answer for minutes."""
         with contextlib.suppress(OSError):  # it is closed already
             self._accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        writer.transport.abort()
 
     async def run(self) -> None:
         """Serve requests until either side has had enough."""
@@ -303,7 +309,7 @@ class _Connection:
             pass  # the client went away, or a deadline passed (TimeoutError): nobody is left to tell
         finally:
             if not orderly:
-                self._reset(writer)
+                writer.transport.abort()
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
@@ -382,13 +388,17 @@ class _Connection:
             # h11 counts the body and hands back the very same object: it is shared, never copied as a whole.
             body = memoryview(b"".join(self._http.send_with_data_passthrough(h11.Data(data=response.body)) or ()))
         self._http.send(h11.EndOfMessage())
-        async with asyncio.timeout(self._limits.write):
-            for start in range(0, len(body) or 1, _SLICE):
-                writer.write(first + body[start : start + _SLICE])
-                first = b""
-                self.unread_since = asyncio.get_running_loop().time()
-                await writer.drain()
-                self.unread_since = None
+        try:
+            async with asyncio.timeout(self._limits.write):
+                for start in range(0, len(body) or 1, _SLICE):
+                    writer.write(first + body[start : start + _SLICE])
+                    first = b""
+                    self.unread_since = asyncio.get_running_loop().time()
+                    await writer.drain()
+                    self.unread_since = None
+        except TimeoutError:
+            self._leave_nothing()
+            raise
 
     async def _linger(self, writer: asyncio.StreamWriter) -> None:
         """Let the client close first: closing with its bytes unread would reset the connection and lose the answer."""

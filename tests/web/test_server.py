@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from exporter.web.server import DEFAULT_LIMITS, Limits, Server
 from exporter.web.webconfig import ServerTls
 
 BIG = bytes(8 * 1024 * 1024)  # more than the kernel keeps for a client that does not read
+SOME = bytes(48 * 1024)  # more than a small client takes, less than the kernel keeps for it
 PATIENCE = 30.0  # seconds until a test counts as hanging; no test waits for it
 
 
@@ -37,6 +39,8 @@ def pages(request: Request) -> Response:
         return method_not_allowed()
     if request.path == "/big":
         return Response(200, "application/octet-stream", BIG)
+    if request.path == "/some":
+        return Response(200, "application/octet-stream", SOME)
     if request.path == "/bug":
         raise RuntimeError("secret")
     if request.path.startswith("/page"):
@@ -599,6 +603,47 @@ def test_a_full_server_drops_those_without_the_password_before_the_idle_one_with
                         pass
             scraper.get("/page")
             assert await scraper.response() == PAGE
+
+    run(scenario)
+
+
+def test_a_crowd_that_resets_its_connections_at_once_does_not_stop_the_server() -> None:
+    def flood(port: int) -> None:
+        for _ in range(500):
+            with socket.create_connection(("127.0.0.1", port)) as peer:
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async def scenario() -> None:
+        async with serving(Limits(connections=3)) as at:
+            await asyncio.to_thread(flood, at.port)
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            assert at.errors == []
+
+    run(scenario)
+
+
+def test_who_is_dropped_for_another_leaves_no_answer_in_the_kernel() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(connections=1, unread=0.0)) as at, stuck(at) as reader:
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            with pytest.raises(ConnectionResetError):
+                while await asyncio.get_running_loop().sock_recv(reader, 65536):
+                    pass
+
+    run(scenario)
+
+
+def test_a_last_answer_is_read_to_its_end_however_long_that_takes() -> None:
+    async def scenario() -> None:
+        async with serving() as at:
+            with socket.socket() as peer:
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                peer.setblocking(False)
+                await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", at.port))
+                peer.send(b"GET /some HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                await until(lambda: len(at.requests) > 0)
+                await until(lambda: not at.server._connections)  # it has waited for the client's end in vain
+                assert await drained(peer) > len(SOME)
 
     run(scenario)
 
