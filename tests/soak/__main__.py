@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     if options.output:
-        results = {"load": held._asdict(), "day": _summary(lived)}
+        results = {"load": _summary_of_load(held), "day": _summary_of_day(lived)}
         options.output.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
     grown = [name for name, most in MOST_GROWTH.items() if lived.growth[name] > most]
     return 1 if held.failed or held.refused or held.growth > MOST_GROWTH["resident"] or grown else 0
@@ -67,11 +67,19 @@ def _show_day(lived: Day) -> None:
     print(f"{'growth':>18}{grown['resident']:>+8} KiB{grown['descriptors']:>+13}{grown['threads']:>+9}", flush=True)
 
 
-def _summary(lived: Day) -> dict[str, object]:
+def _summary_of_load(held: Load) -> dict[str, object]:
+    return {
+        "clients": CLIENTS, "seconds": held.seconds, "scrapes": held.scrapes, "failed": held.failed,
+        "slowest_seconds": held.slowest, "growth_kib": held.growth, "resident_kib": held.resident[-1],
+        "became": held.clients,
+    }  # fmt: skip
+
+
+def _summary_of_day(lived: Day) -> dict[str, object]:
     last = lived.marks[-1]
     return {
         "samples": last.samples, "seconds": last.seconds, "requests": lived.requests, "reloads": lived.reloads,
-        "checks": lived.checks, "growth": lived.growth, "resident": last.resident,
+        "checks": lived.checks, "growth": lived.growth, "resident_kib": last.resident,
     }  # fmt: skip
 
 
