@@ -107,7 +107,7 @@ class _Daemon:
             application(self._current, page_assets()),
             limits=Limits(max_requests=self._settings.web.max_requests),
             on_error=lambda error: self._log.error("request failed", exc_info=error),
-            on_starved=lambda error: self._log.error("connections cannot be accepted", error=error.strerror),
+            on_starved=lambda error: self._log.error("connections cannot be accepted", error=repr(error)),
             gate=gate,
             tls=tls,
         )

@@ -33,6 +33,7 @@ DOCUMENTS = [
     "docs/metrics.md",
     "docs/api.md",
     "docs/sysctls.md",
+    "docs/security.md",
     "tests/lab/README.md",
 ]
 ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}

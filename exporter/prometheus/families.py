@@ -327,7 +327,7 @@ def _exporter(sample: Sample | None, view: View) -> Iterator[Metric]:
     yield build
     yield GaugeMetricFamily(
         "tcp_exporter_config_last_reload_successful",
-        "1 when the configuration file was accepted the last time it was read, 0 when the one before it is in force.",
+        "1 when the configuration and that of the web were accepted when last read, 0 when those before are in force.",
         int(view.reload_successful),
     )
     yield from _sources(sample, view)

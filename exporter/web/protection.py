@@ -39,10 +39,9 @@ def load(path: str, seen: Callable[[str], None] = lambda _: None) -> WebConfig:
 
     seen(path)
     try:
-        data = files.content(path, MAX_BYTES + 1)
-    except OSError as error:
+        return parse(files.content(path, MAX_BYTES + 1), path, read, tls.context)
+    except OSError as error:  # what is wrong with a file that it names is a ConfigError by now
         raise ConfigError([f"{path}: cannot be read: {error.strerror or error}"]) from None
-    return parse(data, path, read, tls.context)
 
 
 class Protection:
@@ -55,8 +54,13 @@ class Protection:
         self._seen: _Looks = {}  # as the files were when they were last read or looked at
         self._changing = False
         self._asked = threading.Event()
+        self._mistakes: list[str] = []
         self.config = load(path, self._note)
-        self.successful = True
+
+    @property
+    def successful(self) -> bool:
+        """Whether the files are in force as they were last read."""
+        return not self._mistakes
 
     def tls(self) -> ServerTls:
         """What a new connection begins with; only where ``config.tls_server_config`` is there."""
@@ -70,35 +74,39 @@ class Protection:
     def watch(self) -> NoReturn:
         """Look at the files each second, for as long as the process lasts."""
         while True:
-            if self._asked.wait(LOOK_SECONDS):
-                self._asked.clear()
-                self.reload()
-            else:
-                self.look()
+            asked = self._asked.wait(LOOK_SECONDS)
+            self._asked.clear()
+            try:
+                self.reload() if asked else self.look()
+            except Exception as error:  # noqa: BLE001 - a bug must not end the watch: it would look like no change
+                self._log.error("web configuration cannot be watched", exc_info=error)
 
     def look(self) -> None:
-        """Reload if the files have changed, and have not since the last look."""
+        """Reload if the files have changed, or could not be used, and have not changed since the last look."""
         now: _Looks = {path: _stat(path) for path in self._seen}
         changing, self._seen = now != self._seen, now
-        if self._changing and not changing:
-            self.reload()
+        if (self._changing or self._mistakes) and not changing:
+            self.reload(again=bool(self._mistakes))
         else:
             self._changing = changing
 
-    def reload(self) -> None:
-        """Read the files, and put the new configuration in force as a whole or say why not."""
+    def reload(self, *, again: bool = False) -> None:
+        """Read the files, and put the new configuration in force as a whole or say why not.
+
+        *again*: what has been said the last time is not repeated.
+        """
         self._changing = False
         before, self._seen = self._seen, {}
         try:
             fresh = load(self.path, self._note)
         except ConfigError as error:
             self._seen = before | self._seen  # a change of what is in force mends it too
-            self.successful = False
-            for mistake in error.mistakes:
+            for mistake in () if again and error.mistakes == self._mistakes else error.mistakes:
                 self._log.error("web configuration refused, the one before it stays in force", error=mistake)
+            self._mistakes = error.mistakes
         else:
             self.config = self._never_less(fresh)
-            self.successful = True
+            self._mistakes = []
             self._log.info("web configuration reloaded")
 
     def _note(self, path: str) -> None:

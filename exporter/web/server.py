@@ -73,7 +73,7 @@ class Server:
         *,
         limits: Limits = DEFAULT_LIMITS,
         on_error: Callable[[BaseException], None],
-        on_starved: Callable[[OSError], None] = lambda _: None,
+        on_starved: Callable[[OSError | MemoryError], None] = lambda _: None,
         gate: Gate | None = None,
         tls: Callable[[], ServerTls] | None = None,
     ) -> None:
@@ -151,20 +151,19 @@ class Server:
         self._listeners[listening] = asyncio.get_running_loop().create_task(self._accept_all(listening))
 
     async def _accept_all(self, listening: socket.socket) -> None:
-        """Take whoever comes. Without descriptors, room is made and waited for: nothing spins, and nothing dies."""
+        """Take whoever comes. Without descriptors or memory, room is made and waited for: nothing spins or dies."""
         loop, silent_until = asyncio.get_running_loop(), 0.0
         for number in count(1):
             try:
                 accepted, _ = await loop.sock_accept(listening)
+                self._accept(accepted)
             except ConnectionError:
-                continue  # it has gone while it waited to be accepted
-            except OSError as error:
+                pass  # it has gone while it waited to be accepted
+            except (OSError, MemoryError) as error:
                 if loop.time() >= silent_until:
                     self._on_starved(error)
                 silent_until = loop.time() + _STARVED_SILENT
                 await asyncio.sleep(_CLOSING if self._make_room() else _STARVED)
-                continue
-            self._accept(accepted)
             if number % _ACCEPTS == 0:
                 await asyncio.sleep(0)  # a queue that is never empty lets the others have their turn
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import collections
 import contextlib
 import http.client
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -16,7 +18,7 @@ import subprocess
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -385,7 +387,7 @@ def test_without_descriptors_nothing_spins_it_is_said_once_and_a_scrape_gets_in(
         time.sleep(1.0)  # the span over which the use of CPU is measured
         assert cpu(daemon) - before < 0.8
         assert "tcp_connections" in place.metrics(daemon)
-    assert daemon.said().count('msg="connections cannot be accepted" error="Too many open files"') == 1
+    assert daemon.said().count('msg="connections cannot be accepted" error="OSError(24, \'Too many open files\')"') == 1
     assert "Traceback" not in daemon.said()
     assert daemon.terminate() == 0
 
@@ -396,55 +398,175 @@ def cpu(daemon: Daemon) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+# -- floods ------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def beside(work: Callable[[threading.Event], None], number: int) -> Iterator[None]:
+    """*number* threads that do *work* until the block ends, which sets the event."""
+    enough = threading.Event()
+    threads = [threading.Thread(target=work, args=(enough,)) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_flood_of_wrong_passwords_fails_no_scrape_with_the_right_one(place: Place, tmp_path: Path) -> None:
+    stored = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(10)).decode()
+    place.web.write_text(f"basic_auth_users: {{prometheus: {stored}}}\n")
+    statuses: collections.Counter[int] = collections.Counter()
+
+    def get_with(port: int, password: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+        with contextlib.closing(connection):
+            token = base64.b64encode(f"prometheus:{password}".encode()).decode()
+            connection.request("GET", "/metrics", headers={"Authorization": f"Basic {token}"})
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status
+
+    with Daemon(tmp_path / "log", "--web.config.file", str(place.web)) as started:
+        assert "passwords are asked for without TLS" in wait_for(lambda: started.said() or None, "the log")
+        assert get_with(started.port, PASSWORD) == 200
+        memory = resident(started)
+
+        def flood(enough: threading.Event) -> None:
+            while not enough.is_set():
+                statuses[get_with(started.port, os.urandom(8).hex())] += 1
+
+        with beside(flood, 20):
+            wait_for(lambda: statuses[401] > 20 or None, "a flood")
+            assert [get_with(started.port, PASSWORD) for _ in range(100)] == [200] * 100
+        assert set(statuses) == {401, 503}
+        assert resident(started) - memory < 16 * 1024
+
+
 # -- Prometheus --------------------------------------------------------------------------------------------------------
+
+
+class Prometheus:
+    """The real one, scraping each second from the folder of *place*; ended with the ``with`` block."""
+
+    def __init__(self, place: Place, data: Path, *jobs: str) -> None:
+        prometheus = shutil.which("prometheus")
+        if prometheus is None:
+            pytest.skip("prometheus is not installed")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        (place.folder / "password").write_text(PASSWORD)
+        file = place.folder / "prometheus.yml"
+        file.write_text(f"global: {{scrape_interval: 1s}}\nscrape_configs: [{', '.join(jobs)}]\n")
+        command = [
+            prometheus, f"--config.file={file}", f"--storage.tsdb.path={data}/tsdb",
+            f"--web.listen-address=127.0.0.1:{self._port}",
+        ]  # fmt: skip
+        with (data / "prometheus.log").open("w") as log:
+            self._process = subprocess.Popen(command, stderr=log)
+
+    def __enter__(self) -> Prometheus:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def query(self, expression: str) -> dict[str, float]:
+        """The values by job."""
+        try:
+            path = "/api/v1/query?" + urllib.parse.urlencode({"query": expression})
+            result = json.loads(get(self._port, path)[1])["data"]["result"]
+        except (OSError, ValueError, KeyError):
+            return {}
+        return {one["metric"].get("job", ""): float(one["value"][1]) for one in result}
+
+    def more(self, number: int) -> None:
+        """Wait for *number* more scrapes of the job ``tcp``, failed or not."""
+        count = 'count_over_time(up{job="tcp"}[1h])'
+        before = self.query(count)["tcp"]
+        wait_for(lambda: self.query(count).get("tcp", 0) >= before + number or None, "more scrapes")
+
+
+TLS = "tls_config: {ca_file: ca.pem, cert_file: client.pem, key_file: client.key}"
+SECRET = "basic_auth: {username: prometheus, password_file: password}"
+
+
+def job(name: str, daemon: Daemon, *how: str) -> str:
+    target = f"static_configs: [{{targets: ['127.0.0.1:{daemon.port}']}}]"
+    return f"{{{', '.join([f'job_name: {name}', *how, target])}}}"
 
 
 @pytest.mark.e2e
 def test_a_real_prometheus_scrapes_with_a_certificate_and_a_password_through_a_rotation(
     place: Place, daemon: Daemon, tmp_path: Path
 ) -> None:
-    prometheus = shutil.which("prometheus")
-    if prometheus is None:
-        pytest.skip("prometheus is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (place.folder / "password").write_text(PASSWORD)
-    target = f"static_configs: [{{targets: ['127.0.0.1:{daemon.port}']}}]"
-    tls = "tls_config: {ca_file: ca.pem, cert_file: client.pem, key_file: client.key}"
-    secret = "basic_auth: {username: prometheus, password_file: password}"
     jobs = [
-        f"{{job_name: tcp, scheme: https, {tls}, {secret}, {target}}}",
-        f"{{job_name: no-password, scheme: https, {tls}, {target}}}",
-        f"{{job_name: no-certificate, scheme: https, tls_config: {{ca_file: ca.pem}}, {secret}, {target}}}",
-        f"{{job_name: no-tls, {secret}, {target}}}",
+        job("tcp", daemon, "scheme: https", TLS, SECRET),
+        job("no-password", daemon, "scheme: https", TLS),
+        job("no-certificate", daemon, "scheme: https", "tls_config: {ca_file: ca.pem}", SECRET),
+        job("no-tls", daemon, SECRET),
     ]
-    (place.folder / "prometheus.yml").write_text(
-        f"global: {{scrape_interval: 1s}}\nscrape_configs: [{', '.join(jobs)}]\n"
+    with Prometheus(place, tmp_path, *jobs) as prometheus:
+        expected = {"tcp": 1.0, "no-password": 0.0, "no-certificate": 0.0, "no-tls": 0.0}
+        wait_for(lambda: prometheus.query("up") == expected or None, "a scrape of each job")
+        place.authority.issue("server")
+        wait_for(lambda: "web configuration reloaded" in daemon.said() or None, "the rotation")
+        prometheus.more(3)
+        assert prometheus.query("min_over_time(up[1h])") == expected
+        assert prometheus.query("max_over_time(up[1h])") == expected
+        assert prometheus.query('tcp_connections{state="established"}') == {"tcp": 656}
+
+
+@pytest.mark.e2e
+def test_no_scrape_fails_beside_a_thousand_connections_of_which_900_are_silent_or_slow(
+    place: Place, daemon: Daemon, tmp_path: Path
+) -> None:
+    """They come again as soon as they are cut, so there are always about as many as the daemon lets in."""
+
+    def silent(enough: threading.Event) -> None:
+        while not enough.is_set():
+            with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+                for number in range(90):
+                    one = stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port), timeout=DEADLINE))
+                    one.sendall(b"\x16\x03\x01\x02"[: number % 5])
+                enough.wait(2)
+
+    def good(enough: threading.Event) -> None:
+        with contextlib.ExitStack() as stack:
+            many = [stack.enter_context(contextlib.closing(place.connect(daemon))) for _ in range(10)]
+            while not enough.is_set():
+                for one in many:
+                    try:
+                        asked(one, "/-/ready")
+                    except (OSError, http.client.HTTPException):  # its place was needed: it connects again
+                        one.close()
+                    enough.wait(0.05)
+
+    with Prometheus(place, tmp_path, job("tcp", daemon, "scheme: https", TLS, SECRET)) as prometheus:
+        wait_for(lambda: prometheus.query("up") or None, "the first scrape")
+        memory = resident(daemon)
+        with beside(silent, 10), beside(good, 10):
+            prometheus.more(10)
+            assert resident(daemon) - memory < 32 * 1024
+        assert prometheus.query("min_over_time(up[1h])") == {"tcp": 1}
+
+
+@pytest.mark.e2e
+def test_promtool_accepts_the_scrape_configuration_of_the_documentation(place: Place) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    text = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    block = re.search(r"^```yaml\n(scrape_configs:.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    (place.folder / "prometheus.yml").write_text(block[1])
+    (place.folder / "password").write_text(PASSWORD)
+    done = subprocess.run(
+        [promtool, "check", "config", "prometheus.yml"], cwd=place.folder, capture_output=True, text=True, check=False
     )
-    command = [
-        prometheus, f"--config.file={place.folder}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/tsdb",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]  # fmt: skip
-    with (tmp_path / "prometheus.log").open("w") as log, subprocess.Popen(command, stderr=log) as server:
-        try:
-
-            def query(expression: str) -> dict[str, float]:
-                try:
-                    path = "/api/v1/query?" + urllib.parse.urlencode({"query": expression})
-                    result = json.loads(get(port, path)[1])["data"]["result"]
-                except (OSError, ValueError, KeyError):
-                    return {}
-                return {one["metric"].get("job", ""): float(one["value"][1]) for one in result}
-
-            outside = {"no-password": 0.0, "no-certificate": 0.0, "no-tls": 0.0}
-            wait_for(lambda: query("up") == {"tcp": 1, **outside} or None, "a scrape of each job")
-            place.authority.issue("server")
-            wait_for(lambda: "web configuration reloaded" in daemon.said() or None, "the rotation")
-            scraped = query('count_over_time(up{job="tcp"}[1h])')["tcp"]
-            wait_for(lambda: query('count_over_time(up{job="tcp"}[1h])')["tcp"] >= scraped + 3 or None, "more scrapes")
-            assert query("min_over_time(up[1h])") == {"tcp": 1, **outside}
-            assert query("max_over_time(up[1h])") == {"tcp": 1, **outside}
-            assert query('tcp_connections{state="established"}') == {"tcp": 656}
-        finally:
-            server.kill()
+    assert done.returncode == 0, done.stdout + done.stderr

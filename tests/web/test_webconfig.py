@@ -375,7 +375,7 @@ def test_a_duration_of_one_unit_is_that_many(number: int, unit: str) -> None:
 # -- deploy/web-config.yml ---------------------------------------------------------------------------------------------
 
 
-def with_certificates(folder: Path, text: str) -> str:
+def with_certificates(text: str) -> str:
     renamed = {"tcp-exporter.pem": "server.pem", "tcp-exporter.key": "server.key", "clients-ca.pem": "ca.pem"}
     for name, there in renamed.items():
         text = text.replace(name, there)
@@ -384,7 +384,7 @@ def with_certificates(folder: Path, text: str) -> str:
 
 def test_the_example_is_tls_with_the_defaults_and_shows_every_key(folder: Path) -> None:
     text = EXAMPLE.read_text()
-    config = loaded(folder, with_certificates(folder, text))
+    config = loaded(folder, with_certificates(text))
     assert config.tls_server_config is not None
     assert config == WebConfig(tls_server_config=config.tls_server_config)
     keys = {key.name for key in (*fields(Tls), *fields(HttpServer), *fields(RateLimit), *fields(WebConfig))}
@@ -407,7 +407,15 @@ def examples() -> list[str]:
 
 @pytest.mark.parametrize("text", examples())
 def test_every_example_is_valid_in_the_place_of_its_key(folder: Path, text: str) -> None:
-    loaded(folder, with_certificates(folder, text))
+    loaded(folder, with_certificates(text))
+
+
+def test_the_example_of_the_documentation_is_valid(folder: Path) -> None:
+    text = (EXAMPLE.parents[1] / "docs" / "security.md").read_text()
+    block = re.search(r"^```yaml\n(tls_server_config:.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    config = loaded(folder, with_certificates(block[1]))
+    assert (config.tls_server_config is not None, list(config.basic_auth_users)) == (True, ["prometheus"])
 
 
 def test_there_is_an_example_of_everything_that_has_no_value() -> None:
