@@ -19,7 +19,7 @@ def test_no_scrape_fails_among_a_thousand_connections_of_which_nine_hundred_are_
 ) -> None:
     assert sum(CLIENTS.values()) + 1 == 1000
     try:
-        held = load(lab, tmp_path, seconds=25)
+        held = load(lab, tmp_path, seconds=25, again=3.0)
     except Missing as program:
         pytest.skip(f"{program} is not installed")
     assert (held.scrapes, held.failed) == (25, 0), held

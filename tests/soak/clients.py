@@ -1,7 +1,7 @@
 """Clients that keep a server from its work, and some that do theirs: many in one process and one thread.
 
-``python -m tests.soak.clients PORT KIND=NUMBER...`` runs until it is told to end by SIGTERM, then prints one line of
-JSON. Who is cut off comes again after a second: so many connections are held or wanted at any time.
+``python -m tests.soak.clients PORT SECONDS KIND=NUMBER...`` runs until it is told to end by SIGTERM, then prints one line
+of JSON. Who is cut off comes again after so many seconds: as many connections are held or wanted at any time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import Mapping
 
 _TICK_SECONDS = 0.05
-_AGAIN_SECONDS = 1.0  # until one that was cut off comes again
 _TRICKLE_SECONDS = 0.5  # between two bytes
 _SCRAPE_SECONDS = 5.0  # between two scrapes of a good one
 _PATIENCE_SECONDS = 10.0  # of a good one, for an answer: Prometheus's own, unless configured
@@ -36,8 +35,9 @@ KINDS = ("silent", "half", "trickling", "unread", "good")
 class Client:
     """One of them, over all its connections. ``due`` is when it does something of its own accord."""
 
-    def __init__(self, kind: str, port: int, said: Counter[str], due: float) -> None:
+    def __init__(self, kind: str, port: int, again: float, said: Counter[str], due: float) -> None:
         self.due = due
+        self._again = again
         self.socket: socket.socket | None = None
         self._kind = kind
         self._port = port
@@ -101,7 +101,7 @@ class Client:
         if self._asks and not self._answered:
             self._said["good that was cut off before the first answer"] += 1
         if not self._answered:
-            self.due = now + _AGAIN_SECONDS
+            self.due = now + self._again
         elif self._asks:
             self.due = now  # as Go's client does
         self._asks = self._answered = False
@@ -130,14 +130,14 @@ def _status(received: bytes) -> int:
     return int(head[9:12]) if length and len(body) >= int(length) else 0
 
 
-def run(port: int, wanted: Mapping[str, int]) -> dict[str, int]:
-    """Be all of them until SIGTERM; what happened."""
+def run(port: int, again: float, wanted: Mapping[str, int]) -> dict[str, int]:
+    """Be all of them until SIGTERM, who is cut off after *again* seconds again; what happened."""
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
     said: Counter[str] = Counter()
     kinds = [kind for _, kind in sorted((n / number, kind) for kind, number in wanted.items() for n in range(number))]
     now = time.monotonic()
-    clients = [Client(kind, port, said, now + position / len(kinds)) for position, kind in enumerate(kinds)]
+    clients = [Client(kind, port, again, said, now + position / len(kinds)) for position, kind in enumerate(kinds)]
     connected: dict[int, Client] = {}
     most, tick = 0, now
     ready = select.epoll()
@@ -170,4 +170,5 @@ def run(port: int, wanted: Mapping[str, int]) -> dict[str, int]:
 if __name__ == "__main__":
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    print(json.dumps(run(int(sys.argv[1]), {kind: int(n) for kind, n in (it.split("=") for it in sys.argv[2:])})))
+    numbers = {kind: int(number) for kind, number in (argument.split("=") for argument in sys.argv[3:])}
+    print(json.dumps(run(int(sys.argv[1]), float(sys.argv[2]), numbers)))

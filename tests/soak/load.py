@@ -47,8 +47,11 @@ class Load(NamedTuple):
         return {name: number for name, number in self.clients.items() if name.startswith("good that") and number}
 
 
-def load(lab: LabProcess, folder: Path, seconds: int, clients: Mapping[str, int] = CLIENTS) -> Load:
-    """Put the load on a daemon in the lab for so many scrapes of a second each."""
+def load(lab: LabProcess, folder: Path, seconds: int, again: float = 1.0) -> Load:
+    """Put the load on a daemon in the lab for so many scrapes of a second each.
+
+    Clients that are cut off come again after *again* seconds: nearly a thousand connections a second where it is one.
+    """
     prometheus = shutil.which("prometheus")
     if prometheus is None:
         raise Missing("prometheus")
@@ -63,8 +66,8 @@ def load(lab: LabProcess, folder: Path, seconds: int, clients: Mapping[str, int]
             prometheus, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
             f"--web.listen-address=127.0.0.1:{port}",
         ]  # fmt: skip
-        slow = [sys.executable, "-m", "tests.soak.clients", str(daemon.port)]
-        slow += [f"{kind}={number}" for kind, number in clients.items()]
+        slow = [sys.executable, "-m", "tests.soak.clients", str(daemon.port), str(again)]
+        slow += [f"{kind}={number}" for kind, number in CLIENTS.items()]
         with (folder / "prometheus.log").open("w") as log:
             server = lab.popen(command, stdout=subprocess.DEVNULL, stderr=log)
         wait_for(lambda: _query(lab, port, "up") == 1 or None, "the first scrape")
