@@ -1,7 +1,7 @@
 """Clients that keep a server from its work, and some that do theirs: many in one process and one thread.
 
-``python -m tests.soak.clients PORT SECONDS KIND=NUMBER...`` runs until it is told to end by SIGTERM, then prints one line
-of JSON. Who is cut off comes again after so many seconds: as many connections are held or wanted at any time.
+``python -m tests.soak.clients PORT SECONDS KIND=NUMBER...`` runs until it is told to end by SIGTERM, then prints one
+line of JSON. Who is cut off comes again after so many seconds: as many connections are held or wanted at any time.
 """
 
 from __future__ import annotations
