@@ -87,7 +87,11 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
             stack.callback(os.rmdir, top + b"/" + name.raw)
         for name in (*NAMES.values(), NEWLINE):
             space = name.raw + b"~%d" % os.getpid()
-            subprocess.run([ip, "netns", "add", space], check=True)
+            done = subprocess.run(
+                [ip, "netns", "add", space], capture_output=True, text=True, errors="replace", check=False
+            )
+            if done.returncode != 0:
+                pytest.skip(f"no named network namespace can be made here: {done.stderr}")
             stack.callback(subprocess.check_call, [ip, "netns", "delete", space])
         try:
             lab = stack.enter_context(LabProcess())  # its programs end before their cgroups are removed
