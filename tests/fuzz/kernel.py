@@ -191,9 +191,10 @@ def names(data: bytes) -> None:
     """The mount table, paths of cgroups and names of namespaces: what comes of them can be shown."""
     text = data.decode("utf-8", "surrogateescape")
     list(cgroup.mounts(text.split("\n")))
-    written = "".join(f"\\{ord(it):03o}" if it in " \t\n\\#" else it for it in text)  # fs/seq_file.c: mangle_path
+    path = f"/{text}"
+    written = "".join(f"\\{ord(it):03o}" if it in " \t\n\\#" else it for it in path)  # fs/seq_file.c: mangle_path
     line = f"41 31 0:39 {written} {written} rw,relatime shared:9 - cgroup2 cgroup2 rw\n"
-    assert list(cgroup.mounts([line])) == [cgroup.Mount("0:39", text, text)]
+    assert list(cgroup.mounts([line])) == [cgroup.Mount("0:39", path, path)]
     resident = netns.Resident(
         names=tuple(filter(None, text.split("/")[:2])), pid=7, comm=text[:40], cgroup=text, is_own=data[:1] == b"s"
     )
