@@ -26,14 +26,14 @@ from exporter.prometheus.families import View
 from exporter.sampling.assembly import assemble_loop, schedule
 from exporter.web.app import application
 from exporter.web.current import Current
-from exporter.web.gate import Gate
 from exporter.web.page import SCRIPT_FILE, STYLE_FILE, Assets
-from exporter.web.passwords import Passwords
-from exporter.web.protection import Protection, check_password
 from exporter.web.server import Limits, Server
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
+    from exporter.web.gate import Gate
+    from exporter.web.protection import Protection
 
 _WATCH_SECONDS = 0.5
 _WATCH_AT_MOST_SECONDS = 5.0  # that a thread may be dead before it is noticed
@@ -45,7 +45,11 @@ def serve(load: Callable[[], Config], procfs: str) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. *load* reads the configuration, at the start and on SIGHUP."""
     settings = load()
     logger = log.logger(settings.log.level, settings.log.format, sys.stderr, os.environ)
-    protection = None if settings.web.config_file is None else Protection(settings.web.config_file, logger)
+    protection = None
+    if settings.web.config_file is not None:
+        from exporter.web.protection import Protection  # noqa: PLC0415 - a megabyte, only for who has TLS or users
+
+        protection = Protection(settings.web.config_file, logger)
     return asyncio.run(_Daemon(load, settings, Procfs(procfs), protection, logger).run())
 
 
@@ -67,6 +71,7 @@ class _Daemon:
         self._load = load
         self._settings = settings
         self._protection = protection
+        self._gate: Gate | None = None
         self._log = logger
         self._reload_successful = True
         self._reading = self._read_again = False
@@ -80,8 +85,7 @@ class _Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             events.add_signal_handler(number, stop.set)
         events.add_signal_handler(signal.SIGHUP, self._reload, events)
-        passwords = Passwords(check_password)
-        server = self._server(passwords)
+        server = self._server()
         addresses = [parse_listen_address(text) for text in self._settings.web.listen_address]
         urls = await server.start(addresses)
         try:
@@ -93,22 +97,26 @@ class _Daemon:
             code = await self._watch(stop)
         finally:
             await server.close()
-            passwords.close()
+            if self._gate is not None:
+                self._gate.close()
             self._loop.stop(_STOP_SECONDS)
         return code
 
-    def _server(self, passwords: Passwords) -> Server:
+    def _server(self) -> Server:
         """The server, with what the web configuration puts before it."""
-        gate = tls = None
+        tls = None
         if (protection := self._protection) is not None:
-            gate = Gate(lambda: protection.config, passwords, time.monotonic)
+            from exporter.web.gate import Gate  # noqa: PLC0415 - as in serve
+            from exporter.web.passwords import Passwords, check  # noqa: PLC0415
+
+            self._gate = Gate(lambda: protection.config, Passwords(check), time.monotonic)
             tls = protection.tls if protection.config.tls_server_config is not None else None
         return Server(
             application(self._current, page_assets()),
             limits=Limits(max_requests=self._settings.web.max_requests),
             on_error=lambda error: self._log.error("request failed", exc_info=error),
             on_starved=lambda error: self._log.error("connections cannot be accepted", error=repr(error)),
-            gate=gate,
+            gate=self._gate,
             tls=tls,
         )
 

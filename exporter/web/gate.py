@@ -42,6 +42,10 @@ class Gate:
         self._clock = clock
         self._bucket = Bucket(RateLimit(), clock())
 
+    def close(self) -> None:
+        """Give up what waits."""
+        self._passwords.close()
+
     async def __call__(self, request: Request, handler: Handler) -> Response:
         """The answer to *request*; what the handler says of a header is stronger than the configuration."""
         config = self._config()

@@ -23,6 +23,13 @@ Check = Callable[[bytes, bytes], bool]
 """Whether a password and a hash belong together, as bcrypt.checkpw."""
 
 
+def check(password: bytes, stored: bytes) -> bool:
+    """Whether the bcrypt hash *stored* is of *password*."""
+    import bcrypt  # noqa: PLC0415 - only for who has users
+
+    return bcrypt.checkpw(password, stored)
+
+
 class Verdict(enum.Enum):
     """What came of a request's credentials."""
 

@@ -131,10 +131,3 @@ def _stat(path: str) -> tuple[int, ...] | None:
     except (OSError, ValueError):
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def check_password(password: bytes, stored: bytes) -> bool:
-    """Whether the bcrypt hash *stored* is of *password*."""
-    import bcrypt  # noqa: PLC0415 - only for who has users
-
-    return bcrypt.checkpw(password, stored)

@@ -145,6 +145,15 @@ def test_the_url_is_the_daemons_base_or_the_snapshots_own(text: str, url: str) -
     )
 
 
+def test_a_client_certificate_is_for_a_url() -> None:
+    given = ["--cert-file", "cert", "--key-file=key"]
+    url = "https://h/api/v1/snapshot"
+    assert parse(["--url", "https://h", *given]) == Options(url=url, cert_file="cert", key_file="key")
+    for option in ("--cert-file", "--key-file"):
+        with pytest.raises(UsageError, match=f"^{option}: only with --url; see --help$"):
+            parse([option, "file"])
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "127.0.0.1:19293", "ftp://h", "file:///etc/passwd", "http://", "http:///x", "http://:1", "http://h:x", "http://h?q",

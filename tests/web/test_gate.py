@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from exporter.web.gate import Bucket, Gate
 from exporter.web.http import Request, Response, plain_text
-from exporter.web.passwords import Passwords, Verdict, credentials
-from exporter.web.protection import check_password
+from exporter.web.passwords import Passwords, Verdict, check, credentials
 from exporter.web.webconfig import HttpServer, RateLimit, WebConfig
 
 
@@ -41,7 +40,7 @@ class Checking:
     def __call__(self, password: bytes, stored: bytes) -> bool:
         self.go.wait(30)
         self.asked.append((password, stored))
-        return check_password(password, stored)
+        return check(password, stored)
 
 
 @pytest.fixture

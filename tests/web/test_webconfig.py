@@ -372,6 +372,27 @@ def test_a_duration_of_one_unit_is_that_many(number: int, unit: str) -> None:
     assert parse_go_duration(f"{number}{unit}") == pytest.approx(number * sizes[unit])
 
 
+KEYS = sorted({key.name for key in (*fields(Tls), *fields(HttpServer), *fields(RateLimit), *fields(WebConfig))})
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=8)
+    | st.sampled_from([*KEYS, HASH, "server.pem", "TLS12"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.one_of(VALUES.map(lambda value: yaml.safe_dump(value).encode()), st.binary(max_size=64)))
+def test_any_file_is_read_or_refused_with_its_mistakes(folder: Path, data: bytes) -> None:
+    (folder / "any.yml").write_bytes(data)
+    try:
+        load(str(folder / "any.yml"))
+    except ConfigError as error:
+        assert all(mistake.startswith(f"{folder}/any.yml") for mistake in error.mistakes)
+
+
 # -- deploy/web-config.yml ---------------------------------------------------------------------------------------------
 
 
