@@ -6,8 +6,10 @@ ARGS ?=
 PYTEST_ARGS ?=
 QUICK ?=
 DIST ?= dist
+FUZZ_ARGS ?=
+SOAK_ARGS ?=
 
-.PHONY: run test lint demo golden dashboards bench screenshots deb lock clean
+.PHONY: run test lint demo golden dashboards bench fuzz soak screenshots deb lock clean
 
 run: $(VENV)/installed  ## the daemon, its address printed
 	exec $(BIN)/tcp-exporter $(ARGS)
@@ -31,6 +33,13 @@ dashboards: $(VENV)/installed-dev  ## write deploy/grafana/*.json from dashboard
 
 bench: $(VENV)/installed-dev  ## ours and the peers side by side, in 20 minutes; QUICK=1 stops at 100,000 sockets, in 3
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick --output dist/benchmarks,--output docs/performance)
+
+fuzz: $(VENV)/installed-dev  ## search for inputs that break a promise, in 12 minutes; FUZZ_ARGS="-s 600 http" for one target longer
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0 || echo "no atheris for this Python: by mutation alone"
+	$(BIN)/python -m tests.fuzz $(or $(FUZZ_ARGS),--output docs/trust/fuzz.json)
+
+soak: $(VENV)/installed-dev  ## a thousand slow clients beside Prometheus, then a day of samples, in 10 minutes
+	$(BIN)/python -m tests.soak $(or $(SOAK_ARGS),--output docs/trust/soak.json)
 
 screenshots: $(VENV)/installed-dev  ## the status page, quiet and under a SYN flood, for docs/images, in 6 minutes, with pngquant; look at them
 	$(BIN)/python -m tests.screenshots docs/images

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import platform
@@ -54,6 +55,8 @@ def main() -> None:
     """Run as a program."""
     if sys.stdout is None or sys.stderr is None:  # closed by whoever started us
         os._exit(_failed())
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as standard error: a name may have what the locale has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()

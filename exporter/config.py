@@ -185,6 +185,8 @@ def unique(read: Reader[T], *, least: int = 0) -> Reader[tuple[T, ...]]:
         values: dict[T, Node] = {}
         found = Collector()
         for item in node.items:
+            if found.full:
+                break
             with found:
                 value = read(item)
                 if (first := values.setdefault(value, item)) is not item:
@@ -204,6 +206,8 @@ def table(check: Callable[[str], str], read: Reader[T]) -> Reader[Mapping[str, T
         values: dict[str, T] = {}
         found = Collector()
         for key, value in node.items:
+            if found.full:
+                break
             with found:
                 if complaint := check(key.text):
                     raise wrong(key, complaint)
@@ -225,6 +229,8 @@ def section(make: Callable[..., T], **readers: Reader[object]) -> Reader[T]:
         values: dict[str, object] = {}
         found = Collector()
         for key, value in node.items:
+            if found.full:
+                break
             with found:
                 if key.text not in readers:
                     raise wrong(key, _unknown("key", key.text, readers))
@@ -278,6 +284,8 @@ def expectations(present: Collection[str]) -> Reader[Mapping[str, Range | str]]:
         values: dict[str, Range | str] = {}
         found = Collector()
         for key, value in node.items:
+            if found.full:
+                break
             with found:
                 name = key.text.removeprefix("net.ipv4.") if key.text.startswith("net.ipv4.tcp_") else key.text
                 if complaint := _check_sysctl(name, present):
@@ -427,4 +435,4 @@ def parse(data: bytes, source: str, present: Collection[str] = ()) -> Config:
         config = section(Config, **_READERS | {"sysctl": sysctl})(document)
         if not refused:
             return config
-    raise ConfigError([mistake.show(source) for mistake in sorted(found.mistakes)])
+    raise ConfigError(yamlnodes.shown(found.mistakes, source))

@@ -7,13 +7,15 @@ raise RecursionError (the Python one) or end the process (the C one).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
 import yaml
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 16
+MAX_MISTAKES = 100
+"""That are looked for in one list or mapping, and shown of a file: somebody mends them one after the other."""
 
 _BOM = b"\xef\xbb\xbf"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one where PyYAML was built with it
@@ -48,6 +50,11 @@ class Collector:
     def __init__(self) -> None:
         self.mistakes: list[Mistake] = []
 
+    @property
+    def full(self) -> bool:
+        """Whether there are so many that looking for more only takes time: in a megabyte there may be 400,000."""
+        return len(self.mistakes) >= MAX_MISTAKES
+
     def __enter__(self) -> Collector:
         return self
 
@@ -60,6 +67,12 @@ class Collector:
         """Raise what was collected, if anything was."""
         if self.mistakes:
             raise MistakesError(*self.mistakes)
+
+
+def shown(mistakes: Iterable[Mistake], source: str) -> list[str]:
+    """A line for each mistake of the file *source*, in their order; where there are too many, the last line says so."""
+    lines = [mistake.show(source) for mistake in sorted(mistakes)]
+    return lines if len(lines) <= MAX_MISTAKES else [*lines[:MAX_MISTAKES], f"{source}: more mistakes follow"]
 
 
 class Scalar(NamedTuple):
@@ -181,7 +194,8 @@ class _Composer:
         self.mistakes: list[Mistake] = []
 
     def refuse(self, event: yaml.Event, path: str, message: str) -> None:
-        self.mistakes.append(Mistake(*_position(event), path, message))
+        if len(self.mistakes) <= MAX_MISTAKES:
+            self.mistakes.append(Mistake(*_position(event), path, message))
 
     def document(self) -> Node:
         root: Node | None = None

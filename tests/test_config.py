@@ -347,6 +347,24 @@ def test_any_bytes_are_a_configuration_or_a_config_error_of_printable_lines(data
                 assert all(mistake.isprintable() and mistake.startswith("f.yml") for mistake in error.mistakes)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"detail: {ports: [" + b"x, " * 10_000 + b"]}",
+        b"a: 1\n" * 10_000,
+        b"- &a 1\n" * 100_000,
+        b"thresholds:\n" + b"".join(b"  estab%d: {}\n" % number for number in range(10_000)),
+        b"sysctl:\n  expected:\n" + b"".join(b"    tcp_a%d: 1\n" % number for number in range(10_000)),
+        b"sysctl: {x%d: 1}\n" * 10_000,
+    ],
+    ids=["a list", "one key", "anchors", "measures", "sysctls", "sections"],
+)
+def test_of_a_file_full_of_mistakes_the_first_hundred_are_said(data: bytes) -> None:
+    mistakes = mistakes_in(data)
+    assert len(mistakes) == 101 or mistakes[-1] != "f.yml: more mistakes follow"
+    assert 100 <= len(mistakes) <= 101
+
+
 SECONDS = st.integers(100, 3_600_000).map(lambda milliseconds: milliseconds / 1000)
 SHARES = st.floats(0, 1, exclude_min=True)
 COUNTS = st.integers(1, 10**17)

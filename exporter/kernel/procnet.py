@@ -73,11 +73,11 @@ def parse_snmp(text: str, source: str, table: str) -> dict[str, int]:
     >>> parse_snmp("Tcp: MaxConn CurrEstab\nTcp: -1 5\n", "net/snmp", "Tcp")
     {'Tcp.MaxConn': -1, 'Tcp.CurrEstab': 5}
     """
-    prefix = table + ":"
+    prefix = f"{table}: "
     rows = [(lineno, line) for lineno, line in enumerate(text.splitlines(), start=1) if line.startswith(prefix)]
     if len(rows) != 2:
         lineno, line = rows[-1] if rows else (1, "")
-        raise SourceMalformed(source, lineno, line, f"one line of names and one of values that start with {prefix}")
+        raise SourceMalformed(source, lineno, line, f"one line of names and one of values that start with {table}:")
     (_, names), (lineno, numbers) = rows
     keys, values = _keys(names), numbers.split()[1:]
     if len(keys) != len(values):

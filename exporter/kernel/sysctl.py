@@ -17,7 +17,10 @@ _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
 
 
 class Value(NamedTuple):
-    """A sysctl's value: numbers by field (``""`` for a scalar), or words. One of the two is empty or None."""
+    """A sysctl's value: numbers by field (``""`` for a scalar), or words. One of the two is empty or None.
+
+    In words every character that cannot be printed is a question mark: they go into logs and onto terminals.
+    """
 
     name: str
     fields: tuple[tuple[str, int], ...]
@@ -50,13 +53,13 @@ def parse(name: str, text: str) -> Value:
     entry = CATALOGUE.get(name)
     kind = entry.kind if entry else ""
     if kind == TEXT:
-        return Value(name, (), " ".join(words), "")
+        return Value(name, (), _presentable(words), "")
     if kind == PORTS:
         return Value(name, (("count", len(parse_ports(name, text))),), None, "ports")
     if not words and entry is not None:
         raise SourceMalformed(name, 1, text, f"a value of kind {kind}")
     if not words or not all(map(_INTEGER.fullmatch, words)):
-        return Value(name, (), " ".join(words), "")
+        return Value(name, (), _presentable(words), "")
     numbers = [int(word) for word in words]
     return Value(name, tuple(zip(_fields(entry, len(numbers)), numbers, strict=True)), None, _unit(entry, len(numbers)))
 
@@ -75,6 +78,10 @@ def parse_ports(name: str, text: str) -> frozenset[int]:
             raise SourceMalformed(name, 1, text.strip(), "a list of ports and ranges such as 40003,40005-40006")
         ports.update(range(low, high + 1))
     return frozenset(ports)
+
+
+def _presentable(words: list[str]) -> str:
+    return "".join(character if character.isprintable() else "?" for character in " ".join(words))
 
 
 def _fields(entry: Sysctl | None, number: int) -> tuple[str, ...]:

@@ -213,7 +213,8 @@ def _measures(option: str, text: str) -> tuple[str, ...]:
 
 
 def _port(options: Options, option: str, text: str) -> Options:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+    # No more than five digits: of thousands int() raises ValueError.
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
         raise UsageError(f"{option}: expected a port from 1 to 65535, got {text!r}")
     return options._replace(port=int(text))
 

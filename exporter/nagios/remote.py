@@ -78,7 +78,9 @@ def read(url: str, status: int, reason: str, body: bytes) -> Answer:
             raise SourceError(url, "not a daemon of tcp-exporter: the answer is no JSON") from None
     if status != 200:
         error = document.get("error") if isinstance(document, dict) else None
-        raise SourceError(url, f"answered {status} {reason}".rstrip() + (f": {error}" if error else ""))
+        raise SourceError(
+            url, f"answered {status} {reason}".rstrip() + (f": {error}" if isinstance(error, str) else "")
+        )
     if not isinstance(document, dict):
         raise SourceError(url, f"not a daemon of tcp-exporter: the answer is {type(document).__name__}, not an object")
     try:
@@ -134,9 +136,9 @@ def _listeners(document: Mapping[str, object]) -> tuple[Listener, ...] | None:
         Listener(
             address=_field(entry, "address", str),
             port=_field(entry, "port", int),
-            sockets=_field(entry, "sockets", int),
+            sockets=_at_least(1, entry, "sockets"),
             accept_queue=_field(entry, "accept_queue", int),
-            accept_limit=_field(entry, "accept_limit", int),
+            accept_limit=_at_least(0, entry, "accept_limit"),
             syn_recv=_field(entry, "syn_recv", int),
             fullest=_number(entry, "fullest"),
         )
@@ -216,6 +218,13 @@ def _field(of: Mapping[str, object], name: str, kind: type[T]) -> T:
     if isinstance(value, (int, float)) and not abs(value) < _ABSURD:
         raise _Misfit(f"{name} is no number that can be")
     return value
+
+
+def _at_least(least: int, of: Mapping[str, object], name: str) -> int:
+    number = _field(of, name, int)
+    if number < least:
+        raise _Misfit(f"{name} is {number}, not at least {least}")
+    return number
 
 
 def _nullable(of: Mapping[str, object], name: str, kind: type[T]) -> T | None:

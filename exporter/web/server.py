@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
+import struct
 from asyncio import sslproto
 from collections.abc import Awaitable, Callable, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
@@ -29,6 +32,8 @@ _READ = 4096  # small beside head_bytes: a head may exceed the limit by at most 
 _SLICE = 65536  # a body goes out in pieces, so a client that does not read costs one piece and not a body
 _BACKLOG = 1024  # bounded by net.core.somaxconn; a flood fills a short one, and then a scrape waits for its SYN again
 _LINGER = 2.0  # seconds that a client has to read its last answer before the connection goes
+_ACCEPTS = 2  # at a time: of a crowd the first have had their turn before so many more came that they seem silent
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset and leaves nothing, neither data nor TIME-WAIT
 _STARVED = 0.25  # seconds until accept(2) is tried again after the system has refused it a descriptor
 _CLOSING = 0.01  # the same where a connection was dropped, whose descriptor is free then
 _STARVED_SILENT = 60.0  # without a refusal, after which the next one is worth a line
@@ -46,6 +51,7 @@ class Limits(NamedTuple):
     idle: float = 120.0  # between requests; above two usual scrape intervals, so Prometheus keeps its connection
     close: float = 5.0  # for the end of TLS
     grace: float = 3.0  # for requests in flight when the server closes
+    unread: float = 0.01  # that an answer waits for its reader before another client may have its place
     connections: int = 100  # from accept(2) on: a handshake in progress is one
     head_bytes: int = 16384
     headers: int = 64
@@ -154,6 +160,8 @@ class Server:
     def _serve(self, listening: socket.socket) -> str:
         """Accept connections from *listening*, which is this server's from now on; its address as a URL."""
         try:
+            # Inherited by what is accepted: else a client that does not read keeps megabytes of answers in the kernel.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SLICE)
             listening.listen(_BACKLOG)
             listening.settimeout(0)
         except BaseException:
@@ -165,7 +173,7 @@ class Server:
     async def _accept_all(self, listening: socket.socket) -> None:
         """Take whoever comes. Without descriptors or memory, room is made and waited for: nothing spins or dies."""
         loop, silent_until = asyncio.get_running_loop(), 0.0
-        while True:
+        for number in count(1):
             try:
                 accepted, _ = await loop.sock_accept(listening)
                 self._accept(accepted)
@@ -176,7 +184,8 @@ class Server:
                     self._on_starved(error)
                 silent_until = loop.time() + _STARVED_SILENT
                 await asyncio.sleep(_CLOSING if self._make_room() else _STARVED)
-            await asyncio.sleep(0)  # a queue that is never empty lets the others have their turn
+            if number % _ACCEPTS == 0:
+                await asyncio.sleep(0)  # a queue that is never empty lets the others have their turn
 
     def _accept(self, accepted: socket.socket) -> None:
         if self._closing or not self._has_room():
@@ -203,20 +212,37 @@ class Server:
     def _make_room(self) -> bool:
         """Drop the connection that is missed least; whether there was one.
 
-        The oldest that was never let in goes first (silent, in its handshake, without the password), then the oldest
-        that is idle between two requests: neither silent clients nor idle ones can keep Prometheus out.
+        Of those that were never let in (silent, in their handshake, without the password) it is the oldest, of those
+        that are idle between two requests the one that is so for longest; the larger of both groups gives, so neither
+        can take all places, and who has just come is not among them if the loop only was too busy to hear it. Then it
+        is the one whose answer waits for its reader. None of them can keep Prometheus out.
         """
-        idle = (connection for connection in self._connections if not connection.dropped and not connection.busy)
-        victim = min(idle, key=lambda each: each.served, default=None)
+        idle = [connection for connection in self._connections if not connection.dropped and not connection.busy]
+        served = [connection for connection in idle if connection.served]
+        larger = served if 2 * len(served) > len(idle) else [it for it in idle if not it.served]
+        longest = sorted(larger, key=lambda each: each.since)
+        victim = next((it for it in longest if not it.is_speaking), longest[0] if longest else self._unread())
         if victim is not None:
-            victim.drop()
+            victim.evict()
         return victim is not None
+
+    def _unread(self) -> _Connection | None:
+        """The connection whose answer waits for its reader, of several the one that waits for longest."""
+        waiting = {
+            each: each.unread_since for each in self._connections if each.unread_since is not None and not each.dropped
+        }
+        longest = min(waiting, key=waiting.__getitem__, default=None)
+        latest = asyncio.get_running_loop().time() - self._limits.unread
+        return longest if longest is not None and waiting[longest] <= latest else None
 
     async def _answer(self, connection: _Connection, request: Request) -> Response:
         def admitted(request: Request) -> Response:
-            others = sum(each.answering for each in self._connections)
+            others = sum(each.answering and not each.dropped for each in self._connections)
             if 0 < self._limits.max_requests <= others:
-                return plain_text(503, None, ("Retry-After", "1"))
+                unread = self._unread()
+                if unread is None:
+                    return plain_text(503, None, ("Retry-After", "1"))
+                unread.evict()
             connection.served = connection.answering = True
             return self._handler(request)
 
@@ -250,7 +276,18 @@ class _Connection:
         self.busy = False  # from a complete head to the last byte of its response
         self.answering = False  # the part of that after the gate
         self.served = False  # has ever got past the gate
+        self.since = asyncio.get_running_loop().time()  # of the connection's start, or of its last answer's end
+        self.unread_since: float | None = None  # what was written of an answer waits for its reader
         self.dropped = False
+
+    @property
+    def is_speaking(self) -> bool:
+        """Whether something that the client has sent waits to be read: it is not silent then."""
+        if self._accepted.fileno() < 0:
+            return False  # it is over, and its task has not heard of it yet
+        poll = select.poll()
+        poll.register(self._accepted, select.POLLIN)
+        return bool(poll.poll(0))
 
     def finish(self) -> None:
         """End after the request in flight, or now where there is none."""
@@ -265,6 +302,16 @@ class _Connection:
             self._writer.transport.abort()
         elif self.task is not None:
             self.task.cancel()
+
+    def evict(self) -> None:
+        """End now, for the sake of another."""
+        self._leave_nothing()
+        self.drop()
+
+    def _leave_nothing(self) -> None:
+        """Let the end be a reset: of a client that does not read, the kernel would keep the answer for minutes."""
+        with contextlib.suppress(OSError):  # it is closed already
+            self._accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
     async def run(self) -> None:
         """Serve requests until either side has had enough."""
@@ -326,6 +373,7 @@ class _Connection:
             response = _refuse(exc.error_status_hint)
         await self._send(writer, method, response)
         self.busy = self.answering = False
+        self.since = asyncio.get_running_loop().time()
         if not self._last and self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
             await asyncio.sleep(0)  # a client that pipelines without end lets the others have their turn
@@ -361,11 +409,17 @@ class _Connection:
             # h11 counts the body and hands back the very same object: it is shared, never copied as a whole.
             body = memoryview(b"".join(self._http.send_with_data_passthrough(h11.Data(data=response.body)) or ()))
         self._http.send(h11.EndOfMessage())
-        async with asyncio.timeout(self._limits.write):
-            for start in range(0, len(body) or 1, _SLICE):
-                writer.write(first + body[start : start + _SLICE])
-                first = b""
-                await writer.drain()
+        try:
+            async with asyncio.timeout(self._limits.write):
+                for start in range(0, len(body) or 1, _SLICE):
+                    writer.write(first + body[start : start + _SLICE])
+                    first = b""
+                    self.unread_since = asyncio.get_running_loop().time()
+                    await writer.drain()
+                    self.unread_since = None
+        except TimeoutError:
+            self._leave_nothing()
+            raise
 
     async def _linger(self, writer: asyncio.StreamWriter) -> None:
         """Let the client close first: closing with its bytes unread would reset the connection and lose the answer."""

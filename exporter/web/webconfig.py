@@ -395,4 +395,4 @@ def parse(data: bytes, source: str, read: Read, build: Callable[[Tls], SSLContex
         config = section(WebConfig, **readers)(document)
         if not refused:
             return config
-    raise ConfigError([mistake.show(source) for mistake in sorted(found.mistakes)])
+    raise ConfigError(yamlnodes.shown(found.mistakes, source))

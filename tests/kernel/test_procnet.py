@@ -76,6 +76,10 @@ def test_counters_are_matched_by_name() -> None:
     ("text", "message"),
     [
         ("", "net/snmp:1: cannot read '': expected one line of names and one of values that start with Tcp:"),
+        (
+            "Tcp:A B\nTcp:1 2\n",
+            "net/snmp:1: cannot read '': expected one line of names and one of values that start with Tcp:",
+        ),
         ("Tcp: A B\nTcp: 1\n", "net/snmp:2: cannot read 'Tcp: 1': expected 2 values, found 1"),
         ("Tcp: A\nTcp: 1_0\n", "net/snmp:2: cannot read 'Tcp: 1_0': expected integers"),
         (

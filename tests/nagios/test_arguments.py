@@ -107,6 +107,7 @@ def test_a_wrong_timeout_is_refused(text: str) -> None:
         (["-s", "ESTAB"], f"-s: unknown measure 'ESTAB': expected one of {', '.join(MEASURES)}, sysctl"),
         (["-w", "established=5,7"], "-w: expected measure=range, got '7'"),
         (["--reader", "ss"], "--reader: expected one of auto, netlink, procfs, psutil, got 'ss'"),
+        (["-p", "9" * 5000], f"-p: expected a port from 1 to 65535, got '{'9' * 5000}'"),
         (["--peak"], "--peak: only with --url; see --help"),
         (["--ca-file", "x"], "--ca-file: only with --url; see --help"),
         (["--credentials-file", ""], "--credentials-file: only with --url; see --help"),

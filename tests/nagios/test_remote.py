@@ -120,11 +120,34 @@ def test_what_is_no_document_is_refused(body: bytes, line: str) -> None:
     assert complaint(body) == line
 
 
+LISTENER = {
+    "address": "::",
+    "port": 80,
+    "sockets": 1,
+    "accept_queue": 0,
+    "accept_limit": 9,
+    "syn_recv": 1,
+    "fullest": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"sockets": 0, "accept_limit": 0}, NOT_OURS + "sockets is 0, not at least 1"),
+        ({"accept_limit": -1}, NOT_OURS + "accept_limit is -1, not at least 0"),
+    ],
+)
+def test_a_listener_that_nothing_could_be_divided_by_is_refused(changes: dict[str, int], line: str) -> None:
+    assert complaint(answered(listeners=[LISTENER | changes])) == line
+
+
 def test_a_status_other_than_200_is_quoted_with_the_daemons_error() -> None:
     before = json.dumps({"api_version": 1, "error": "no sample yet"}).encode()
     assert complaint(before, 503, "Service Unavailable") == f"{URL}: answered 503 Service Unavailable: no sample yet"
     assert complaint(b"<html>", 302, "Found") == f"{URL}: answered 302 Found"
     assert complaint(answered(), 404, "") == f"{URL}: answered 404"
+    assert complaint(b'{"error": [[]]}', 503, "Busy") == f"{URL}: answered 503 Busy"
 
 
 JSON = st.recursive(

@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from exporter.web.server import DEFAULT_LIMITS, Limits, Server
 from exporter.web.webconfig import ServerTls
 
 BIG = bytes(8 * 1024 * 1024)  # more than the kernel keeps for a client that does not read
+SOME = bytes(48 * 1024)  # more than a small client takes, less than the kernel keeps for it
 PATIENCE = 30.0  # seconds until a test counts as hanging; no test waits for it
 
 
@@ -37,6 +39,8 @@ def pages(request: Request) -> Response:
         return method_not_allowed()
     if request.path == "/big":
         return Response(200, "application/octet-stream", BIG)
+    if request.path == "/some":
+        return Response(200, "application/octet-stream", SOME)
     if request.path == "/bug":
         raise RuntimeError("secret")
     if request.path.startswith("/page"):
@@ -493,7 +497,8 @@ def test_a_response_that_cannot_be_sent_is_reported_and_costs_its_connection_onl
 @pytest.mark.parametrize(("max_requests", "served"), [(2, False), (3, True), (0, True)])
 def test_requests_above_the_limit_in_flight_are_sent_away(max_requests: int, served: bool) -> None:
     async def scenario() -> None:
-        async with serving(Limits(max_requests=max_requests, grace=0.1)) as at, stuck(at), stuck(at):
+        limits = Limits(max_requests=max_requests, grace=0.1, unread=PATIENCE)
+        async with serving(limits) as at, stuck(at), stuck(at):
             text = "Service Unavailable"
             busy = answer(f"503 {text}", f"{text}\n", "Retry-After: 1")
             said = await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "")
@@ -522,24 +527,36 @@ def test_a_full_server_drops_the_oldest_connection_without_a_head() -> None:
     run(scenario)
 
 
-def test_a_full_server_then_drops_the_oldest_that_is_idle() -> None:
+def test_a_full_server_then_drops_the_one_that_is_idle_for_longest() -> None:
     async def scenario() -> None:
-        async with serving(Limits(connections=2)) as at, client(at.port) as older, client(at.port) as newer:
-            for peer in (older, newer):
+        async with serving(Limits(connections=2)) as at, client(at.port) as busier, client(at.port) as idler:
+            for peer in (busier, idler, busier):
                 peer.get("/page")
                 assert await peer.response() == PAGE
             assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
-            assert await older.rest() == ""
-            newer.get("/page")
-            assert await newer.response() == PAGE
+            assert await idler.rest() == ""
+            busier.get("/page")
+            assert await busier.response() == PAGE
 
     run(scenario)
 
 
 def test_a_server_full_of_requests_in_flight_refuses_a_new_connection() -> None:
     async def scenario() -> None:
-        async with serving(Limits(connections=2, grace=0.1)) as at, stuck(at), stuck(at), client(at.port) as peer:
+        limits = Limits(connections=2, grace=0.1, unread=PATIENCE)
+        async with serving(limits) as at, stuck(at), stuck(at), client(at.port) as peer:
             assert await peer.rest() == ""
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("limits", [Limits(connections=2), Limits(max_requests=2)])
+def test_an_answer_that_nobody_reads_makes_room_and_the_longest_unread_goes_first(limits: Limits) -> None:
+    async def scenario() -> None:
+        async with serving(limits._replace(unread=0.0, idle=0.2)) as at, stuck(at) as older, stuck(at) as newer:
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            assert await drained(older) < len(BIG)
+            assert await drained(newer) > len(BIG)
 
     run(scenario)
 
@@ -586,6 +603,47 @@ def test_a_full_server_drops_those_without_the_password_before_the_idle_one_with
                         pass
             scraper.get("/page")
             assert await scraper.response() == PAGE
+
+    run(scenario)
+
+
+def test_a_crowd_that_resets_its_connections_at_once_does_not_stop_the_server() -> None:
+    def flood(port: int) -> None:
+        for _ in range(500):
+            with socket.create_connection(("127.0.0.1", port)) as peer:
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async def scenario() -> None:
+        async with serving(Limits(connections=3)) as at:
+            await asyncio.to_thread(flood, at.port)
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            assert at.errors == []
+
+    run(scenario)
+
+
+def test_who_is_dropped_for_another_leaves_no_answer_in_the_kernel() -> None:
+    async def scenario() -> None:
+        async with serving(Limits(connections=1, unread=0.0)) as at, stuck(at) as reader:
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            with pytest.raises(ConnectionResetError):
+                while await asyncio.get_running_loop().sock_recv(reader, 65536):
+                    pass
+
+    run(scenario)
+
+
+def test_a_last_answer_is_read_to_its_end_however_long_that_takes() -> None:
+    async def scenario() -> None:
+        async with serving() as at:
+            with socket.socket() as peer:
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                peer.setblocking(False)
+                await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", at.port))
+                peer.send(b"GET /some HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                await until(lambda: len(at.requests) > 0)
+                await until(lambda: not at.server._connections)  # it has waited for the client's end in vain
+                assert await drained(peer) > len(SOME)
 
     run(scenario)
 

@@ -1,6 +1,7 @@
 """HTML and SVG by construction: what is not ``Markup`` is escaped, in content and in attributes alike.
 
-So a name from the host cannot become an element, wherever it is shown; there is no other way to write one here.
+So a name from the host cannot become an element, wherever it is shown, nor turn the text around it; there is no other
+way to write one here.
 """
 
 from __future__ import annotations
@@ -24,6 +25,17 @@ Content: TypeAlias = "str | Iterable[Content] | None"
 Attribute = str | float | bool | None
 
 
+def escaped(text: str) -> Markup:
+    r"""*text* as content or as an attribute's value; what cannot be printed is a question mark, but for line ends.
+
+    >>> escaped("a<b\u202ec\udcff\n")
+    'a&lt;b?c?\n'
+    """
+    if not text.isprintable():
+        text = "".join(it if it.isprintable() or it == "\n" else "?" for it in text)
+    return Markup(escape(text))
+
+
 def element(name: str, /, *content: Content, **attributes: Attribute) -> Markup:
     """An element. An attribute's underscores are hyphens, a last one is dropped; False and None leave it out.
 
@@ -31,7 +43,7 @@ def element(name: str, /, *content: Content, **attributes: Attribute) -> Markup:
     '<a href="&quot;" class="x" aria-current="">&lt;b&gt;</a>'
     """
     named = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{"" if value is True else escape(str(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{"" if value is True else escaped(str(value))}"'
         for key, value in attributes.items()
         if value is not None and value is not False
     )
@@ -45,7 +57,7 @@ def joined(content: Iterable[Content]) -> Markup:
     parts: list[str] = []
     for item in content:
         if isinstance(item, str):
-            parts.append(item if isinstance(item, Markup) else escape(item))
+            parts.append(item if isinstance(item, Markup) else escaped(item))
         elif item is not None:
             parts.append(joined(item))
     return Markup("".join(parts))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 
 from exporter.advice.verdicts import Verdict
 from exporter.kernel.catalogue import CATALOGUE
@@ -15,7 +14,7 @@ from exporter.tcpstate import KNOWN_STATES, TcpState
 from exporter.thresholds import NO_THRESHOLD, Status, Threshold
 from exporter.web.current import Current
 from exporter.web.page.machine import PLACES, Node, arrivals, departures, fragment, icon
-from exporter.web.page.markup import Markup, element
+from exporter.web.page.markup import Markup, element, escaped
 from exporter.web.page.plot import HEIGHT, Plot, plot, span
 
 _BETWEEN_WORDS = re.compile(r"([_.:@-])(?=[\w\[])")
@@ -215,7 +214,7 @@ def sentence(text: str) -> str:
 
 def breakable(name: str) -> Markup:
     """A name of words, which a narrow column may break between them."""
-    return Markup(_BETWEEN_WORDS.sub(r"\1<wbr>", escape(name)))
+    return Markup(_BETWEEN_WORDS.sub(r"\1<wbr>", escaped(name)))
 
 
 def scrolled(table: Markup, label: str) -> Markup:

@@ -1,0 +1,133 @@
+"""Slow and obvious answers to compare the product's fast ones with: one message, one line, one range at a time."""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_KINDS = (18, 20)
+_LISTEN, _SYN_RECV = 10, 3
+
+
+class Broken(Exception):
+    """The bytes are no dump, or end it."""
+
+
+class Socket(NamedTuple):
+    """What one message says."""
+
+    family: int
+    state: int
+    timer: int
+    port: int
+    remote_port: int
+    source: bytes
+    destination: bytes
+    receive_queue: int
+    send_queue: int
+    inode: int
+    first_attribute: int
+    cgroup: int
+    structure: tuple[bytes, ...]  # what messages of one kind have in common: their start, and their attributes' headers
+
+
+def sockets(reply: bytes) -> Iterator[Socket]:
+    """The sockets of a reply that says of nothing else; ``Broken`` for any other."""
+    at = 0
+    while at < len(reply):
+        if len(reply) - at < 16:
+            raise Broken
+        length, kind, flags = struct.unpack_from("=IHH", reply, at)
+        if length < 88 or length % 4 or at + length > len(reply) or flags & 0x10 or kind not in _KINDS:
+            raise Broken
+        yield _socket(reply[at : at + length])
+        at += length
+
+
+def _socket(message: bytes) -> Socket:
+    family, state, timer = message[16:19]
+    port, remote_port, source, destination = struct.unpack_from("!HH16s16s", message, 20)
+    _, receive_queue, send_queue, _, inode = struct.unpack_from("=5I", message, 68)
+    return Socket(
+        family, state, timer, port, remote_port, source, destination, receive_queue, send_queue, inode,
+        struct.unpack_from("=H", message, 90)[0] & 0xFF if len(message) >= 92 else 0, *_attributes(message),
+    )  # fmt: skip
+
+
+def _attributes(message: bytes) -> tuple[int, tuple[bytes, ...]]:
+    """The cgroup, and the structure."""
+    cgroup, headers, at = 0, [message[:8]], 88
+    while at + 4 <= len(message):
+        length, kind = struct.unpack_from("=HH", message, at)
+        if length < 4 or at + length > len(message):
+            break
+        headers.append(message[at : at + 4])
+        if (length, kind) == (12, 21) and not cgroup:
+            cgroup = struct.unpack_from("=Q", message, at + 4)[0]
+        at += (length + 3) & ~3
+    return cgroup, tuple(headers)
+
+
+def is_regular(found: list[Socket]) -> bool:
+    """Whether messages that start alike have the same attributes, as all that the kernel sends."""
+    structures = {it.structure for it in found}
+    return len(structures) == len({structure[0] for structure in structures})
+
+
+def local(socket: Socket) -> tuple[int, int, bytes]:
+    """Family, port and address of the local end; IPv4 within IPv6 is IPv4's."""
+    mapped = bytes(10) + b"\xff\xff"
+    if socket.family == 10 and socket.source.startswith(mapped):
+        return 2, socket.port, socket.source[12:] + bytes(12)
+    return socket.family, socket.port, socket.source
+
+
+def half_open(found: list[Socket]) -> Counter[tuple[int, int, bytes]]:
+    """Half-open connections by their local end."""
+    return Counter(local(it) for it in found if it.state == _SYN_RECV)
+
+
+def listening(found: list[Socket]) -> Counter[tuple[tuple[int, int, bytes], int, int]]:
+    """Listeners, with what waits and what may."""
+    return Counter((local(it), it.receive_queue, it.send_queue) for it in found if it.state == _LISTEN)
+
+
+_NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_RANGE = re.compile(rf"(?P<at>@)?(?:(?P<start>~|{_NUMBER})?(?P<colon>:))?(?P<end>{_NUMBER})?", re.ASCII)
+
+
+def limits(text: str) -> tuple[float, float, bool] | None:
+    """Start, end and whether a Monitoring Plugins range alerts inside; None for a text that is none."""
+    match = _RANGE.fullmatch(text.strip(" \t"))
+    if not match or (match["end"] is None and not match["colon"]):
+        return None
+    start = 0.0 if match["start"] is None else -math.inf if match["start"] == "~" else float(match["start"])
+    end = math.inf if match["end"] is None else float(match["end"])
+    finite = (match["start"] in {None, "~"} or math.isfinite(start)) and (match["end"] is None or math.isfinite(end))
+    return (start, end, bool(match["at"])) if finite and start <= end else None
+
+
+_RESPONSE = re.compile(rb"HTTP/1\.1 ([0-9]{3}) [A-Z][A-Za-z -]+\r\n((?:[A-Za-z-]+: [\x20-\x7e]*\r\n)+)\r\n")
+
+
+def responses(received: bytes, *, heads: bool) -> list[int]:
+    """The statuses of what a server said: whole responses, one after the other, and nothing between or behind.
+
+    Only where *heads* may there be one without its body.
+    """
+    statuses = []
+    while received:
+        match = _RESPONSE.match(received)
+        assert match, f"no response: {received[:200]!r}"
+        headers = dict(line.split(b": ", 1) for line in match[2].lower().splitlines())
+        assert headers[b"server"] == b"tcp-exporter"
+        length, rest = int(headers[b"content-length"]), received[match.end() :]
+        bodiless = heads and (not rest or rest.startswith(b"HTTP/1.1 "))
+        assert bodiless or len(rest) >= length, f"{len(rest)} of {length} bytes: {received[:200]!r}"
+        received = rest if bodiless else rest[length:]
+        statuses.append(int(match[1]))
+    return statuses
