@@ -66,7 +66,7 @@ def attacked(name: Hostile) -> Sample:
         sources={**snapshot.sources, "sysctl": f"tcp_x: cannot read {text!r}: expected nothing"},
     )
     advice = Advisor("6.18.44").advise(snapshot, (), {"tcp_congestion_control": "cubic"})
-    passes = {"counting": Pass(duration=0.01, cpu=0.01, interval=1.0, total=5)}
+    passes = {"counting": Pass(duration=0.01, cpu=0.01, interval=1.0, configured=1.0, total=5)}
     return Sample.single(snapshot, advice)._replace(passes=passes, stale_after=1e9, peaks=LEAKED)
 
 

@@ -5,6 +5,7 @@ With ``--update-golden`` the shown outputs are rewritten; the diff is reviewed l
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -31,6 +32,7 @@ DOCUMENTS = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/configuration.md",
+    "docs/install.md",
     "docs/metrics.md",
     "docs/api.md",
     "docs/sysctls.md",
@@ -280,6 +282,29 @@ def test_the_grammars_defaults_are_the_programs(path: tuple[str, ...]) -> None:
     default = grammar()[path]
     text = f"{path[0]}: {default}" if len(path) == 1 else f"{path[0]}:\n  {path[1]}: {default}"
     assert config.parse(text.encode(), "docs/configuration.md") == config.Config()
+
+
+def test_the_promises_are_kept_by_what_the_last_long_runs_came_to() -> None:
+    fuzz = json.loads(text_of("docs/trust/fuzz.json"))["targets"].values()
+    soak = json.loads(text_of("docs/trust/soak.json"))
+    load, day = soak["load"], soak["day"]
+    clients, growth = load["clients"], day["growth"]
+    slow = sum(number for kind, number in clients.items() if kind != "good")
+    faults = len(re.findall(r"^\| (?!Fault|---)", text_of("docs/faults.md"), re.MULTILINE))
+    rows = {
+        "load is held": f"{slow + clients['good'] + 1:,} clients, {slow} of them silent, slow or not reading, for "
+        f"{load['seconds']} s: {load['scrapes'] - load['failed']} of {load['scrapes']} scrapes of a Prometheus, the "
+        f"slowest {load['slowest_seconds']:.2f} s; memory +{load['growth_kib']} KiB",
+        "nothing is lost over a day": f"{day['samples']:,} samples with churn, {day['reloads']} reloads, every second "
+        f"one of a bad file, {day['requests']:,} requests and {day['checks']} checks: memory +{growth['resident']} KiB, "
+        f"descriptors +{growth['descriptors']}, threads +{growth['threads']}",
+        "no input breaks it": f"{sum(target['inputs'] for target in fuzz) / 1e6:.1f} million inputs over {len(fuzz)} "
+        "targets, from netlink's replies to the plugin's arguments: "
+        f"{sum(target['failures'] for target in fuzz)} failures",
+        "faults are survived": f"{faults} kinds, each provoked for real: [docs/faults.md](docs/faults.md)",
+    }
+    shown = dict(re.findall(r"^\| (.+?) \| (.+?) \| `make \w+` \|$", text_of("README.md"), re.MULTILINE))
+    assert {promise: shown.get(promise) for promise in rows} == rows
 
 
 def test_the_scrape_configuration_is_the_file_that_is_shipped() -> None:
