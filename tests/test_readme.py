@@ -296,8 +296,8 @@ def test_the_promises_are_kept_by_what_the_last_long_runs_came_to() -> None:
         f"{load['seconds']} s: {load['scrapes'] - load['failed']} of {load['scrapes']} scrapes of a Prometheus, the "
         f"slowest {load['slowest_seconds']:.2f} s; memory +{load['growth_kib']} KiB",
         "nothing is lost over a day": f"{day['samples']:,} samples with churn, {day['reloads']} reloads, every second "
-        f"one of a bad file, {day['requests']:,} requests and {day['checks']} checks: memory +{growth['resident']} KiB, "
-        f"descriptors +{growth['descriptors']}, threads +{growth['threads']}",
+        f"one of a bad file, {day['requests']:,} requests and {day['checks']} checks: "
+        f"memory +{growth['resident']} KiB, descriptors +{growth['descriptors']}, threads +{growth['threads']}",
         "no input breaks it": f"{sum(target['inputs'] for target in fuzz) / 1e6:.1f} million inputs over {len(fuzz)} "
         "targets, from netlink's replies to the plugin's arguments: "
         f"{sum(target['failures'] for target in fuzz)} failures",
