@@ -42,12 +42,16 @@ def get(url: str, access: Access, headers: Mapping[str, str], limit: int, *, pro
         from base64 import b64encode  # noqa: PLC0415
 
         sent["Authorization"] = "Basic " + b64encode(_credentials(access.credentials_file)).decode()
-    tls = _tls(access)
+    # The system's authorities take longer to read than all else here, and plain HTTP on this host needs none.
+    plain = access == Access(credentials_file=access.credentials_file) and url.startswith("http:") and _is_loopback(url)
+    tls = None if plain else _tls(access)
     # Beside the main thread: a name resolution that hangs would keep the signal of the caller's deadline waiting.
     return ThreadPoolExecutor(1).submit(_get, url, sent, tls, limit, proxies=proxies).result()
 
 
-def _get(url: str, headers: Mapping[str, str], tls: SSLContext, limit: int, *, proxies: bool) -> tuple[int, str, bytes]:
+def _get(
+    url: str, headers: Mapping[str, str], tls: SSLContext | None, limit: int, *, proxies: bool
+) -> tuple[int, str, bytes]:
     """Only the handlers named here: none that follows a redirection."""
     from http.client import HTTPException  # noqa: PLC0415
     from urllib import request  # noqa: PLC0415
@@ -58,7 +62,7 @@ def _get(url: str, headers: Mapping[str, str], tls: SSLContext, limit: int, *, p
         for handler in (
             request.ProxyHandler(None if proxies and not _is_loopback(url) else {}),
             request.HTTPHandler(),
-            request.HTTPSHandler(context=tls),
+            *(() if tls is None else (request.HTTPSHandler(context=tls),)),
             request.UnknownHandler(),
         ):
             opener.add_handler(handler)
