@@ -23,7 +23,8 @@ import pytest
 from tests.lab import LabProcess
 
 T = TypeVar("T")
-DEADLINE = 30.0
+DEADLINE = 120.0  # seconds, for the first start of a browser on a machine that is busy
+_STARTS = 5
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element's reference, by the specification
 _ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
@@ -39,16 +40,7 @@ class Browser:
             if shutil.which(program) is None:
                 pytest.skip(f"{program} is not installed")
         self._lab = lab
-        command = ["chromedriver", "--port=0", f"--log-path={folder}/chromedriver.log"]
-        said = folder / "chromedriver.said"
-        with said.open("w") as output:
-            if lab is not None:
-                self._driver = lab.popen(command, stdout=output, stderr=output)
-            else:
-                self._driver = subprocess.Popen(command, stdout=output, stderr=output, text=True)
-        self._port = int(
-            self.wait(lambda: re.search(r"successfully on port (\d+)", said.read_text()), "chromedriver")[1]
-        )
+        self._driver, self._port = self._started(folder)
         arguments = [*_ARGUMENTS, f"--user-data-dir={folder}/chromium"]
         arguments += [] if scripts else ["--blink-settings=scriptEnabled=false"]
         options = {
@@ -61,6 +53,26 @@ class Browser:
         self._session = f"/session/{_object(answer)['sessionId']}"
         self.open("about:blank")  # instead of Chromium's own first page
         self.requests()
+
+    def _started(self, folder: Path) -> tuple[subprocess.Popen[str], int]:
+        """A chromedriver that listens, and its port. It ends where its port is taken in one of the two families."""
+        command = ["chromedriver", "--port=0", f"--log-path={folder}/chromedriver.log"]
+        said = folder / "chromedriver.said"
+        for _ in range(_STARTS):
+            with said.open("w") as output:
+                if self._lab is not None:
+                    driver = self._lab.popen(command, stdout=output, stderr=output)
+                else:
+                    driver = subprocess.Popen(command, stdout=output, stderr=output, text=True)
+
+            def port(driver: subprocess.Popen[str] = driver) -> str:
+                match = re.search(r"successfully on port (\d+)", said.read_text())
+                return match[1] if match else "none" if driver.poll() is not None else ""
+
+            found = self.wait(port, "chromedriver")
+            if found != "none":
+                return driver, int(found)
+        raise AssertionError(f"chromedriver ended {_STARTS} times, and said: {said.read_text()}")
 
     def __enter__(self) -> Browser:
         return self
