@@ -41,6 +41,7 @@ _VARIABLES = {
     "$__range": "1h",
     "$job": "tcp-exporter",
     "$instance": ".+",
+    "$sysctl": "tcp_fin_timeout",
 }
 
 
