@@ -128,8 +128,9 @@ class Server:
             connection.finish()
         if self._connections:
             await asyncio.wait(self._connections.values(), timeout=self._limits.grace)
-        for connection in self._connections:
+        for connection, task in self._connections.items():
             connection.drop()
+            task.cancel()  # the gate may take longer than anybody waits for the end
         if self._connections:
             await asyncio.wait(self._connections.values())
 

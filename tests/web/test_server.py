@@ -810,3 +810,24 @@ def test_close_cuts_a_request_that_does_not_finish_in_time() -> None:
             await at.server.close()  # again is no error
 
     run(scenario)
+
+
+def test_a_request_that_the_gate_holds_does_not_hold_up_the_end() -> None:
+    """As bcrypt does, of which sixteen checks may wait, each for seconds."""
+
+    async def scenario() -> None:
+        held = asyncio.Event()
+
+        async def gate(_: Request, __: Handler) -> Response:
+            held.set()
+            await asyncio.Event().wait()
+            raise AssertionError("unreachable")
+
+        async with serving(Limits(grace=0.05), gate=gate) as at, client(at.port) as it:
+            it.get("/page")
+            await held.wait()
+            await at.server.close()
+            assert await it.rest() == ""
+            assert at.requests == at.errors == []
+
+    run(scenario)
