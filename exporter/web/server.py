@@ -116,7 +116,9 @@ class Server:
     async def close(self) -> None:
         """Stop accepting, let the requests in flight finish within ``Limits.grace``, and leave nothing open."""
         self._closing = True
-        for accepting in self._listeners.values():
+        for listening, accepting in self._listeners.items():
+            # asyncio's accept does not look whether its future is cancelled: who has just come would be an error.
+            asyncio.get_running_loop().remove_reader(listening)
             accepting.cancel()
         if self._listeners:
             await asyncio.wait(self._listeners.values())
