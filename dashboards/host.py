@@ -478,15 +478,16 @@ EXPORTER = Row(
         ),
         Panel(
             "Derived",
-            "YES: ESTABLISHED and TIME-WAIT come from the kernel's own counters, cheap at any size. NO for long means "
-            "that every socket is walked: an old kernel, or counters that disagreed; the log says which.",
+            "YES: TIME-WAIT, and ESTABLISHED above 1,000, come from the kernel's own counters, cheap at any size. "
+            "NO for long means that every socket is walked: an old kernel, or counters that disagreed; the "
+            "log says which.",
             (Query("tcp_exporter_sample_derived{}", "derived", instant=True),),
             kind="stat", unit="none", width=3, height=4, meanings=(Meaning(0, "NO", YELLOW), Meaning(1, "YES", GREEN)),
         ),
         Panel(
             "Configuration",
-            "Whether the configuration file was accepted the last time it was read. REFUSED: the one before it is in "
-            "force; `tcp-exporter check-config` names every mistake.",
+            "Whether the configuration, and that of the web, were accepted when last read. REFUSED: those before are "
+            "in force; `tcp-exporter check-config` names every mistake.",
             (Query("tcp_exporter_config_last_reload_successful{}", "reload", instant=True),),
             kind="stat", unit="none", width=4, height=4,
             meanings=(Meaning(0, "REFUSED", RED), Meaning(1, "IN FORCE", GREEN)),

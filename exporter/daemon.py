@@ -208,6 +208,8 @@ class _Daemon:
             settings = self._load()
         except ConfigError as error:
             mistakes = error.mistakes
+        except Exception as error:  # noqa: BLE001 - of a want of memory too: else no reload would ever follow
+            mistakes = [f"it cannot be read: {type(error).__name__} {error}".rstrip()]
         with contextlib.suppress(RuntimeError):  # the process ends while the file was being read
             events.call_soon_threadsafe(self._take, events, settings, mistakes)
 

@@ -183,11 +183,13 @@ class Namespaces:
         """Count by netlink, in the namespace that this thread is in."""
         procfs = Procfs(f"{self._root}/thread-self")
         before = _reading(procfs).sums if self._derivable else None
-        for _ in range(_TRIES if before else 0):
-            states = derivation.states_to_dump(before.established) if before else 0
+        for _ in range(_TRIES):
+            if before is None:
+                break
+            states = derivation.states_to_dump(before.established)
             sockets = self._netlink.dump(states)
             after = _reading(procfs).sums
-            derived = before and after and derivation.derive(sockets, states, before, after)
+            derived = after and derivation.derive(sockets, states, before, after)
             if derived:
                 return derived.counts
             before = after

@@ -7,6 +7,7 @@ switching TLS or authentication off waits for a restart.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -35,7 +36,10 @@ def load(path: str, seen: Callable[[str], None] = lambda _: None) -> WebConfig:
     def read(name: str) -> bytes:
         named = os.path.join(os.path.dirname(path), name)
         seen(named)
-        return files.content(named, MAX_BYTES)
+        content = files.content(named, MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:  # the authorities behind would be missing without a word
+            raise OSError(errno.EFBIG, f"it is larger than {MAX_BYTES} bytes")
+        return content
 
     seen(path)
     try:

@@ -116,7 +116,9 @@ class Server:
     async def close(self) -> None:
         """Stop accepting, let the requests in flight finish within ``Limits.grace``, and leave nothing open."""
         self._closing = True
-        for accepting in self._listeners.values():
+        for listening, accepting in self._listeners.items():
+            # asyncio's accept does not look whether its future is cancelled: who has just come would be an error.
+            asyncio.get_running_loop().remove_reader(listening)
             accepting.cancel()
         if self._listeners:
             await asyncio.wait(self._listeners.values())
@@ -128,8 +130,9 @@ class Server:
             connection.finish()
         if self._connections:
             await asyncio.wait(self._connections.values(), timeout=self._limits.grace)
-        for connection in self._connections:
+        for connection, task in self._connections.items():
             connection.drop()
+            task.cancel()  # the gate may take longer than anybody waits for the end
         if self._connections:
             await asyncio.wait(self._connections.values())
 

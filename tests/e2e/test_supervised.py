@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -171,6 +172,42 @@ def test_a_reload_that_is_refused_ends_too(tmp_path: Path, manager: Manager, pro
         manager.until("RELOADING=1")
         assert manager.message() == ["READY=1"]
         assert "configuration refused" in it.said()
+
+
+WITHOUT_MEMORY_AT_THE_FIRST_RELOAD = """
+from exporter import cli, configfile
+
+load, asked = configfile.load, []
+
+
+def fail_once(*arguments):
+    asked.append(arguments)
+    if len(asked) == 2:
+        raise MemoryError
+    return load(*arguments)
+
+
+configfile.load = fail_once
+cli.main()
+"""
+
+
+def test_a_reload_that_fails_by_a_want_of_memory_ends_too_and_the_next_one_succeeds(
+    tmp_path: Path, manager: Manager, procfs: Path
+) -> None:
+    file = tmp_path / "exporter.yml"
+    file.write_text("{}\n")
+    arguments = ["--path.procfs", str(procfs), "--config.file", str(file)]
+    program = [sys.executable, "-c", WITHOUT_MEMORY_AT_THE_FIRST_RELOAD]
+    with Daemon(tmp_path / "log", *arguments, env=manager.environ, program=program) as it:
+        manager.until("READY=1")
+        for said in ("configuration refused", "configuration reloaded"):
+            it.process.send_signal(signal.SIGHUP)
+            manager.until("RELOADING=1")
+            assert manager.message() == ["READY=1"]
+            assert said in it.said()
+        assert "it cannot be read: MemoryError" in it.said()
+        assert "Traceback" not in it.said()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

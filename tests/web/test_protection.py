@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from exporter.errors import ConfigError
 from exporter.web import protection as module
-from exporter.web.protection import Protection
+from exporter.web.protection import Protection, load
 from tests.certificates import Authority
 from tests.web.test_webconfig import HASH
 
@@ -156,3 +157,16 @@ def test_a_link_that_is_turned_to_another_folder_is_a_change(tmp_path: Path) -> 
     (tmp_path / "new").rename(tmp_path / "data")
     place.look(2)
     assert place.context() is not before
+
+
+def test_a_file_that_is_too_large_is_refused_and_not_cut(tmp_path: Path) -> None:
+    """What stands behind the limit would be missing without a word: here an authority."""
+    place = Place(tmp_path, TLS)
+    bundle = (tmp_path / "ca.pem").read_text()
+    (tmp_path / "all.pem").write_text(bundle + ("#" * 1023 + "\n") * 1024 + bundle)
+    place.file.write_text(
+        "tls_server_config: {cert_file: server.pem, key_file: server.key, client_ca_file: all.pem, "
+        "client_auth_type: RequireAndVerifyClientCert}\n"
+    )
+    with pytest.raises(ConfigError, match="cannot be read: it is larger than 1048576 bytes"):
+        load(str(place.file))

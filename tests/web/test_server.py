@@ -810,3 +810,40 @@ def test_close_cuts_a_request_that_does_not_finish_in_time() -> None:
             await at.server.close()  # again is no error
 
     run(scenario)
+
+
+def test_a_request_that_the_gate_holds_does_not_hold_up_the_end() -> None:
+    """As bcrypt does, of which sixteen checks may wait, each for seconds."""
+
+    async def scenario() -> None:
+        held = asyncio.Event()
+
+        async def gate(_: Request, __: Handler) -> Response:
+            held.set()
+            await asyncio.Event().wait()
+            raise AssertionError("unreachable")
+
+        async with serving(Limits(grace=0.05), gate=gate) as at, client(at.port) as it:
+            it.get("/page")
+            await held.wait()
+            await at.server.close()
+            assert await it.rest() == ""
+            assert at.requests == []
+            assert at.errors == []
+
+    run(scenario)
+
+
+def test_who_comes_in_the_moment_of_the_end_is_no_error() -> None:
+    async def scenario() -> None:
+        unexpected: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unexpected.append(context))
+        async with serving() as at:
+            await talk(at.port, "GET /page HTTP/1.1", "Host: test", "Connection: close", "", "")
+            with socket.create_connection(("127.0.0.1", at.port)):
+                await asyncio.sleep(0)  # asyncio has seen it, and would accept it right after this
+                await at.server.close()
+                await asyncio.sleep(0)
+        assert unexpected == []
+
+    run(scenario)
