@@ -60,7 +60,8 @@ class Gate:
         if not self._bucket.take(self._clock()):
             return plain_text(429)
         if config.basic_auth_users:
-            verdict = await self._passwords.judge(request.headers.get("authorization"), config.basic_auth_users)
+            header = request.headers.get("authorization")
+            verdict = await self._passwords.judge(header, config.basic_auth_users, request.address)
             if verdict is Verdict.BUSY:
                 return plain_text(503, None, ("Retry-After", "1"))
             if verdict is Verdict.REFUSED:

@@ -19,6 +19,7 @@ class Request(NamedTuple):
     path: str  # percent-decoded, without the query
     query: str  # as it was sent
     headers: Mapping[str, str]  # lower-case names; repeated ones joined by ", "
+    address: str = ""  # of the client; a unix socket's clients have none
 
 
 class Response(NamedTuple):

@@ -1,7 +1,8 @@
 """Who may come in: basic authentication against bcrypt hashes, RFC 7617, at a cost that no flood can raise.
 
-bcrypt takes a tenth of a second on purpose. So it runs beside the loop, one check at a time, and a few may wait; right
-and wrong answers are remembered apart, so that a flood of wrong passwords neither evicts nor delays a right one.
+bcrypt takes a tenth of a second on purpose. So it runs beside the loop, one check at a time, and a few may wait, of one
+address no more than of others; right and wrong answers are remembered apart. So a flood of wrong passwords neither
+evicts nor delays a right one that is known, and from one address it does not keep out one that is not known yet.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import binascii
 import enum
 import hashlib
 import secrets
+from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 _REMEMBERED = 100  # answers of each kind
 _WAITING = 16  # requests that wait for their check; those above are sent away
@@ -63,14 +65,15 @@ class Passwords:
         self._right = _Remembered()
         self._wrong = _Remembered()
         self._executor = ThreadPoolExecutor(1, "passwords")
-        self._waiting = 0
+        self._waiting: dict[Future[bool], str] = {}  # checks in their order, and the address that each is for
+        self._sent_away: set[Future[bool]] = set()
 
     def close(self) -> None:
         """Give up what waits."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def judge(self, header: str | None, users: Mapping[str, str]) -> Verdict:
-        """Whether the Authorization *header* is of one of *users*, by name their bcrypt hash.
+    async def judge(self, header: str | None, users: Mapping[str, str], address: str = "") -> Verdict:
+        """Whether the Authorization *header* that came from *address* is of one of *users*, by name their bcrypt hash.
 
         An unknown user costs what one of the known costs, always the same one for a name: time tells nothing of it.
         """
@@ -86,18 +89,37 @@ class Passwords:
             return Verdict.ADMITTED
         if key in self._wrong:
             return Verdict.REFUSED
-        if self._waiting >= _WAITING:
+        if not self._has_room(address):
             return Verdict.BUSY
-        self._waiting += 1
+        checked = self._executor.submit(self._check, password[:_MAX_PASSWORD], stored)
+        self._waiting[checked] = address
         try:
-            matches = await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._check, password[:_MAX_PASSWORD], stored
-            )
+            matches = await asyncio.wrap_future(checked)
+        except asyncio.CancelledError:
+            if checked in self._sent_away:
+                return Verdict.BUSY
+            raise
         finally:
-            self._waiting -= 1
+            self._sent_away.discard(checked)
+            self._waiting.pop(checked, None)
         right = matches and user in known
         (self._right if right else self._wrong).add(key)
         return Verdict.ADMITTED if right else Verdict.REFUSED
+
+    def _has_room(self, address: str) -> bool:
+        """Whether one more of *address* may wait, if need be in the place of the last of an address that has more."""
+        if len(self._waiting) < _WAITING:
+            return True
+        places = Counter(self._waiting.values())
+        (most, number), *_ = places.most_common(1)
+        if number <= places[address] + 1:
+            return False
+        last = next((it for it in reversed(self._waiting) if self._waiting[it] == most and it.cancel()), None)
+        if last is None:
+            return False
+        self._sent_away.add(last)
+        del self._waiting[last]
+        return True
 
     def _decoy(self, user: bytes, hashes: list[bytes]) -> bytes:
         return hashes[int.from_bytes(self._digest(b"decoy", user)[:8], "big") % len(hashes)]

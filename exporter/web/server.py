@@ -269,6 +269,7 @@ class _Connection:
         tls: Callable[[], ServerTls] | None,
     ) -> None:
         self._accepted = accepted
+        self._address = _address(accepted)
         self._writer: asyncio.StreamWriter | None = None  # none before the end of the handshake
         self._limits = limits
         self._answer = answer
@@ -371,7 +372,7 @@ class _Connection:
             response = _refusal(head, self._limits)
             if response is None:
                 self._http.next_event()  # the end of a request without a body
-                response = await self._answer(self, _request(head))
+                response = await self._answer(self, _request(head, self._address))
         except h11.RemoteProtocolError as exc:
             response = _refuse(exc.error_status_hint)
         await self._send(writer, method, response)
@@ -454,13 +455,22 @@ def _refuse(status: int) -> Response:
     return plain_text(status, None, ("Connection", "close"))
 
 
-def _request(head: h11.Request) -> Request:
+def _address(accepted: socket.socket) -> str:
+    """The client's address, without its port."""
+    try:
+        name = accepted.getpeername()
+    except OSError:  # it has gone already
+        return ""
+    return str(name[0]) if isinstance(name, tuple) else ""
+
+
+def _request(head: h11.Request, address: str) -> Request:
     path, _, query = head.target.decode("ascii").partition("?")
     headers: dict[str, str] = {}
     for raw_name, raw_value in head.headers:
         name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return Request(head.method.decode("ascii"), unquote(path), query, headers)
+    return Request(head.method.decode("ascii"), unquote(path), query, headers, address)
 
 
 def _url(listening: socket.socket, scheme: str) -> str:

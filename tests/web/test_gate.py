@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 
 import bcrypt
@@ -135,6 +136,32 @@ def test_an_unknown_user_costs_a_check_of_one_and_the_same_known_hash(passwords:
         assert len(used) == 40
         assert used[::2] == used[1::2]
         assert set(used) == {text.encode() for text in USERS.values()}
+
+    run(scenario)
+
+
+def test_a_flood_from_one_address_makes_room_for_an_unknown_password_from_another(
+    passwords: Passwords, checking: Checking
+) -> None:
+    async def scenario() -> None:
+        checking.go.clear()
+        flood = [
+            asyncio.create_task(passwords.judge(basic("me", b"%d" % number), USERS, "192.0.2.66"))
+            for number in range(50)
+        ]
+        await asyncio.sleep(0)
+        right = asyncio.create_task(passwords.judge(basic("me", b"right"), USERS, "192.0.2.1"))
+        more = [
+            asyncio.create_task(passwords.judge(basic("me", b"more%d" % number), USERS, "192.0.2.66"))
+            for number in range(50)
+        ]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        checking.go.set()
+        assert await right is Verdict.ADMITTED
+        counts = Counter([await task for task in (*flood, *more)])
+        assert counts == {Verdict.REFUSED: 15, Verdict.BUSY: 85}
+        assert (passwords._waiting, passwords._sent_away) == ({}, set())
 
     run(scenario)
 

@@ -192,7 +192,7 @@ def test_the_handler_gets_a_decoded_path_the_raw_query_and_joined_headers() -> N
                 "",
             )
             headers = {"host": "test", "x-a": "1, 2", "x-b": "\xe9"}
-            assert at.requests == [Request("GET", "/a \xe9/", "x=%20&y?z", headers)]
+            assert at.requests == [Request("GET", "/a \xe9/", "x=%20&y?z", headers, "127.0.0.1")]
 
     run(scenario)
 
