@@ -154,12 +154,11 @@ def test_a_connection_to_the_socket_unit_starts_the_daemon(service: Machine) -> 
 
 
 def test_the_timer_writes_into_the_textfile_directory_of_node_exporter(service: Machine) -> None:
-    service.shell(
-        "useradd --system prometheus; install -d -o prometheus -g prometheus /var/lib/prometheus/node-exporter"
-    )
+    directory = "/var/lib/prometheus/node-exporter"  # root's, as Debian has it
+    service.shell(f"useradd --system prometheus; mkdir -p {directory}; chown prometheus: {directory}")
     drop_in(service, "tcp-exporter-textfile.timer", "[Timer]\nOnCalendar=\nOnCalendar=*:*:*\n")
     service.run("systemctl", "start", "tcp-exporter-textfile.timer")
-    file = "/var/lib/prometheus/node-exporter/tcp.prom"
+    file = f"{directory}/tcp.prom"
     service.wait_for(lambda: service.run("ls", file, check=False) == f"{file}\n" or None, "the file")
     assert 'tcp_connections{state="listen"} 1.0\n' in service.run("cat", file)
     assert service.run("stat", "--format=%U %a", file) == "prometheus 644\n"

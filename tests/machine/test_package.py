@@ -129,6 +129,7 @@ def test_removed_it_leaves_its_configuration_and_purged_nothing_with_all_its_uni
 ) -> None:
     need("systemd-nspawn", "nsenter")
     with Machine(tree, tmp_path / "console", package) as machine:
+        machine.shell("useradd --system prometheus; mkdir -p /var/lib/prometheus/node-exporter")  # as Debian has it
         before = files(machine)
         said = install(machine)
         assert "Active: active (running)" in said
