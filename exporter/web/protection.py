@@ -1,8 +1,8 @@
 """The web configuration in force, and how it changes while the daemon runs. A rim module: it reads and watches files.
 
 A second without a change is waited for before files that changed are read, so none is read half written and no
-certificate without its key. A file with mistakes leaves what was in force, and a reload never takes TLS or all passwords
-away: switching either off waits for a restart.
+certificate without its key. A file with mistakes leaves what was in force, and a reload never takes TLS or all
+passwords away: switching either off waits for a restart.
 """
 
 from __future__ import annotations
