@@ -72,7 +72,10 @@ def procfs(tmp_path: Path) -> Path:
 
 
 def hang(file: Path) -> str:
-    """From now on a read of *file* waits for a writer; returns what was in it."""
+    """From now on a read of *file* waits for a writer; returns what was in it.
+
+    To be mended, it has to be a file that one thread alone reads: two would share what is written.
+    """
     content = file.read_text()
     aside = file.with_name("aside")
     os.mkfifo(aside)
@@ -94,11 +97,11 @@ def daemon(tmp_path: Path, procfs: Path, env: Mapping[str, str]) -> Daemon:
 
 
 def test_it_is_ready_when_it_has_counted_and_not_before(tmp_path: Path, manager: Manager, procfs: Path) -> None:
-    content = hang(procfs / "net" / "tcp")
+    content = hang(procfs / "net" / "snmp")
     with daemon(tmp_path, procfs, manager.environ) as it:
-        before = manager.until("STATUS=no sample yet, waiting for procfs")
+        before = manager.until("STATUS=no sample yet, waiting for snmp")
         assert [line for message in before for line in message if not line.startswith("STATUS=")] == []
-        mend(procfs / "net" / "tcp", content)
+        mend(procfs / "net" / "snmp", content)
         assert manager.until("READY=1")[-1] == ["READY=1", WORKING]
         assert it.get("/-/ready")[0] == 200
 
