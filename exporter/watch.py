@@ -172,6 +172,8 @@ class _Terminal:
             modes = [*self._modes]
             modes[0] &= ~termios.IXON  # Ctrl-S would hold a frame back, and a signal would wait for it
             modes[3] &= ~(termios.ECHO | termios.ICANON)
+            modes[6] = [*modes[6]]
+            modes[6][termios.VMIN] = 0  # a read waits for nothing: Ctrl-C takes away what had been typed before it
             termios.tcsetattr(self._keyboard, termios.TCSANOW, modes)
         self._write(_ENTER)
 
@@ -215,7 +217,9 @@ class _Terminal:
         signals = set(os.read(self._signals, 4096)) if self._signals in ready else set()
         if self._keyboard in ready:
             keys = os.read(0, 4096)
-            if not keys or b"q" in keys:
+            # Nothing to read, and still ready to be read: the terminal has gone.
+            gone = not keys and self._keyboard in select.select([self._keyboard], [], [], 0)[0]
+            if gone or b"q" in keys:
                 signals.add(signal.SIGINT)
         return signals
 

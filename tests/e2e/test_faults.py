@@ -450,13 +450,14 @@ def test_after_a_hundred_hangups_in_a_row_the_last_file_is_in_force(tmp_path: Pa
         assert daemon.ready().metrics()[limit] == 1000
         folder = Path(f"/proc/{daemon.process.pid}")
         descriptors, threads = len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir()))
+        new = tmp_path / "new.yml"
         for number in range(100):
-            new = tmp_path / "new.yml"
             new.write_text(f"thresholds: {{established: {{warning: {number}}}}}\n" if number % 2 else "sample: [1]\n")
             new.rename(file)
             daemon.process.send_signal(signal.SIGHUP)
         metrics_when(daemon, lambda metrics: (metrics[limit], metrics[good]) == (99, 1), "the last file")
-        file.write_text("sample: [1]\n")
+        new.write_text("sample: [1]\n")
+        new.rename(file)  # a reload that is still under way must not meet it empty, which is a valid file
         daemon.process.send_signal(signal.SIGHUP)
         refused = metrics_when(daemon, lambda metrics: metrics[good] == 0, "the refusal")
         assert refused[limit] == 99
