@@ -9,7 +9,8 @@ The kernel keeps three sums that must agree with any listing of its sockets (net
 So a dump of the other nine states tells these two; and since two of the sums tell ESTABLISHED, each checks the other.
 The sums are of another moment than the dump: where connections come and go by thousands a second, ESTABLISHED is off by
 what was in CLOSE_WAIT meanwhile. So it is derived only where it is large, and else listed with the others.
-``derive`` does so on every sample, ``compare`` holds a full dump against the sums, and ``Bias`` watches for drift.
+``count`` decides which of the two every sample does, by dumps and readings that it is given; ``derive`` computes one
+result, ``compare`` holds a full dump against the sums, and ``Bias`` watches for drift.
 """
 
 from __future__ import annotations
@@ -18,10 +19,32 @@ from collections import deque
 from collections.abc import Mapping
 
 from exporter.kernel.inetdiag import COPIED_STATES, Tally, full_syn_recv, mini_fin_wait2, state_counts
-from exporter.record import NamedTuple
+from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import StateCounts
 from exporter.tcpstate import TcpState
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol, TypeVar
+
+    class HasSockets(Protocol):
+        """A dump that was taken."""
+
+        @property
+        def sockets(self) -> Tally:
+            """Its tally."""
+
+    class HasSums(Protocol):
+        """A reading of the files that carry the sums."""
+
+        @property
+        def sums(self) -> Sums | None:
+            """The sums; None where one of the files is missing or broken."""
+
+    D = TypeVar("D", bound=HasSockets)
+    R = TypeVar("R", bound=HasSums)
+
+_TRIES = 2  # a socket that opens between two files of one reading looks like a contradiction: look again
 _DRIFT_SAMPLES = 30  # that err to one side: churn alone would do so once in a billion
 
 FEW = 1000
@@ -120,6 +143,31 @@ def derive(sockets: Tally, states: int, before: Sums, after: Sums) -> Derived | 
     counts[TcpState.ESTABLISHED] = other if listed else max(by_currestab, 0)
     counts[TcpState.TIME_WAIT] = max(time_wait, 0)
     return Derived(tuple(counts), by_currestab - other, listed)
+
+
+def count(
+    dump: Callable[[int], D], read: Callable[[], R], before: R, expected: int, accept: Callable[[Derived, R], bool]
+) -> tuple[tuple[Derived, D] | None, R]:
+    """Count by dumps of the states in a mask, each held against the sums that *read* returns before and after it.
+
+    ESTABLISHED is listed where *expected* says that it is small, and at once where it turns out to be: what was
+    expected may be a sum that has the CLOSE_WAIT sockets in it. *accept* judges what was derived between the reading
+    that it is given and the next. Return the counts and their dump, None where the sums have to be distrusted, and the
+    last reading.
+    """
+    states = states_to_dump(expected)
+    tries = _TRIES
+    while tries and before.sums is not None:
+        taken, after = dump(states), read()
+        derived = after.sums and derive(taken.sockets, states, before.sums, after.sums)
+        if derived and not derived.listed and derived.counts[TcpState.ESTABLISHED] <= FEW:
+            states = states_to_dump(FEW)
+        elif derived and accept(derived, before):
+            return (derived, taken), after
+        else:
+            tries -= 1
+        before = after
+    return None, before
 
 
 class Comparison(NamedTuple):

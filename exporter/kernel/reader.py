@@ -89,10 +89,6 @@ class NetlinkReader:
         self._dump_seconds = dump_seconds
         self._legacy = True  # whether TCPDIAG_GETSOCK is offered; once refused, two dumps by family are asked for
 
-    def dump(self, states: int) -> inetdiag.Tally:
-        """Tally the sockets whose state is in the mask, both families."""
-        return self.collect(states, inetdiag.TallyDump).sockets
-
     def collect(self, states: int, begin: Callable[[], C], port: int = 0) -> C:
         """Hand a dump of the sockets whose state is in the mask to the collector that *begin* makes, reply by reply.
 

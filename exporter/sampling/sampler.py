@@ -24,7 +24,6 @@ Reader = NetlinkReader | ProcfsReader | PsutilReader
 
 _RETRY_SECONDS, _RETRY_MOST_SECONDS = 1.0, 60.0  # until a better reader is asked again: twice as long each time
 _QUIET = 10  # by which the sums may differ where what happened since the last pass is all that explains it
-_TRIES = 2  # a socket that opens between two files of one reading looks like a contradiction: look again
 
 
 def readers(name: str, procfs: Procfs) -> list[Reader]:
@@ -188,29 +187,25 @@ class Sampler:
     def _count_by_netlink(
         self, reader: NetlinkReader, before: Reading, problems: dict[str, str | None]
     ) -> tuple[Connections, Reading]:
-        for _ in range(_TRIES if self._trust.holds else 0):
-            if before.sums is None:
-                break
+        def dump(states: int) -> CountingDump:
             self._sources.asking = reader.name
-            states = derivation.states_to_dump(
-                before.sums.established if self._established is None else self._established
-            )
-            dump = reader.collect(states, CountingDump)
-            sockets = dump.sockets
-            after = self._sources.sums(problems)
-            derived = after.sums and derivation.derive(sockets, states, before.sums, after.sums)
+            return reader.collect(states, CountingDump)
+
+        def accept(derived: derivation.Derived, since: Reading) -> bool:
             # What happened since the last pass explains too much: a difference is held against this dump's time alone.
-            if derived and (derived.listed or before is not self._before or abs(derived.difference) <= _QUIET):
-                self._dump = dump
+            return derived.listed or since is not self._before or abs(derived.difference) <= _QUIET
+
+        if self._trust.holds and before.sums is not None:
+            expected = before.sums.established if self._established is None else self._established
+            found, before = derivation.count(dump, lambda: self._sources.sums(problems), before, expected, accept)
+            if found is not None:
+                derived, self._dump = found
                 self._trust.seen(derived.difference)
-                unknown = state_counts(sockets)[1]
-                return Connections(derived.counts, reader.name, derived=True, unknown_states=unknown), after
-            before = after
-        self._sources.asking = reader.name
-        dump = reader.collect(ALL_STATES, CountingDump)
-        sockets, self._dump = dump.sockets, dump
+                unknown = state_counts(self._dump.sockets)[1]
+                return Connections(derived.counts, reader.name, derived=True, unknown_states=unknown), before
+        self._dump = dump(ALL_STATES)
         after = self._sources.sums(problems)
         if before.sums and after.sums:
-            self._trust.seen(derivation.compare(sockets, before.sums, after.sums).established)
-        counts, unknown = state_counts(sockets)
+            self._trust.seen(derivation.compare(self._dump.sockets, before.sums, after.sums).established)
+        counts, unknown = state_counts(self._dump.sockets)
         return Connections(counts, reader.name, derived=False, unknown_states=unknown), after

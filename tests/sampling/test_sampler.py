@@ -32,6 +32,7 @@ class Host(Procfs):
     def __init__(self) -> None:
         super().__init__("/proc")
         self.established = 2000
+        self.close_wait = 0
         self.drift = 0
         self.opened = 0
 
@@ -40,9 +41,9 @@ class Host(Procfs):
             case "net/snmp":
                 self.opened += self.churn()
                 names = "Tcp: CurrEstab ActiveOpens PassiveOpens AttemptFails"
-                return f"{names}\nTcp: {self.established + self.drift} {self.opened} 0 0\n"
+                return f"{names}\nTcp: {self.established + self.close_wait + self.drift} {self.opened} 0 0\n"
             case "net/sockstat":
-                return f"TCP: inuse {self.established} orphan 0 tw 0 alloc 0 mem 0\n"
+                return f"TCP: inuse {self.established + self.close_wait} orphan 0 tw 0 alloc 0 mem 0\n"
             case _:
                 return "TCP6: inuse 0\n"
 
@@ -68,9 +69,11 @@ class Sockets(NetlinkReader):
         collector = begin()
         if states != LISTEN_ONLY:
             self.dumps.append(states)
-        if states & 1 << TcpState.ESTABLISHED:
-            body = bytes([inetdiag.AF_INET, TcpState.ESTABLISHED, 0, 0]) + bytes(68) + struct.pack("=HHB3x", 5, 8, 0)
-            collector.add((struct.pack("=IHHII", 16 + len(body), 18, 2, 1, 0) + body) * self.host.established)
+        sockets = {TcpState.ESTABLISHED: self.host.established, TcpState.CLOSE_WAIT: self.host.close_wait}
+        for state, number in sockets.items():
+            if number and states & 1 << state:
+                body = bytes([inetdiag.AF_INET, state, 0, 0]) + bytes(68) + struct.pack("=HHB3x", 5, 8, 0)
+                collector.add((struct.pack("=IHHII", 16 + len(body), 18, 2, 1, 0) + body) * number)
         collector.add(struct.pack("=IHHIIi", 20, 3, 2, 1, 0, 0))
         return collector
 
@@ -108,6 +111,17 @@ def test_few_established_sockets_are_listed_with_the_others_and_the_sums_are_sti
     assert reader.dumps == [listing, listing]
     host.drift = -1
     assert (established(made), established(made)) == ((100, True), (100, False))  # it may have closed since the last
+
+
+@pytest.mark.parametrize(("held", "dumps"), [(1000, 2), (1001, 1)])
+def test_few_established_sockets_are_listed_in_the_first_sample_too_however_many_wait_to_be_closed(
+    held: int, dumps: int
+) -> None:
+    host = Host()
+    host.established, host.close_wait = held, 400
+    made, reader = sampler(host)
+    assert established(made) == (held, True)
+    assert reader.dumps == [inetdiag.COPIED_STATES, inetdiag.ALL_STATES & ~(1 << TcpState.TIME_WAIT)][:dumps]
 
 
 def test_drift_on_a_quiet_host_is_found_in_the_sample_itself() -> None:
