@@ -2,11 +2,13 @@
 
 The kernel keeps three sums that must agree with any listing of its sockets (net/ipv4/tcp.c, net/ipv4/proc.c)::
 
-    CurrEstab       = ESTABLISHED + CLOSE_WAIT
     inuse + inuse6  = every full socket: all states but TIME_WAIT, request sockets and FIN_WAIT2 mini-sockets
     tw              = TIME_WAIT + FIN_WAIT2 mini-sockets
+    CurrEstab       = ESTABLISHED + CLOSE_WAIT, or ESTABLISHED alone
 
-So a dump of the other nine states tells these two; and since two of the sums tell ESTABLISHED, each checks the other.
+So a dump of the other nine states and the first two sums give ESTABLISHED and TIME_WAIT, and CurrEstab is the check.
+Its meaning changed in Linux 6.10 ("tcp: count CLOSE-WAIT sockets for TCP_MIB_CURRESTAB"), a change that distributions
+took into kernels as old as 5.10, so no release number tells the meaning: it is learned where only one of the two fits.
 The sums are of another moment than the dump: where connections come and go by thousands a second, ESTABLISHED is off by
 what was in CLOSE_WAIT meanwhile. So it is derived only where it is large, and else listed with the others.
 ``count`` decides which of the two every sample does, by dumps and readings that it is given; ``derive`` computes one
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from enum import IntEnum
 
 from exporter.kernel.inetdiag import COPIED_STATES, Tally, full_syn_recv, mini_fin_wait2, state_counts
 from exporter.record import TYPE_CHECKING, NamedTuple
@@ -24,7 +27,7 @@ from exporter.snapshot import StateCounts
 from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from typing import Protocol, TypeVar
 
     class HasSockets(Protocol):
@@ -60,6 +63,13 @@ FULL_STATES = (
     TcpState.CLOSING,
 )
 """The states, beside ESTABLISHED and some of SYN_RECV, whose sockets are full ones and count in ``inuse``."""
+
+
+class Meaning(IntEnum):
+    """What CurrEstab counts: how many times the CLOSE_WAIT sockets are in it beside the ESTABLISHED ones."""
+
+    ESTABLISHED = 0
+    ESTABLISHED_AND_CLOSE_WAIT = 1
 
 
 class Sums(NamedTuple):
@@ -120,46 +130,66 @@ class Derived(NamedTuple):
     counts: StateCounts
     difference: int
     listed: bool = False  # whether ESTABLISHED was counted in the dump
+    meaning: Meaning | None = None  # of CurrEstab, where only one fits
 
 
-def derive(sockets: Tally, states: int, before: Sums, after: Sums) -> Derived | None:
+def derive(sockets: Tally, states: int, before: Sums, after: Sums, meaning: Meaning | None = None) -> Derived | None:
     """Counts by state from a dump of ``states_to_dump`` taken between two readings of the sums.
 
-    None where the sums contradict each other by more than what happened meanwhile explains: the kernel's counters
-    cannot be trusted, and sockets must be counted.
+    *meaning* is what is known of CurrEstab. None where the sums contradict each other by more than what happened
+    meanwhile explains: the kernel's counters cannot be trusted, and sockets must be counted.
     """
     counts = list(state_counts(sockets)[0])
-    by_currestab = after.established - counts[TcpState.CLOSE_WAIT]
-    if listed := bool(states >> TcpState.ESTABLISHED & 1):
-        other = counts[TcpState.ESTABLISHED]
-    else:
-        other = after.inuse - sum(counts[state] for state in FULL_STATES)
-        other += mini_fin_wait2(sockets) - full_syn_recv(sockets)
+    established, slack = counts[TcpState.ESTABLISHED], after.churn_since(before)
+    listed = bool(states >> TcpState.ESTABLISHED & 1)
+    if not listed:
+        established = after.inuse - sum(counts[state] for state in FULL_STATES)
+        established += mini_fin_wait2(sockets) - full_syn_recv(sockets)
     time_wait = after.tw - mini_fin_wait2(sockets)
-    slack = after.churn_since(before)
-    if abs(by_currestab - other) > slack or min(by_currestab, time_wait) < -slack:
+    differences = _differences(after, established, counts[TcpState.CLOSE_WAIT])
+    fitting = {
+        one: difference
+        for one, difference in differences.items()
+        if meaning in {None, one} and abs(difference) <= slack
+    }
+    if not fitting or min(established, time_wait) < -slack:
         return None
     # Sockets that moved into one of the two states while the dump ran are in the sums already.
-    counts[TcpState.ESTABLISHED] = other if listed else max(by_currestab, 0)
+    counts[TcpState.ESTABLISHED] = max(established, 0)
     counts[TcpState.TIME_WAIT] = max(time_wait, 0)
-    return Derived(tuple(counts), by_currestab - other, listed)
+    return Derived(tuple(counts), min(fitting.values(), key=abs), listed, _only(fitting))
+
+
+def _differences(at: Sums, established: int, close_wait: int) -> dict[Meaning, int]:
+    """How far CurrEstab is above the sockets, by what it means."""
+    return {meaning: at.established - established - meaning * close_wait for meaning in Meaning}
+
+
+def _only(fitting: Collection[Meaning]) -> Meaning | None:
+    return next(iter(fitting)) if len(fitting) == 1 else None
 
 
 def count(
-    dump: Callable[[int], D], read: Callable[[], R], before: R, expected: int, accept: Callable[[Derived, R], bool]
+    dump: Callable[[int], D],
+    read: Callable[[], R],
+    before: R,
+    expected: int,
+    meaning: Meaning | None,
+    accept: Callable[[Derived, R], bool],
 ) -> tuple[tuple[Derived, D] | None, R]:
     """Count by dumps of the states in a mask, each held against the sums that *read* returns before and after it.
 
     ESTABLISHED is listed where *expected* says that it is small, and at once where it turns out to be: what was
-    expected may be a sum that has the CLOSE_WAIT sockets in it. *accept* judges what was derived between the reading
-    that it is given and the next. Return the counts and their dump, None where the sums have to be distrusted, and the
-    last reading.
+    expected may be a sum that has the CLOSE_WAIT sockets in it. *meaning* is as for ``derive``; *accept* judges what
+    was derived between the reading that it is given and the next.
+
+    Return the counts and their dump, None where the sums have to be distrusted, and the last reading.
     """
     states = states_to_dump(expected)
     tries = _TRIES
     while tries and before.sums is not None:
         taken, after = dump(states), read()
-        derived = after.sums and derive(taken.sockets, states, before.sums, after.sums)
+        derived = after.sums and derive(taken.sockets, states, before.sums, after.sums, meaning)
         if derived and not derived.listed and derived.counts[TcpState.ESTABLISHED] <= FEW:
             states = states_to_dump(FEW)
         elif derived and accept(derived, before):
@@ -176,6 +206,7 @@ class Comparison(NamedTuple):
     established: int
     tw: int
     slack: int
+    meaning: Meaning | None = None  # as in ``Derived``
 
     @property
     def agrees(self) -> bool:
@@ -185,35 +216,45 @@ class Comparison(NamedTuple):
 
 def compare(sockets: Tally, before: Sums, after: Sums) -> Comparison:
     """Compare a dump of all states, taken between two readings of the sums, with what the sums say."""
-    counts = state_counts(sockets)[0]
-    established = counts[TcpState.ESTABLISHED] + counts[TcpState.CLOSE_WAIT]
+    counts, slack = state_counts(sockets)[0], after.churn_since(before)
+    differences = _differences(after, counts[TcpState.ESTABLISHED], counts[TcpState.CLOSE_WAIT])
+    fitting = [one for one, difference in differences.items() if abs(difference) <= slack]
     tw = counts[TcpState.TIME_WAIT] + mini_fin_wait2(sockets)
-    return Comparison(after.established - established, after.tw - tw, after.churn_since(before))
+    return Comparison(min(differences.values(), key=abs), after.tw - tw, slack, _only(fitting))
 
 
 class Trust:
     """Whether the kernel's sums are derived from: what counting passes and verifications have seen of them.
 
-    The counting pass asks and tells what it saw, the detail pass verifies; each of them writes fields of its own.
+    The counting pass asks and tells what it saw, the detail pass verifies; each of them writes fields of its own, and
+    both write what they learned of CurrEstab.
     """
 
     def __init__(self, kernel_release: str) -> None:
         self._derivable = has_netns_tw(kernel_release)
         self._disproved = False  # a full dump contradicted the sums by more than churn explains
         self._drift = Bias(_DRIFT_SAMPLES)
+        self.meaning: Meaning | None = None
+        """What CurrEstab counts on this kernel; None until a sample could tell."""
 
     @property
     def holds(self) -> bool:
         """Whether to derive."""
         return self._derivable and not (self._disproved or self._drift.persists)
 
-    def seen(self, difference: int) -> None:
-        """A counting pass: by how much CurrEstab was above what the sockets, or ``inuse``, said."""
+    def seen(self, difference: int, meaning: Meaning | None) -> None:
+        """A counting pass: by how much CurrEstab was above the sockets, or ``inuse``, and by which of its meanings."""
         self._drift.add(difference)
+        self._learn(meaning)
 
     def verified(self, comparison: Comparison) -> None:
         """A verification: the last word until the next one."""
         self._disproved = not comparison.agrees
+        self._learn(comparison.meaning)
+
+    def _learn(self, meaning: Meaning | None) -> None:
+        if meaning is not None:
+            self.meaning = meaning
 
 
 def has_netns_tw(release: str) -> bool:

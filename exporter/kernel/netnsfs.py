@@ -70,6 +70,7 @@ class Namespaces:
         self._names: dict[Key, str] = {}
         self._counted: dict[Key, _Counted] = {}
         self._next_scan = -float("inf")
+        self._meaning: derivation.Meaning | None = None  # of CurrEstab
         self._thread: threading.Thread | None = None
         self.walks = 0
         """How many times the sockets of a namespace were walked so far."""
@@ -189,10 +190,15 @@ class Namespaces:
                 lambda: _reading(procfs),
                 before,
                 before.sums.established,
+                self._meaning,
                 lambda _derived, _since: True,
             )
             if found is not None:
-                return found[0].counts
+                derived, _ = found
+                if derived.meaning is not None:
+                    self._meaning = derived.meaning
+                return derived.counts
+            self._meaning = None  # it may be what was wrong
         return self._netlink.full()[0]
 
     def _enter(self, path: str, nsfs: Key | None) -> bool:

@@ -197,15 +197,18 @@ class Sampler:
 
         if self._trust.holds and before.sums is not None:
             expected = before.sums.established if self._established is None else self._established
-            found, before = derivation.count(dump, lambda: self._sources.sums(problems), before, expected, accept)
+            found, before = derivation.count(
+                dump, lambda: self._sources.sums(problems), before, expected, self._trust.meaning, accept
+            )
             if found is not None:
                 derived, self._dump = found
-                self._trust.seen(derived.difference)
+                self._trust.seen(derived.difference, derived.meaning)
                 unknown = state_counts(self._dump.sockets)[1]
                 return Connections(derived.counts, reader.name, derived=True, unknown_states=unknown), before
         self._dump = dump(ALL_STATES)
         after = self._sources.sums(problems)
         if before.sums and after.sums:
-            self._trust.seen(derivation.compare(self._dump.sockets, before.sums, after.sums).established)
+            comparison = derivation.compare(self._dump.sockets, before.sums, after.sums)
+            self._trust.seen(comparison.established, comparison.meaning)
         counts, unknown = state_counts(self._dump.sockets)
         return Connections(counts, reader.name, derived=False, unknown_states=unknown), after
