@@ -10,7 +10,7 @@ So a dump of the other nine states and the first two sums give ESTABLISHED and T
 Its meaning changed in Linux 6.10 ("tcp: count CLOSE-WAIT sockets for TCP_MIB_CURRESTAB"), a change that distributions
 took into kernels as old as 5.10, so no release number tells the meaning: it is learned where only one of the two fits.
 The sums are of another moment than the dump: where connections come and go by thousands a second, ESTABLISHED is off by
-what was in CLOSE_WAIT meanwhile. So it is derived only where it is large, and else listed with the others.
+what was in CLOSE_WAIT meanwhile. So it is derived only where it is large and little happened, or very large.
 ``count`` decides which of the two every sample does, by dumps and readings that it is given; ``derive`` computes one
 result, ``compare`` holds a full dump against the sums, and ``Bias`` watches for drift.
 """
@@ -51,7 +51,12 @@ _TRIES = 2  # a socket that opens between two files of one reading looks like a 
 _DRIFT_SAMPLES = 30  # that err to one side: churn alone would do so once in a billion
 
 FEW = 1000
-"""ESTABLISHED sockets that are listed: that costs half a millisecond more than to derive them, and is exact."""
+"""ESTABLISHED sockets that are always listed: that costs half a millisecond more than to derive them, and is exact."""
+
+MANY = 10_000
+"""ESTABLISHED sockets that are listed where the derived count is not ``close_enough``: about 10 ms."""
+
+_TOLERATED, _TOLERATED_RATIO = 20, 0.01  # whichever is more
 
 FULL_STATES = (
     TcpState.LISTEN,
@@ -169,19 +174,26 @@ def _only(fitting: Collection[Meaning]) -> Meaning | None:
     return next(iter(fitting)) if len(fitting) == 1 else None
 
 
+def close_enough(established: int, slack: int) -> bool:
+    """Whether a derived count is off by 20 or 1 % at most where *slack* sockets may have changed meanwhile."""
+    return slack <= max(_TOLERATED, established * _TOLERATED_RATIO)
+
+
 def count(
     dump: Callable[[int], D],
     read: Callable[[], R],
     before: R,
     expected: int,
-    meaning: Meaning | None,
-    accept: Callable[[Derived, R], bool],
+    meaning: Meaning | None = None,
+    *,
+    just_read: bool = True,
 ) -> tuple[tuple[Derived, D] | None, R]:
     """Count by dumps of the states in a mask, each held against the sums that *read* returns before and after it.
 
-    ESTABLISHED is listed where *expected* says that it is small, and at once where it turns out to be: what was
-    expected may be a sum that has the CLOSE_WAIT sockets in it. *meaning* is as for ``derive``; *accept* judges what
-    was derived between the reading that it is given and the next.
+    ESTABLISHED is listed where *expected* says that there are ``FEW``, and in a second dump where the first one cannot
+    exclude it: what was expected may be a sum that has the CLOSE_WAIT sockets in it. It is also listed where a derived
+    count is not ``close_enough`` and there may be ``MANY`` or fewer. *meaning* is as for ``derive``. Where *before* was
+    not *just_read*, too much may have happened since then, and the dump is taken again.
 
     Return the counts and their dump, None where the sums have to be distrusted, and the last reading.
     """
@@ -190,13 +202,18 @@ def count(
     while tries and before.sums is not None:
         taken, after = dump(states), read()
         derived = after.sums and derive(taken.sockets, states, before.sums, after.sums, meaning)
-        if derived and not derived.listed and derived.counts[TcpState.ESTABLISHED] <= FEW:
-            states = states_to_dump(FEW)
-        elif derived and accept(derived, before):
+        if not (derived and after.sums):
+            tries -= 1
+        elif derived.listed:
             return (derived, taken), after
         else:
-            tries -= 1
-        before = after
+            established, slack = derived.counts[TcpState.ESTABLISHED], after.sums.churn_since(before.sums)
+            close = close_enough(established, slack)
+            if just_read or close:
+                if established - slack > (FEW if close else MANY):
+                    return (derived, taken), after
+                states = states_to_dump(FEW)
+        before, just_read = after, True
     return None, before
 
 

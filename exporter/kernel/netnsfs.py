@@ -191,7 +191,6 @@ class Namespaces:
                 before,
                 before.sums.established,
                 self._meaning,
-                lambda _derived, _since: True,
             )
             if found is not None:
                 derived, _ = found

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 Reader = NetlinkReader | ProcfsReader | PsutilReader
 
 _RETRY_SECONDS, _RETRY_MOST_SECONDS = 1.0, 60.0  # until a better reader is asked again: twice as long each time
-_QUIET = 10  # by which the sums may differ where what happened since the last pass is all that explains it
 
 
 def readers(name: str, procfs: Procfs) -> list[Reader]:
@@ -101,6 +100,7 @@ class Sampler:
         self._dump: CountingDump | None = None  # of the pass that is being made
         self._before: Reading | None = None  # the sums as the last pass left them
         self._established: int | None = None  # sockets, as the last pass counted them
+        self._is_busy = False  # so much happens between two passes that the sums have to be read just before a dump
 
     @property
     def asking(self) -> str:
@@ -116,10 +116,12 @@ class Sampler:
         problems: dict[str, str | None] = {}
         self._dump = None
         # The sums as the last pass left them do for a reading before this dump, as long as there is little to explain.
-        before = self._before or self._sources.sums(problems)
+        last = self._before
+        before = self._sources.sums(problems) if last is None or self._is_busy else last
         connections, after = self._connections(before, problems)
         self._before = after if after.sums else None
         self._established = None if connections is None else connections.counts[TcpState.ESTABLISHED]
+        self._is_busy = self._has_been_busy(last, after)
         counters = dict(after.counters)
         if netstat:
             counters |= self._sources.netstat(problems)
@@ -130,6 +132,13 @@ class Sampler:
 
             listeners = listeners_of(self._dump.listening, self._dump.half_open)
         return Counted(connections, counters, after.sockstat, problems, listeners)
+
+    def _has_been_busy(self, last: Reading | None, now: Reading) -> bool:
+        """Whether more happened since the *last* pass than a derived count may be off by."""
+        if last is None or last.sums is None or now.sums is None or self._established is None:
+            return False
+        slack = now.sums.churn_since(last.sums)
+        return self._established > derivation.FEW and not derivation.close_enough(self._established, slack)
 
     def count_port(self, port: int) -> Counted:
         """Count the sockets of one local port, by the first reader that answers: without sums, which know no ports."""
@@ -191,14 +200,15 @@ class Sampler:
             self._sources.asking = reader.name
             return reader.collect(states, CountingDump)
 
-        def accept(derived: derivation.Derived, since: Reading) -> bool:
-            # What happened since the last pass explains too much: a difference is held against this dump's time alone.
-            return derived.listed or since is not self._before or abs(derived.difference) <= _QUIET
-
         if self._trust.holds and before.sums is not None:
             expected = before.sums.established if self._established is None else self._established
             found, before = derivation.count(
-                dump, lambda: self._sources.sums(problems), before, expected, self._trust.meaning, accept
+                dump,
+                lambda: self._sources.sums(problems),
+                before,
+                expected,
+                self._trust.meaning,
+                just_read=before is not self._before,
             )
             if found is not None:
                 derived, self._dump = found

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
 from pathlib import Path
 
 import pytest
 
-from exporter.kernel.derivation import FEW
 from tests.e2e.conftest import Daemon, by_state, wait_for
 from tests.lab import LabProcess
 
@@ -37,7 +35,7 @@ for _ in range(100):
     counts["once"].append(connections.counts[TcpState.ESTABLISHED])
     [mine] = [found for found in Namespaces().count() if found.name == SELF]
     counts["namespace"].append(mine.counts[TcpState.ESTABLISHED])
-print(json.dumps({way: min(counted) for way, counted in counts.items()}))
+print(json.dumps({way: [min(counted), max(counted)] for way, counted in counts.items()}))
 """
 
 
@@ -86,19 +84,16 @@ def test_few_connections_are_counted_exactly_without_a_sample_before_and_beside_
     done = lab.run([sys.executable, "-c", FIRST_SAMPLES])
     churn.kill()
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"once": held, "namespace": held}
+    counts = json.loads(done.stdout)
+    assert {way: least for way, (least, _) in counts.items()} == {"once": held, "namespace": held}
+    assert [most for _, most in counts.values() if most > held + 2 * clients + 4] == []
 
 
-def test_of_many_connections_the_error_is_at_most_what_came_and_went_meanwhile(lab: LabProcess, tmp_path: Path) -> None:
-    held = FEW + 1000
+@pytest.mark.parametrize("held", [1100, 5000])
+def test_of_many_connections_the_error_is_at_most_1_percent_or_20(lab: LabProcess, tmp_path: Path, held: int) -> None:
     lab.establish(held)
     pages = churned(lab, tmp_path)
-    unexplained = []
-    for before, page in itertools.pairwise(pages):
-        error = abs(by_state(page)["established"] - held)
-        came = page[OPENED] - before[OPENED]
-        waited = by_state(before)["close_wait"] + by_state(page)["close_wait"]  # to be closed by the server
-        if error > came + waited + ON_THEIR_WAY:
-            unexplained.append((error, came, waited))
-    assert unexplained == []
+    errors = [by_state(page)["established"] - held for page in pages]
+    most = max(20, held // 100)
+    assert [error for error in errors if not -most <= error <= most + ON_THEIR_WAY] == []
     assert [page for page in pages if min(by_state(page).values()) < 0] == []

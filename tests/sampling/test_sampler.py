@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="Collector")
 DETAILERS: dict[Sampler, Detailer] = {}  # the detail pass beside each sampler
 LISTEN_ONLY = 1 << TcpState.LISTEN
+LISTED = inetdiag.ALL_STATES & ~(1 << TcpState.TIME_WAIT)
 
 
 class Host(Procfs):
@@ -107,8 +108,7 @@ def test_few_established_sockets_are_listed_with_the_others_and_the_sums_are_sti
     host.established = 100
     made, reader = sampler(host)
     assert (established(made), established(made)) == ((100, True), (100, True))
-    listing = inetdiag.ALL_STATES & ~(1 << TcpState.TIME_WAIT)
-    assert reader.dumps == [listing, listing]
+    assert reader.dumps == [LISTED, LISTED]
     host.drift = -1
     assert (established(made), established(made)) == ((100, True), (100, False))  # it may have closed since the last
 
@@ -121,7 +121,35 @@ def test_few_established_sockets_are_listed_in_the_first_sample_too_however_many
     host.established, host.close_wait = held, 400
     made, reader = sampler(host)
     assert established(made) == (held, True)
-    assert reader.dumps == [inetdiag.COPIED_STATES, inetdiag.ALL_STATES & ~(1 << TcpState.TIME_WAIT)][:dumps]
+    assert reader.dumps == [inetdiag.COPIED_STATES, LISTED][:dumps]
+
+
+@pytest.mark.parametrize(
+    ("held", "dumps"),
+    [
+        (1001, [inetdiag.COPIED_STATES, LISTED]),
+        (10_000, [inetdiag.COPIED_STATES, LISTED]),
+        (20_000, [inetdiag.COPIED_STATES]),
+    ],
+)
+def test_up_to_10000_established_sockets_are_listed_where_too_much_happens_while_they_are_derived(
+    held: int, dumps: list[int]
+) -> None:
+    host = BusyHost()
+    host.established = held
+    made, reader = sampler(host)
+    assert (established(made), reader.dumps) == ((held, True), dumps)
+
+
+def test_what_happens_between_two_samples_makes_no_dump_dearer_as_long_as_little_happens_while_one_is_taken() -> None:
+    host = Host()
+    made, reader = sampler(host)
+    established(made)
+    reader.dumps.clear()
+    for dumps in ([inetdiag.COPIED_STATES] * 2, [inetdiag.COPIED_STATES], [inetdiag.COPIED_STATES]):
+        host.opened += 500
+        assert (established(made), reader.dumps) == ((2000, True), dumps)
+        reader.dumps.clear()
 
 
 def test_a_kernel_whose_currestab_leaves_close_wait_out_is_derived_from_by_one_dump() -> None:
