@@ -17,7 +17,7 @@ from typing import Annotated, TypeAlias, TypeVar, get_args, get_type_hints
 from exporter.config import yamlnodes
 from exporter.config.yamlnodes import Collector, Node, Scalar, expected, wrong
 from exporter.errors import ConfigError, ExporterError, UsageError
-from exporter.health.measures import MEASURES
+from exporter.health.measures import BY_NAME
 from exporter.health.sysctls.verdicts import nearest
 from exporter.health.thresholds import DEFAULTS, Range, Threshold
 from exporter.kernel.catalogue import BOOL, CATALOGUE, INT, PORTS, TEXT, VECTOR, Sysctl
@@ -261,7 +261,7 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> str:
 
 
 def _check_measure(name: str) -> str:
-    return "" if name in MEASURES else _unknown("measure", name, MEASURES)
+    return "" if name in BY_NAME else _unknown("measure", name, BY_NAME)
 
 
 def _listen_address(text: str) -> str:

@@ -12,7 +12,7 @@ from exporter.errors import SourceError, UsageError
 from exporter.health.sysctls.verdicts import Expectations, verdicts
 from exporter.health.thresholds import DEFAULTS, DRIFT, Threshold
 from exporter.nagios import arguments, check
-from exporter.nagios.drift import Drift, drift_of
+from exporter.health.sysctls.drift import Drift, drift_of
 from exporter.snapshot import Advice, Sample
 from tests.conftest import sample_situation, situation_root
 
