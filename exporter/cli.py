@@ -20,15 +20,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from exporter import __version__, config, configfile, deadline, log, who
-from exporter.advice.advisor import Advisor
+from exporter import __version__, deadline
+from exporter.config import file as configfile
+from exporter.config import schema as config
+from exporter.daemon import log
 from exporter.errors import ConfigError, ExporterError, UsageError
+from exporter.health.judge import Health, Judge
+from exporter.health.window import Window
 from exporter.kernel import READERS
 from exporter.kernel.reader import Procfs
 from exporter.sampling import once
 from exporter.sampling.detailer import Wanted
-from exporter.snapshot import Advice, Snapshot
+from exporter.snapshot import Snapshot
 from exporter.tcpstate import BY_LABEL
+from exporter.terminal import who
 
 T = TypeVar("T")
 _Execute = Callable[[argparse.Namespace], int]
@@ -131,7 +136,7 @@ def _serve_parser() -> tuple[argparse.ArgumentParser, _Execute]:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from exporter import daemon  # noqa: PLC0415 - asyncio and the web are the daemon's alone
+    from exporter.daemon import daemon  # noqa: PLC0415 - asyncio and the web are the daemon's alone
 
     def load() -> config.Config:
         return _with_flags(_settings(options), options)
@@ -187,23 +192,23 @@ def _show(options: argparse.Namespace) -> int:
     if options.watch:
         return _watch(options)
     settings = _settings(options)
-    snapshot, advice = _advised(options, settings)
+    snapshot, health = _advised(options, settings)
     if options.json:
-        from exporter.web import api  # noqa: PLC0415 - json only where it is asked for
+        from exporter.document import write as api  # noqa: PLC0415 - json only where it is asked for
 
-        sys.stdout.buffer.write(api.encode(api.document(snapshot, settings.thresholds, advice)))
+        sys.stdout.buffer.write(api.encode(api.document(snapshot, health)))
     else:
-        from exporter import table  # noqa: PLC0415 - as above
+        from exporter.terminal import table  # noqa: PLC0415 - as above
 
         color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(snapshot.taken_at))
-        print(table.render(snapshot, settings.thresholds, advice, socket.gethostname(), when, color=color), end="")
+        print(table.render(snapshot, health, socket.gethostname(), when, color=color), end="")
     return 0 if snapshot.connections is not None else 1
 
 
 def _watch(options: argparse.Namespace) -> int:
-    from exporter import watch  # noqa: PLC0415 - threads and signals only where they are asked for
     from exporter.sampling.assembly import assemble_loop  # noqa: PLC0415
+    from exporter.terminal import watch  # noqa: PLC0415 - threads and signals only where they are asked for
 
     if not options.json and not sys.stdout.isatty():
         return _refused("show --watch: standard output is no terminal; with --json it is a line for each sample")
@@ -222,8 +227,8 @@ def _watch(options: argparse.Namespace) -> int:
     heard = watch.Heard()
     loop = assemble_loop(settings, Procfs(options.procfs), os.uname().release, time.monotonic, heard)
     if options.json:
-        watch.stream(loop, heard, settings.thresholds, _write_line, _complain)
-    return watch.draw(loop, heard, settings.thresholds, socket.gethostname(), color="NO_COLOR" not in os.environ)
+        watch.stream(loop, heard, _write_line, _complain)
+    return watch.draw(loop, heard, socket.gethostname(), color="NO_COLOR" not in os.environ)
 
 
 def _refused(text: str) -> int:
@@ -252,23 +257,23 @@ def _dump_parser() -> tuple[argparse.ArgumentParser, _Execute]:
 
 
 def _dump(options: argparse.Namespace) -> int:
+    from exporter.document import write as api  # noqa: PLC0415
     from exporter.prometheus.exposition import page  # noqa: PLC0415 - prometheus_client only where it is used
     from exporter.prometheus.families import View  # noqa: PLC0415
     from exporter.prometheus.formats import Format  # noqa: PLC0415
-    from exporter.snapshot import Sample  # noqa: PLC0415
-    from exporter.web import api  # noqa: PLC0415
+    from exporter.sampling.sample import Sample  # noqa: PLC0415
 
     settings = _settings(options)
-    snapshot, advice = _advised(options, settings)
+    snapshot, health = _advised(options, settings)
     if snapshot.connections is None:
         reasons = [problem for source, problem in snapshot.sources.items() if problem and source != "detail"]
         raise UsageError("no reader could count the sockets: " + "; ".join(reasons))
     if options.format == "json":
-        content = api.encode(api.document(snapshot, settings.thresholds, advice))
+        content = api.encode(api.document(snapshot, health))
     else:
         form = Format.TEXT if options.format == "prometheus" else Format.OPENMETRICS
         view = View(settings.thresholds, python=platform.python_version(), max_series=settings.detail.max_series)
-        content = page(Sample.single(snapshot, advice), view, form)
+        content = page(Sample.single(snapshot, health), view, form)
     if options.output is not None:
         _replace(options.output, content)
     else:
@@ -302,11 +307,11 @@ def _settings(options: argparse.Namespace) -> config.Config:
 
 def _advised(
     options: argparse.Namespace, settings: config.Config, past: Sequence[Snapshot] = (), late: int = 1
-) -> tuple[Snapshot, Advice]:
-    """A sample, and what is to be said of it and of the *past*."""
+) -> tuple[Snapshot, Health]:
+    """A sample, and what it means after the *past*."""
     snapshot = _sample(options, settings, late)
-    advisor = Advisor(Procfs(options.procfs).release())
-    return snapshot, advisor.advise(snapshot, past, settings.sysctl.expected)
+    judge = Judge(Procfs(options.procfs).release())
+    return snapshot, judge.judge(Window(snapshot, past), settings.thresholds, settings.sysctl.expected)
 
 
 def _sample(options: argparse.Namespace, settings: config.Config, late: int) -> Snapshot:
@@ -353,9 +358,8 @@ def _advise_parser() -> tuple[argparse.ArgumentParser, _Execute]:
 
 
 def _advise(options: argparse.Namespace) -> int:
-    from exporter.advice import report  # noqa: PLC0415 - only this command prints it
-    from exporter.advice.findings import is_blind, unseen  # noqa: PLC0415
-    from exporter.advice.verdicts import sysctl_conf  # noqa: PLC0415
+    from exporter.health.sysctls.verdicts import sysctl_conf  # noqa: PLC0415
+    from exporter.terminal import report  # noqa: PLC0415 - only this command prints it
 
     try:
         settings = _settings(options)
@@ -364,31 +368,30 @@ def _advise(options: argparse.Namespace) -> int:
             with _in_time(_COULD_NOT_TELL):
                 past.append(once.snapshot(options.procfs, options.reader, sysctls=False, queues=False))
             time.sleep(options.interval)
-        snapshot, advice = _advised(options, settings, past, _COULD_NOT_TELL)
+        snapshot, health = _advised(options, settings, past, _COULD_NOT_TELL)
     except ExporterError as error:
         print(error if isinstance(error, ConfigError) else f"tcp-exporter: {error}", file=sys.stderr)
         return _COULD_NOT_TELL
     if options.fragment:
-        print(sysctl_conf(advice.verdicts), end="")
+        print(sysctl_conf(health.verdicts), end="")
         unread = snapshot.sources.get("sysctl")
         if unread is not None:
             print(f"tcp-exporter: {unread}", file=sys.stderr)
-        return 1 if any(it.deviates for it in advice.verdicts) else _COULD_NOT_TELL if unread is not None else 0
+        return 1 if any(it.deviates for it in health.verdicts) else _COULD_NOT_TELL if unread is not None else 0
     if options.json:
-        from exporter.web import api  # noqa: PLC0415 - json only where it is asked for
+        from exporter.document import write as api  # noqa: PLC0415 - json only where it is asked for
 
         release = Procfs(options.procfs).release()
-        answer = api.advised(advice, release, snapshot.taken_at, unseen(snapshot), everything=options.everything)
+        answer = api.advised(health, release, snapshot.taken_at, snapshot.problems, everything=options.everything)
         sys.stdout.buffer.write(api.encode(answer))
     else:
         color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         width = shutil.get_terminal_size((100, 24)).columns
-        told = not is_blind(snapshot)
-        text = report.render(advice, unseen(snapshot), width, everything=options.everything, color=color, told=told)
+        text = report.render(health, snapshot.problems, width, everything=options.everything, color=color)
         print(text, end="")
-    if advice.findings or any(it.deviates for it in advice.verdicts):
+    if health.findings or health.deviations:
         return 1
-    return _COULD_NOT_TELL if is_blind(snapshot) else 0
+    return _COULD_NOT_TELL if health.unknown or snapshot.connections is None else 0
 
 
 # -- check-config and healthcheck --------------------------------------------------------------------------------------

@@ -15,10 +15,10 @@ from exporter.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from exporter.document.read import Answer
+    from exporter.health.thresholds import Range, Status, Threshold
     from exporter.nagios.arguments import Options
-    from exporter.nagios.remote import Answer
     from exporter.snapshot import Snapshot
-    from exporter.thresholds import Range, Status, Threshold
 
 EXIT_UNKNOWN = 3
 
@@ -44,9 +44,9 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> tuple[int, str]:
     """The exit code and the text for *arguments*."""
     from exporter.errors import ExporterError  # noqa: PLC0415 - inside the guard, as all imports here
+    from exporter.health.thresholds import Status  # noqa: PLC0415
     from exporter.nagios import arguments as command_line  # noqa: PLC0415
     from exporter.nagios import output  # noqa: PLC0415
-    from exporter.thresholds import Status  # noqa: PLC0415
 
     try:
         options = command_line.parse(arguments)
@@ -69,19 +69,19 @@ def run(arguments: Sequence[str]) -> tuple[int, str]:
 
 def _check(options: Options) -> tuple[Status, str]:
     """Acquire, evaluate, present."""
-    from exporter import measures  # noqa: PLC0415
+    from exporter.health.thresholds import evaluate  # noqa: PLC0415
     from exporter.nagios import arguments as command_line  # noqa: PLC0415
     from exporter.nagios import output  # noqa: PLC0415
-    from exporter.thresholds import evaluate  # noqa: PLC0415
+    from exporter.tcpstate import BY_LABEL  # noqa: PLC0415
 
     configured, expected = _configured(options)
     thresholds = command_line.judged(options, configured)
-    names = [name for name in dict.fromkeys((*measures.STATES, *thresholds)) if name != command_line.SYSCTL]
+    names = [name for name in dict.fromkeys((*BY_LABEL, *thresholds)) if name != command_line.SYSCTL]
     read_sysctls = options.verbose > 0 or command_line.SYSCTL in thresholds
     snapshot, values, origin, answer = _acquire(options, names, read_sysctls=read_sysctls)
     drift = None
     if command_line.SYSCTL in thresholds:
-        from exporter.nagios.drift import drift_of  # noqa: PLC0415 - the profile and the catalogue
+        from exporter.health.sysctls.drift import drift_of  # noqa: PLC0415 - the profile and the catalogue
 
         drift = drift_of(snapshot, expected) if answer is None else answer.drift()
         values = {**values, command_line.SYSCTL: drift.value}
@@ -107,17 +107,17 @@ def _acquire(
     """The snapshot, the values of the measures *names*; where a daemon was asked also that, and its answer."""
     if options.url is not None:
         from exporter.client import Access  # noqa: PLC0415 - an HTTP client costs more than the whole check
-        from exporter.nagios import remote  # noqa: PLC0415
+        from exporter.document import read as remote  # noqa: PLC0415
 
         access = Access(options.ca_file, options.cert_file, options.key_file, options.credentials_file)
         answer = remote.ask(options.url, access)
         return answer.snapshot, answer.values(names, peak=options.peak), [answer.origin(peak=options.peak)], answer
-    from exporter import measures  # noqa: PLC0415
+    from exporter.health import measures  # noqa: PLC0415
     from exporter.sampling import once  # noqa: PLC0415
 
-    ratios = {name for name in names if name in measures.RATIOS}
+    needs = frozenset[str]().union(*(measures.BY_NAME[name].needs for name in names))
     wanted = None
-    if "ephemeral_ports_ratio" in ratios:
+    if measures.DETAIL in needs:
         from exporter.sampling.detailer import Wanted  # noqa: PLC0415
 
         wanted = Wanted()
@@ -125,22 +125,22 @@ def _acquire(
         options.procfs,
         options.reader,
         netstat=False,
-        sysctls=read_sysctls or bool(ratios),
-        queues=not ratios.isdisjoint(("accept_queue_ratio", "syn_queue_ratio")),
+        sysctls=read_sysctls or measures.SYSCTLS in needs,
+        queues=measures.LISTENERS in needs,
         wanted=wanted,
         units=False,
         port=options.port,
     )
-    return snapshot, measures.read(snapshot, names), [], None
+    return snapshot, measures.values(measures.readings(snapshot, names)), [], None
 
 
 def _configured(options: Options) -> tuple[Mapping[str, Threshold], Mapping[str, Range | str]]:
     """The file's thresholds and expected sysctls, or the defaults; YAML is imported only where there is a file."""
     if options.config is None:
-        from exporter.thresholds import DEFAULTS  # noqa: PLC0415
+        from exporter.health.thresholds import DEFAULTS  # noqa: PLC0415
 
         return DEFAULTS, {}
-    from exporter.configfile import load  # noqa: PLC0415
+    from exporter.config.file import load  # noqa: PLC0415
 
     settings = load(options.config, options.procfs)
     return settings.thresholds, settings.sysctl.expected

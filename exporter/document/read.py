@@ -1,0 +1,311 @@
+"""The JSON document of a running daemon, read back: the snapshot and the conclusions that the plugin's ``--url`` shows.
+
+``write`` is the other half of the codec, ``client`` brings the bytes. Anything but a fresh sample of a daemon of this
+API version is an ``ExporterError`` with one sentence on what it is instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from exporter import __version__, client
+from exporter.document import API_VERSION
+from exporter.errors import SourceError
+from exporter.health.finding import Finding, Judgement, NotJudged
+from exporter.health.sysctls.drift import Drift, line_of
+from exporter.health.thresholds import Status
+from exporter.record import TYPE_CHECKING, NamedTuple
+from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat, StateCounts, SysctlValue
+from exporter.tcpstate import BY_LABEL, KNOWN_STATES, TcpState
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+MAX_BODY = 16 * 2**20
+_ABSURD = 1e30  # also refuses what JSON of Python has beside numbers: NaN and Infinity
+
+
+class Answer(NamedTuple):
+    """A daemon's fresh sample."""
+
+    url: str
+    snapshot: Snapshot
+    age: float  # seconds
+    measures: Mapping[str, float | None]  # those that the daemon has
+    counts: StateCounts
+    peaks: StateCounts | None
+    expectations: int  # how many sysctls the daemon's configuration expects something of
+    drifting: Mapping[str, str]  # by sysctl what is not as it expects
+    judgements: tuple[Judgement, ...]
+    not_judged: tuple[NotJudged, ...]
+
+    def drift(self) -> Drift:
+        """What the daemon's own expectations say; ``SourceError`` where it has none."""
+        if not self.expectations:
+            raise SourceError(self.url, "-s sysctl: the daemon has none that exist in its sysctl.expected")
+        return Drift(self.drifting)
+
+    def values(self, names: Iterable[str], *, peak: bool) -> dict[str, float | None]:
+        """The values of *names*, with *peak* the highest of the window for the states; None where there is none."""
+        counts = self.peaks if peak else self.counts
+        states = {state.label: None if counts is None else counts[state] for state in KNOWN_STATES}
+        return {name: states[name] if name in states else self.measures.get(name) for name in names}
+
+    def origin(self, *, peak: bool) -> str:
+        """Who was asked, for a person."""
+        which = "; the states are its peaks" if peak else ""
+        return f"read from the daemon at {self.url}, {self.age:.1f} s old{which}"
+
+
+def ask(url: str, access: client.Access) -> Answer:
+    """Ask the daemon whose snapshot is at *url*."""
+    headers = {"Accept": "application/json", "User-Agent": f"check_tcp_states/{__version__}"}
+    # One byte more than is accepted: enough for read to refuse it.
+    return read(url, *client.get(url, access, headers, MAX_BODY + 1, proxies=True))
+
+
+def read(url: str, status: int, reason: str, body: bytes) -> Answer:
+    """The sample in an answer over HTTP; ``SourceError`` says why there is none."""
+    import json  # noqa: PLC0415
+
+    document: object = None
+    if len(body) > MAX_BODY:
+        raise SourceError(url, f"not a daemon of tcp-exporter: the answer has more than {MAX_BODY >> 20} MiB")
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        if status == 200:
+            raise SourceError(url, "not a daemon of tcp-exporter: the answer is no JSON") from None
+    if status != 200:
+        error = document.get("error") if isinstance(document, dict) else None
+        raise SourceError(
+            url, f"answered {status} {reason}".rstrip() + (f": {error}" if isinstance(error, str) else "")
+        )
+    if not isinstance(document, dict):
+        raise SourceError(url, f"not a daemon of tcp-exporter: the answer is {type(document).__name__}, not an object")
+    try:
+        return _answer(url, document)
+    except _Misfit as misfit:
+        raise SourceError(url, f"not a daemon of tcp-exporter: {misfit}") from None
+
+
+def snapshot_of(document: Mapping[str, object]) -> Snapshot:
+    """The snapshot that *document* was made from, as far as ``write.document`` tells it.
+
+    The page size is not in it: it is what makes pages of ``tcp_mem`` the limits in bytes, and 1 where there are none.
+    """
+    sysctls = {}
+    listed = _field(document, "sysctls", dict)
+    for name in listed:
+        entry = _field(listed, name, dict)
+        text, unit = _nullable(entry, "text", str), _field(entry, "unit", str)
+        sysctls[name] = SysctlValue(name, tuple(_integers(_field(entry, "fields", dict)).items()), text, unit)
+    limits, pages = _nullable(document, "memory_limit_bytes", dict), sysctls.get("tcp_mem")
+    page_size = 1
+    if limits is not None and pages is not None:
+        sizes = (_field(limits, level, int) // number for level, number in pages.fields if number > 0)
+        page_size = next(sizes, 0) or 1
+    counts, connections = _nullable(document, "connections", dict), None
+    if counts is not None:
+        connections = Connections(_counts(counts), _field(document, "reader", str), _field(document, "derived", bool))
+    used, sockstat = _nullable(document, "sockstat", dict), None
+    if used is not None:
+        orphans, tw, memory = (_field(used, name, int) for name in ("orphans", "timewait_sockets", "memory_bytes"))
+        # What the document does not have (inuse, alloc) is in no measure and in no text of the plugin.
+        sockstat = Sockstat(inuse=0, orphan=orphans, tw=tw, alloc=0, mem=memory // page_size)
+    return Snapshot(
+        taken_at=_number(document, "taken_at"),
+        connections=connections,
+        counters=_integers(_field(document, "counters", dict)),
+        sockstat=sockstat,
+        sysctls=sysctls,
+        page_size=page_size,
+        sources={
+            _field(entry, "source", str): _nullable(entry, "problem", str) for entry in _list(document, "sources")
+        },
+        listeners=_listeners(document),
+        detail=_detail(document),
+        unmatched_half_open=_field(document, "unmatched_half_open", int),
+    )
+
+
+def _listeners(document: Mapping[str, object]) -> tuple[Listener, ...] | None:
+    """The listeners; None also of a daemon that is too old to tell."""
+    if document.get("listeners") is None:
+        return None
+    return tuple(
+        Listener(
+            address=_field(entry, "address", str),
+            port=_field(entry, "port", int),
+            sockets=_at_least(1, entry, "sockets"),
+            accept_queue=_field(entry, "accept_queue", int),
+            accept_limit=_at_least(0, entry, "accept_limit"),
+            syn_recv=_field(entry, "syn_recv", int),
+            fullest_queue=_field(entry, "fullest_queue", int),
+            fullest_limit=_at_least(0, entry, "fullest_limit"),
+            device=_field(entry, "device", str),
+        )
+        for entry in _list(document, "listeners")
+    )
+
+
+def _detail(document: Mapping[str, object]) -> Detail | None:
+    """The detail; None also of a daemon that is too old to tell."""
+    if document.get("detail") is None:
+        return None
+    detail = _field(document, "detail", dict)
+    units = _nullable(detail, "units", dict)
+    return Detail(
+        taken_at=_number(detail, "taken_at"),
+        families=_counts_by_name(_field(detail, "families", dict)),
+        ports=_counts_by_name(_field(detail, "ports", dict)),
+        remote_ports=_counts_by_name(_field(detail, "remote_ports", dict)),
+        units=None if units is None else _counts_by_name(units),
+        receive_queue=_field(detail, "receive_queue", int),
+        send_queue=_field(detail, "send_queue", int),
+        ephemeral_used=_nullable(detail, "ephemeral_used", int),
+        ephemeral_available=_nullable(detail, "ephemeral_available", int),
+        ephemeral_towards=_field(detail, "ephemeral_towards", str),
+        folded=_integers(_field(detail, "folded", dict)),
+    )
+
+
+def _answer(url: str, document: Mapping[str, object]) -> Answer:
+    version = _field(document, "api_version", int)
+    if version != API_VERSION:
+        raise SourceError(
+            url, f"the daemon speaks api_version {version} and this plugin {API_VERSION}: upgrade the older"
+        )
+    if "health" not in document:
+        raise SourceError(url, "the daemon is older than this plugin and does not tell its health: upgrade the daemon")
+    age = _number(document, "age_seconds")
+    if _field(document, "stale", bool):
+        raise SourceError(url, f"the daemon's sample is stale: {age:.1f} s old")
+    snapshot, peaks = snapshot_of(document), _nullable(document, "peaks", dict)
+    if snapshot.connections is None:
+        problems = "; ".join(problem for problem in snapshot.sources.values() if problem is not None)
+        raise SourceError(url, "the daemon cannot count the sockets" + (f": {problems}" if problems else ""))
+    measures = {
+        _field(entry, "measure", str): None if entry.get("value") is None else _number(entry, "value")
+        for entry in _list(document, "measures")
+    }
+    counts = snapshot.connections.counts
+    return Answer(
+        url,
+        snapshot,
+        age,
+        measures,
+        counts,
+        None if peaks is None else _counts(peaks),
+        *_expectations(document),
+        *_findings(document),
+    )
+
+
+def _findings(document: Mapping[str, object]) -> tuple[tuple[Judgement, ...], tuple[NotJudged, ...]]:
+    """What the daemon concluded."""
+    health = _field(document, "health", dict)
+    judgements = []
+    for entry in _list(health, "findings"):
+        found = _nullable(entry, "found", dict)
+        judgements.append(
+            Judgement(
+                _field(entry, "finding", str),
+                _status(entry, "status"),
+                None if found is None else _finding(found),
+                _field(entry, "reason", str),
+            )
+        )
+    not_judged = [
+        NotJudged(_field(entry, "name", str), _field(entry, "reason", str)) for entry in _list(health, "not_judged")
+    ]
+    return tuple(judgements), tuple(not_judged)
+
+
+def _finding(of: Mapping[str, object]) -> Finding:
+    return Finding(
+        name=_field(of, "name", str),
+        severity=_status(of, "severity"),
+        what=_field(of, "what", str),
+        evidence=_texts(of, "evidence"),
+        why=_field(of, "why", str),
+        remedy=_field(of, "remedy", str),
+        command=_nullable(of, "command", str),
+        risk=_field(of, "risk", str),
+        states=tuple(BY_LABEL[label] for label in _texts(of, "states") if label in BY_LABEL),
+    )
+
+
+def _expectations(document: Mapping[str, object]) -> tuple[int, dict[str, str]]:
+    """How many sysctls the daemon expects something of, and which differ."""
+    lines: dict[str, str] = {}
+    for entry in _list(document, "deviations"):
+        if _field(entry, "expected", bool):
+            name, field = _field(entry, "name", str), _field(entry, "field", str)
+            live = entry["live"] if isinstance(entry.get("live"), str) else _field(entry, "live", int)
+            line = line_of(f"{name} ({field})" if field else name, str(live), _field(entry, "accepted", str))
+            lines[name] = f"{lines[name]}; {line}" if name in lines else line
+    return _field(document, "expectations", int), lines
+
+
+# -- the document's fields, each as docs/api.md has it -----------------------------------------------------------------
+
+
+class _Misfit(ValueError):
+    """A document that is not as docs/api.md has it: what is wrong with which field."""
+
+
+def _field(of: Mapping[str, object], name: str, kind: type[T]) -> T:
+    if name not in of:
+        raise _Misfit(f"the answer has no {name}")
+    value = of[name]
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):  # to Python True is an int
+        raise _Misfit(f"{name} is of type {type(value).__name__}, not {kind.__name__}")
+    if isinstance(value, (int, float)) and not abs(value) < _ABSURD:
+        raise _Misfit(f"{name} is no number that can be")
+    return value
+
+
+def _at_least(least: int, of: Mapping[str, object], name: str) -> int:
+    number = _field(of, name, int)
+    if number < least:
+        raise _Misfit(f"{name} is {number}, not at least {least}")
+    return number
+
+
+def _nullable(of: Mapping[str, object], name: str, kind: type[T]) -> T | None:
+    return None if name in of and of[name] is None else _field(of, name, kind)
+
+
+def _number(of: Mapping[str, object], name: str) -> float:
+    return _field(of, name, float if isinstance(of.get(name), float) else int)
+
+
+def _integers(of: Mapping[str, object]) -> dict[str, int]:
+    return {name: _field(of, name, int) for name in of}
+
+
+def _list(of: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
+    return [_field({name: entry}, name, dict) for entry in _field(of, name, list)]
+
+
+def _status(of: Mapping[str, object], name: str) -> Status:
+    text = _field(of, name, str)
+    if text not in Status.__members__:
+        raise _Misfit(f"{name} is {text[:40]!r}, not one of {', '.join(Status.__members__)}")
+    return Status[text]
+
+
+def _texts(of: Mapping[str, object], name: str) -> tuple[str, ...]:
+    return tuple(_field({name: entry}, name, str) for entry in _field(of, name, list))
+
+
+def _counts(of: Mapping[str, object]) -> StateCounts:
+    every = {TcpState.UNKNOWN.label: 0, **of}
+    return tuple(_field(every, state.label, int) for state in TcpState)
+
+
+def _counts_by_name(of: Mapping[str, object]) -> dict[str, StateCounts]:
+    return {name: _counts(_field(of, name, dict)) for name in of}

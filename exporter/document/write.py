@@ -1,0 +1,187 @@
+"""A sample as JSON: ``/api/v1/snapshot``, ``dump --format json`` and ``show --json``; and ``/api/v1/history``.
+
+``read`` is the other half of the codec. Within one ``API_VERSION`` fields are only added. An unknown value is null or
+absent, never 0. ``docs/api.md`` describes each field.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from exporter import __version__
+from exporter.document import API_VERSION
+from exporter.health.finding import Finding
+from exporter.health.judge import Health
+from exporter.health.measures import BY_NAME
+from exporter.health.sysctls.verdicts import Verdict
+from exporter.sampling.history import HOLE, STEP_SECONDS, Points
+from exporter.sampling.sample import Sample
+from exporter.snapshot import Detail, Snapshot, StateCounts, by_label
+from exporter.tcpstate import KNOWN_STATES
+
+
+def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
+    """One snapshot and its health.
+
+    ``measures``, ``findings``, ``deviations`` and ``expectations`` at the top are those of ``health``, for readers of
+    the first documents, which had no ``health``.
+    """
+    connections, sockstat = snapshot.connections, snapshot.sockstat
+    judged = _health(health)
+    return {
+        "api_version": API_VERSION,
+        "version": __version__,
+        "taken_at": round(snapshot.taken_at, 3),
+        "connections": None if connections is None else by_label(connections.counts),
+        "reader": None if connections is None else connections.reader,
+        "derived": None if connections is None else connections.derived,
+        "health": judged,
+        "measures": judged["measures"],
+        "sockstat": None
+        if sockstat is None
+        else {
+            "orphans": sockstat.orphan,
+            "timewait_sockets": sockstat.tw,
+            "memory_bytes": sockstat.mem * snapshot.page_size,
+        },
+        "memory_limit_bytes": snapshot.memory_limits,
+        "listeners": None
+        if snapshot.listeners is None
+        else [it._asdict() | {"fullest": it.fullest} for it in snapshot.listeners],
+        "unmatched_half_open": snapshot.unmatched_half_open,
+        "detail": None if snapshot.detail is None else _detail(snapshot.detail),
+        "namespaces": None if snapshot.namespaces is None else _namespaces(snapshot.namespaces),
+        "counters": dict(snapshot.counters),
+        "sysctls": {
+            value.name: {"unit": value.unit, "fields": dict(value.fields), "text": value.text}
+            for value in snapshot.sysctls.values()
+        },
+        "sources": [
+            {"source": source, "up": problem is None, "problem": problem}
+            for source, problem in snapshot.sources.items()
+        ],
+        "findings": [finding_fields(finding) for finding in health.findings],
+        "deviations": judged["deviations"],
+        "expectations": judged["expectations"],
+    }
+
+
+def _health(health: Health) -> dict[str, object]:
+    return {
+        "status": health.status.name,
+        "measures": [
+            {
+                "measure": result.measure,
+                "value": result.value,
+                "used": None if (reading := health.readings[result.measure]) is None else reading.used,
+                "limit": None if reading is None else reading.limit,
+                "place": "" if reading is None else reading.place,
+                "unit": BY_NAME[result.measure].unit,
+                "warning": result.threshold.warning and result.threshold.warning.text,
+                "critical": result.threshold.critical and result.threshold.critical.text,
+                "status": result.status.name,
+            }
+            for result in health.results
+        ],
+        "findings": [
+            {
+                "finding": judgement.name,
+                "status": judgement.status.name,
+                "reason": judgement.reason,
+                "found": None if judgement.finding is None else finding_fields(judgement.finding),
+            }
+            for judgement in health.judgements
+        ],
+        "not_judged": [it._asdict() for it in health.not_judged],
+        "deviations": [verdict_fields(it) for it in health.deviations],
+        "expectations": health.expectations,
+    }
+
+
+def finding_fields(finding: Finding) -> dict[str, object]:
+    """One finding."""
+    states = [state.label for state in finding.states]
+    return finding._asdict() | {"severity": finding.severity.name, "states": states, "runbook": finding.runbook}
+
+
+def verdict_fields(verdict: Verdict) -> dict[str, object]:
+    """One number of one sysctl, judged."""
+    return verdict._asdict() | {"states": [state.label for state in verdict.states]}
+
+
+def advised(
+    health: Health, release: str, taken_at: float, problems: Sequence[str], *, everything: bool
+) -> dict[str, object]:
+    """What ``tcp-exporter advise --json`` prints; with *everything* also the sysctls that do not deviate."""
+    answer: dict[str, object] = {
+        "api_version": API_VERSION,
+        "version": __version__,
+        "taken_at": round(taken_at, 3),
+        "kernel": release or None,
+        "status": health.status.name,
+        "findings": [finding_fields(finding) for finding in health.findings],
+        "unknown": [{"name": it.name, "reason": it.reason} for it in health.unknown],
+        "not_judged": [it._asdict() for it in health.not_judged],
+        "deviations": [verdict_fields(verdict) for verdict in health.deviations],
+        "problems": list(problems),
+    }
+    return answer | ({"sysctls": [verdict_fields(verdict) for verdict in health.verdicts]} if everything else {})
+
+
+def _namespaces(namespaces: Mapping[str, tuple[int | None, ...]]) -> dict[str, dict[str, int | None]]:
+    return {name: {state.label: counts[state] for state in KNOWN_STATES} for name, counts in namespaces.items()}
+
+
+def _detail(detail: Detail) -> dict[str, object]:
+    def labelled(counts: Mapping[str, StateCounts]) -> dict[str, dict[str, int]]:
+        return {name: by_label(by_state) for name, by_state in counts.items()}
+
+    return detail._asdict() | {
+        "taken_at": round(detail.taken_at, 3),
+        "families": labelled(detail.families),
+        "ports": labelled(detail.ports),
+        "remote_ports": labelled(detail.remote_ports),
+        "units": None if detail.units is None else labelled(detail.units),
+        "folded": dict(detail.folded),
+    }
+
+
+def sampled(sample: Sample, now: float) -> dict[str, object]:
+    """What the daemon adds to ``document``: how old the sample is at monotonic time *now*, and the peaks."""
+    return document(sample.snapshot, sample.health) | {
+        "age_seconds": round(now - sample.counted_at, 3),
+        "stale": sample.is_stale(now),
+        "stale_after_seconds": sample.stale_after,
+        "peaks": None if sample.peaks is None else by_label(sample.peaks),
+    }
+
+
+def history(points: Points | None) -> dict[str, object]:
+    """The last hour; before the first point is complete, lists of none."""
+
+    def series(numbers: Sequence[int]) -> list[int | None]:
+        return [None if number == HOLE else number for number in numbers]
+
+    return {
+        "api_version": API_VERSION,
+        "step_seconds": STEP_SECONDS,
+        "end": None if points is None else round(points.end, 3),
+        "states": {
+            state.label: {
+                "min": [] if points is None else series(points.low[state]),
+                "max": [] if points is None else series(points.high[state]),
+            }
+            for state in KNOWN_STATES
+        },
+    }
+
+
+def encode_compact(answer: Mapping[str, object]) -> bytes:
+    """JSON for programs: thousands of numbers on one line."""
+    return json.dumps(answer, separators=(",", ":")).encode() + b"\n"
+
+
+def encode(answer: Mapping[str, object]) -> bytes:
+    """JSON for people and programs: indented, one line at the end."""
+    return json.dumps(answer, indent=2).encode() + b"\n"

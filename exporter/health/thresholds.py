@@ -1,0 +1,148 @@
+"""Ranges, statuses and their order, as the Monitoring Plugins guidelines define them.
+
+The plugin, the configuration file and the daemon's ``tcp_threshold`` and ``tcp_status`` all judge with this module.
+It knows numbers and ranges only; ``measures`` says which number a measure is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+
+from exporter.errors import RangeError
+from exporter.record import NamedTuple
+
+_INFINITY = float("inf")
+_OF_A_NUMBER = frozenset("+-.0123456789eE")  # so what float() takes beyond, as inf or 1_000, is none
+
+
+class Range(NamedTuple):
+    """A range ``[@]start:end``: it alerts outside, or with ``@`` inside, end points counting as inside.
+
+    ``text`` is the range as it was written, for messages and performance data.
+    """
+
+    start: float
+    end: float
+    inside: bool
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> Range:
+        """Read a range, or raise ``RangeError`` with what was found and what was expected.
+
+        https://www.monitoring-plugins.org/doc/guidelines.html#THRESHOLDFORMAT
+
+        >>> Range.parse("10:20").alerts(9), Range.parse("@10:20").alerts(10), Range.parse("~:600").alerts(-1)
+        (True, True, False)
+        """
+        spec = text.strip(" \t")
+        inside = spec.startswith("@")
+        first, colon, last = spec.removeprefix("@").rpartition(":")
+        try:
+            start = 0.0 if not first else -_INFINITY if first == "~" else _number(first)
+            end = _INFINITY if colon and not last else _number(last)
+        except ValueError:
+            hint = "; quote a leading ~ from the shell" if "/" in spec else ""
+            expected = f"expected [@][start:][end], such as 10, 10:, ~:10 or @5:8{hint}"
+            raise RangeError(f"{text!r} is not a range: {expected}") from None
+        if (abs(start) == _INFINITY and first != "~") or (abs(end) == _INFINITY and last):
+            raise RangeError(f"{text!r} is not a range: its number is too large")
+        if start > end:
+            better = f"; write ~:{spec} or {spec}:" if not colon and not inside else ""
+            raise RangeError(f"{text!r} is not a range: its start {start:g} is above its end {end:g}{better}")
+        return cls(start, end, inside, spec)
+
+    def alerts(self, value: float) -> bool:
+        """Whether *value* raises the alert; a value that is no number always does."""
+        return _is_nan(value) or (self.start <= value <= self.end) == self.inside
+
+    @property
+    def upper(self) -> float | None:
+        """The limit above which it alerts, or None where it has none."""
+        return None if self.inside or self.end == _INFINITY else self.end
+
+    def reason(self, value: float) -> str:
+        """Why *value* alerts, for a person: ``> 800``, ``< 10``, ``in 10:20``."""
+        if self.inside:
+            return f"in {self.text[1:]}"
+        return f"> {self.end:.10g}" if value > self.end else f"< {self.start:.10g}"
+
+
+def _is_nan(value: float) -> bool:
+    return not -_INFINITY <= value <= _INFINITY
+
+
+def _number(text: str) -> float:
+    if not _OF_A_NUMBER.issuperset(text):
+        raise ValueError(text)
+    return float(text)
+
+
+class Status(Enum):
+    """A service status. Its value is the plugin's exit code, which is not the order of severity."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+
+SEVERITY = (Status.OK, Status.UNKNOWN, Status.WARNING, Status.CRITICAL)
+"""From mild to bad: what cannot be seen never hides what is broken, and never counts as fine."""
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """The worst of the statuses; UNKNOWN if there are none."""
+    return max(statuses, key=SEVERITY.index, default=Status.UNKNOWN)
+
+
+class Threshold(NamedTuple):
+    """The ranges of one measure; None where that severity never alerts."""
+
+    warning: Range | None = None
+    critical: Range | None = None
+
+    def judge(self, value: float | None) -> tuple[Status, Range | None]:
+        """The status of *value* and the range that alerts. A value that is not known is UNKNOWN, threshold or not."""
+        if value is None or _is_nan(value):
+            return Status.UNKNOWN, None
+        if self.critical is not None and self.critical.alerts(value):
+            return Status.CRITICAL, self.critical
+        if self.warning is not None and self.warning.alerts(value):
+            return Status.WARNING, self.warning
+        return Status.OK, None
+
+
+NO_THRESHOLD = Threshold()
+
+DEFAULTS: Mapping[str, Threshold] = {"established": Threshold(Range.parse("600"), Range.parse("800"))}
+"""What is judged when neither a file nor an option says anything."""
+
+
+DRIFT = Threshold(Range.parse("0"))
+"""How many sysctls may differ from what is expected, unless an option says otherwise: a warning above none."""
+
+
+class Result(NamedTuple):
+    """One measure, judged. ``violated`` is the range that alerts."""
+
+    measure: str
+    value: float | None
+    threshold: Threshold
+    status: Status
+    violated: Range | None
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the measure has a threshold at all."""
+        return self.threshold != NO_THRESHOLD
+
+
+def evaluate(values: Mapping[str, float | None], thresholds: Mapping[str, Threshold]) -> list[Result]:
+    """Judge each of *values* (measure to number, None for unknown) by its threshold, in the order of *values*."""
+    results = []
+    for measure, value in values.items():
+        threshold = thresholds.get(measure, NO_THRESHOLD)
+        results.append(Result(measure, value, threshold, *threshold.judge(value)))
+    return results

@@ -1,0 +1,171 @@
+"""What the plugin makes of a daemon's answer, without a daemon."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.document import read as remote
+from exporter.document import write as api
+from exporter.document.read import read, snapshot_of
+from exporter.errors import ExporterError
+from exporter.health import measures
+from exporter.health.thresholds import DEFAULTS
+from exporter.snapshot import SysctlValue
+from exporter.snapshot import NO_SOCKETS, Sample, Snapshot
+from tests.conftest import SITUATIONS, sample_situation
+
+URL = "http://127.0.0.1:19293/api/v1/snapshot"
+TCP_MEM = SysctlValue("tcp_mem", (("min", 100), ("pressure", 200), ("max", 400)), None, "pages")
+NOT_OURS = f"{URL}: not a daemon of tcp-exporter: "
+
+
+def transported(snapshot: Snapshot) -> dict[str, object]:
+    """Its document, as it arrives."""
+    document: dict[str, object] = json.loads(api.encode(api.document(snapshot, DEFAULTS)))
+    return document
+
+
+def answered(**changes: object) -> bytes:
+    """A daemon's answer with the numbers of ``busy``, with *changes*; a field that is to be ... is left out."""
+    sample = Sample.single(sample_situation("busy"))._replace(stale_after=10.0, peaks=tuple(range(700, 712)))
+    document = api.sampled(sample, DEFAULTS, now=0.25) | changes
+    return json.dumps({name: value for name, value in document.items() if value is not ...}).encode()
+
+
+def complaint(body: bytes, status: int = 200, reason: str = "OK") -> str:
+    with pytest.raises(ExporterError) as raised:
+        read(URL, status, reason, body)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_a_snapshot_comes_back_from_its_document(name: str) -> None:
+    snapshot = sample_situation(name)
+    back = snapshot_of(transported(snapshot))
+    assert transported(back) == transported(snapshot)
+    assert measures.read(back, measures.MEASURES) == measures.read(snapshot, measures.MEASURES)
+    assert (back.sysctls, back.sources, back.counters) == (snapshot.sysctls, snapshot.sources, snapshot.counters)
+
+
+@pytest.mark.parametrize("page_size", [4096, 65536])
+def test_the_page_size_comes_back_from_the_memory_limits(page_size: int) -> None:
+    snapshot = sample_situation("busy")
+    snapshot = snapshot._replace(page_size=page_size, sysctls={**snapshot.sysctls, "tcp_mem": TCP_MEM})
+    back = snapshot_of(transported(snapshot))
+    assert (back.page_size, back.memory_limits) == (page_size, snapshot.memory_limits)
+    assert transported(back) == transported(snapshot)
+
+
+def test_the_plugin_speaks_the_api_version_of_the_daemon() -> None:
+    assert remote.API_VERSION == api.API_VERSION
+
+
+def test_the_peaks_are_judged_for_the_states_and_nothing_else() -> None:
+    answer = read(URL, 200, "OK", answered())
+    names = ("established", "closing", "total", "time_wait_ratio", "memory_ratio", "not_yet_invented")
+    busy = {"total": 728, "time_wait_ratio": 12 / 131072, "memory_ratio": None, "not_yet_invented": None}
+    assert answer.values(names, peak=False) == {"established": 656, "closing": 6, **busy}
+    assert answer.values(names, peak=True) == {"established": 701, "closing": 711, **busy}
+    assert read(URL, 200, "OK", answered(peaks=None)).values(["listen"], peak=True) == {"listen": None}
+
+
+def test_it_says_who_was_asked_and_how_old_the_sample_is() -> None:
+    answer = read(URL, 200, "OK", answered())
+    assert answer.origin(peak=False) == f"read from the daemon at {URL}, 0.2 s old"
+    assert answer.origin(peak=True) == f"read from the daemon at {URL}, 0.2 s old; the states are its peaks"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"stale": True, "age_seconds": 12.34}, f"{URL}: the daemon's sample is stale: 12.3 s old"),
+        ({"api_version": 2}, f"{URL}: api_version 2 is unknown to this plugin: expected 1"),
+        ({"api_version": True}, NOT_OURS + "api_version is of type bool, not int"),
+        ({"api_version": ...}, NOT_OURS + "the answer has no api_version"),
+        ({"stale": ...}, NOT_OURS + "the answer has no stale"),
+        ({"peaks": ...}, NOT_OURS + "the answer has no peaks"),
+        ({"peaks": {"established": 1}}, NOT_OURS + "the answer has no syn_sent"),
+        ({"measures": [7]}, NOT_OURS + "measures is of type int, not dict"),
+        ({"measures": [{"measure": "total", "value": float("nan")}]}, NOT_OURS + "value is no number that can be"),
+        ({"measures": [{"measure": "total", "value": "9"}]}, NOT_OURS + "value is of type str, not int"),
+        ({"sysctls": {"tcp_mem": 1}}, NOT_OURS + "tcp_mem is of type int, not dict"),
+        ({"connections": {"established": 10**400}}, NOT_OURS + "established is no number that can be"),
+        (
+            {"connections": None, "sources": [{"source": "procfs", "up": False, "problem": "net/tcp: gone"}]},
+            f"{URL}: the daemon cannot count the sockets: net/tcp: gone",
+        ),
+    ],
+)
+def test_a_document_that_cannot_be_judged_is_refused_with_the_reason(changes: dict[str, object], line: str) -> None:
+    assert complaint(answered(**changes)) == line
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        (b"<html>", NOT_OURS + "the answer is no JSON"),
+        (b"", NOT_OURS + "the answer is no JSON"),
+        (b"\xff\xfe\xfd", NOT_OURS + "the answer is no JSON"),
+        (b"[" * 100_000, NOT_OURS + "the answer is no JSON"),
+        (b"[]", NOT_OURS + "the answer is list, not an object"),
+        (b"{}", NOT_OURS + "the answer has no api_version"),
+        (b" " * (16 * 2**20 + 1), NOT_OURS + "the answer has more than 16 MiB"),
+    ],
+)
+def test_what_is_no_document_is_refused(body: bytes, line: str) -> None:
+    assert complaint(body) == line
+
+
+LISTENER = {
+    "address": "::",
+    "port": 80,
+    "sockets": 1,
+    "accept_queue": 0,
+    "accept_limit": 9,
+    "syn_recv": 1,
+    "fullest": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"sockets": 0, "accept_limit": 0}, NOT_OURS + "sockets is 0, not at least 1"),
+        ({"accept_limit": -1}, NOT_OURS + "accept_limit is -1, not at least 0"),
+    ],
+)
+def test_a_listener_that_nothing_could_be_divided_by_is_refused(changes: dict[str, int], line: str) -> None:
+    assert complaint(answered(listeners=[LISTENER | changes])) == line
+
+
+def test_a_status_other_than_200_is_quoted_with_the_daemons_error() -> None:
+    before = json.dumps({"api_version": 1, "error": "no sample yet"}).encode()
+    assert complaint(before, 503, "Service Unavailable") == f"{URL}: answered 503 Service Unavailable: no sample yet"
+    assert complaint(b"<html>", 302, "Found") == f"{URL}: answered 302 Found"
+    assert complaint(answered(), 404, "") == f"{URL}: answered 404"
+    assert complaint(b'{"error": [[]]}', 503, "Busy") == f"{URL}: answered 503 Busy"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=5,
+)
+FIELDS = sorted(json.loads(answered()))
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON, min_size=1, max_size=3))
+def test_any_json_is_read_or_refused(changes: dict[str, object]) -> None:
+    try:
+        answer = read(URL, 200, "OK", json.dumps(json.loads(BUSY) | changes).encode())
+    except ExporterError as error:
+        assert str(error).startswith(f"{URL}: ")
+    else:
+        assert len(answer.counts) == len(NO_SOCKETS)
+
+
+BUSY = answered()
