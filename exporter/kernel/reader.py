@@ -80,6 +80,14 @@ class Procfs:
         return _sysctl_text(f"{self.root}/sys/{path}")
 
 
+def device_name(index: int) -> str:
+    """The name of a network interface of this process's namespace; ``if7`` of one that is gone."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return f"if{index}"
+
+
 class NetlinkReader:
     """Dumps by ``NETLINK_SOCK_DIAG``: exact, unprivileged, this process's network namespace."""
 

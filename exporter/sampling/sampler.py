@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from exporter.errors import SourceError, SourceTimeout, UsageError
 from exporter.kernel import READERS, derivation
 from exporter.kernel.inetdiag import ALL_STATES, CountingDump, state_counts
-from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, PsutilReader
+from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, PsutilReader, device_name
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.sampling.sources import Reading, Sources
 from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat
@@ -56,6 +56,7 @@ class Counted(NamedTuple):
     sockstat: Sockstat | None
     sources: dict[str, str | None]
     listeners: tuple[Listener, ...] | None = None
+    unmatched_half_open: int = 0
 
 
 def assemble(
@@ -78,6 +79,7 @@ def assemble(
         page_size=page_size,
         sources={**counted.sources, "sysctl": sysctl_problem},
         listeners=counted.listeners,
+        unmatched_half_open=counted.unmatched_half_open,
         detail=detail,
         namespaces=namespaces,
     )
@@ -126,12 +128,12 @@ class Sampler:
         if netstat:
             counters |= self._sources.netstat(problems)
         self._sources.asking = ""
-        listeners = None
+        listeners, unmatched = None, 0
         if queues and self._dump is not None:
             from exporter.kernel.listeners import listeners_of  # noqa: PLC0415 - the plugin does without unless asked
 
-            listeners = listeners_of(self._dump.listening, self._dump.half_open)
-        return Counted(connections, counters, after.sockstat, problems, listeners)
+            listeners, unmatched = listeners_of(self._dump.listening, self._dump.half_open, device_name)
+        return Counted(connections, counters, after.sockstat, problems, listeners, unmatched)
 
     def _has_been_busy(self, last: Reading | None, now: Reading) -> bool:
         """Whether more happened since the *last* pass than a derived count may be off by."""
