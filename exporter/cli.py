@@ -479,10 +479,8 @@ def _who_parser() -> tuple[argparse.ArgumentParser, _Execute]:
 
 
 def _who(options: argparse.Namespace) -> int:
-    from exporter.kernel import owners  # noqa: PLC0415 - psutil only where it is used
-
     with _in_time():
-        holders = owners.hold(BY_LABEL[options.state], options.by)
+        holders = who.hold(BY_LABEL[options.state], options.by)
     if options.json:
         print(json.dumps(who.document(holders, options.top), indent=2))
     else:
