@@ -77,7 +77,8 @@ def by_unit(state: TcpState) -> Counter[str]:
     counts = _count(state, sockets.cgroup_ids)
     without = counts.pop(0, 0)
     if without and not counts and state not in MINI_STATES:
-        raise SourceMissing("netlink", "this kernel does not tell the cgroup of a socket: Linux 5.10 and newer do")
+        since = f"Linux {sockets.CGROUP_ID_SINCE} and newer do"
+        raise SourceMissing("netlink", f"this kernel does not tell the cgroup of a socket: {since}")
     units = Cgroups().units(counts)
     if units is None:
         raise SourceMissing("cgroup", "there is no cgroup v2 hierarchy, so sockets cannot be told by unit")
