@@ -25,7 +25,7 @@ from dashboards.grafana import (
     Variable,
 )
 from dashboards.host import FILLING, FLEET_UID, SOME, UID
-from exporter.advice.profile import BY_SYSCTL
+from exporter.health.sysctls.profile import BY_SYSCTL
 
 
 def host_page(labels: str) -> str:

@@ -20,15 +20,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from exporter import __version__, config, configfile, deadline, log, who
-from exporter.advice.advisor import Advisor
+from exporter import __version__, deadline
+from exporter.config import file as configfile
+from exporter.config import schema as config
+from exporter.daemon import log
 from exporter.errors import ConfigError, ExporterError, UsageError
+from exporter.health.judge import Advisor
 from exporter.kernel import READERS
 from exporter.kernel.reader import Procfs
 from exporter.sampling import once
 from exporter.sampling.detailer import Wanted
 from exporter.snapshot import Advice, Snapshot
 from exporter.tcpstate import BY_LABEL
+from exporter.terminal import who
 
 T = TypeVar("T")
 _Execute = Callable[[argparse.Namespace], int]
@@ -131,7 +135,7 @@ def _serve_parser() -> tuple[argparse.ArgumentParser, _Execute]:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from exporter import daemon  # noqa: PLC0415 - asyncio and the web are the daemon's alone
+    from exporter.daemon import daemon  # noqa: PLC0415 - asyncio and the web are the daemon's alone
 
     def load() -> config.Config:
         return _with_flags(_settings(options), options)
@@ -189,11 +193,11 @@ def _show(options: argparse.Namespace) -> int:
     settings = _settings(options)
     snapshot, advice = _advised(options, settings)
     if options.json:
-        from exporter.web import api  # noqa: PLC0415 - json only where it is asked for
+        from exporter.document import write as api  # noqa: PLC0415 - json only where it is asked for
 
         sys.stdout.buffer.write(api.encode(api.document(snapshot, settings.thresholds, advice)))
     else:
-        from exporter import table  # noqa: PLC0415 - as above
+        from exporter.terminal import table  # noqa: PLC0415 - as above
 
         color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(snapshot.taken_at))
@@ -202,8 +206,8 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _watch(options: argparse.Namespace) -> int:
-    from exporter import watch  # noqa: PLC0415 - threads and signals only where they are asked for
     from exporter.sampling.assembly import assemble_loop  # noqa: PLC0415
+    from exporter.terminal import watch  # noqa: PLC0415 - threads and signals only where they are asked for
 
     if not options.json and not sys.stdout.isatty():
         return _refused("show --watch: standard output is no terminal; with --json it is a line for each sample")
@@ -252,11 +256,11 @@ def _dump_parser() -> tuple[argparse.ArgumentParser, _Execute]:
 
 
 def _dump(options: argparse.Namespace) -> int:
+    from exporter.document import write as api  # noqa: PLC0415
     from exporter.prometheus.exposition import page  # noqa: PLC0415 - prometheus_client only where it is used
     from exporter.prometheus.families import View  # noqa: PLC0415
     from exporter.prometheus.formats import Format  # noqa: PLC0415
     from exporter.snapshot import Sample  # noqa: PLC0415
-    from exporter.web import api  # noqa: PLC0415
 
     settings = _settings(options)
     snapshot, advice = _advised(options, settings)
@@ -353,9 +357,9 @@ def _advise_parser() -> tuple[argparse.ArgumentParser, _Execute]:
 
 
 def _advise(options: argparse.Namespace) -> int:
-    from exporter.advice import report  # noqa: PLC0415 - only this command prints it
-    from exporter.advice.findings import is_blind, unseen  # noqa: PLC0415
-    from exporter.advice.verdicts import sysctl_conf  # noqa: PLC0415
+    from exporter.health.findings import is_blind, unseen  # noqa: PLC0415
+    from exporter.health.sysctls.verdicts import sysctl_conf  # noqa: PLC0415
+    from exporter.terminal import report  # noqa: PLC0415 - only this command prints it
 
     try:
         settings = _settings(options)
@@ -375,7 +379,7 @@ def _advise(options: argparse.Namespace) -> int:
             print(f"tcp-exporter: {unread}", file=sys.stderr)
         return 1 if any(it.deviates for it in advice.verdicts) else _COULD_NOT_TELL if unread is not None else 0
     if options.json:
-        from exporter.web import api  # noqa: PLC0415 - json only where it is asked for
+        from exporter.document import write as api  # noqa: PLC0415 - json only where it is asked for
 
         release = Procfs(options.procfs).release()
         answer = api.advised(advice, release, snapshot.taken_at, unseen(snapshot), everything=options.everything)

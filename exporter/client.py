@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from exporter import files
+from exporter.config import files
 from exporter.errors import SourceError, UsageError
 from exporter.record import TYPE_CHECKING, NamedTuple
 

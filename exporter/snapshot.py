@@ -12,8 +12,8 @@ from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.tcpstate import KNOWN_STATES, TcpState
 
 if TYPE_CHECKING:
-    from exporter.advice.findings import Finding
-    from exporter.advice.verdicts import Verdict
+    from exporter.health.findings import Finding
+    from exporter.health.sysctls.verdicts import Verdict
     from exporter.kernel.sysctl import Value
 
 StateCounts = tuple[int, ...]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.advice.advisor import Advisor
-from exporter.advice.verdicts import NO_EXPECTATIONS
 from exporter.errors import SourceError
+from exporter.health.judge import Advisor
+from exporter.health.sysctls.verdicts import NO_EXPECTATIONS
 from exporter.kernel.derivation import Trust
 from exporter.kernel.reader import Procfs, ProcfsReader
 from exporter.sampling.detailer import Detailer, Wanted

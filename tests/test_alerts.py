@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from exporter import cli
-from exporter.advice import findings
+from exporter.health import findings
 from exporter.nagios import arguments
 from tests.test_deploy import ROOT, installed, run
 from tests.test_docs import END, VALUES, every_family

@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 import exporter
-from exporter import config
-from exporter.config import Config
+from exporter.config import schema as config
+from exporter.config.schema import Config
 from tests.e2e.conftest import Daemon
 
 ROOT = Path(__file__).parent.parent

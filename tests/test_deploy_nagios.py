@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config import Config
+from exporter.config.schema import Config
 from exporter.nagios import arguments
 from tests.nagios4 import NAGIOS, PLUGINS, ROOT, SERVER_FILES, SHIPPED, Site
 

@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 from prometheus_client.core import Metric
 
-from exporter.advice.findings import Finding
-from exporter.advice.profile import BY_SYSCTL, Recommendation
-from exporter.daemon import page_assets
+from exporter.daemon.daemon import page_assets
+from exporter.document import write as api
+from exporter.health.findings import Finding
+from exporter.health.measures import MEASURES, RATIOS, STATES
+from exporter.health.sysctls.profile import BY_SYSCTL, Recommendation
+from exporter.health.thresholds import DEFAULTS, Status
 from exporter.kernel import READERS
 from exporter.kernel.catalogue import CATALOGUE, states_of
-from exporter.measures import MEASURES, RATIOS, STATES
 from exporter.prometheus import families as module
 from exporter.prometheus.counters import COUNTERS
 from exporter.prometheus.families import View, families, sysctls
@@ -28,8 +30,6 @@ from exporter.sampling.history import HOLE, Points
 from exporter.sampling.loop import SOURCES
 from exporter.snapshot import Advice, Detail, Listener, Pass, Sample, StateCounts
 from exporter.tcpstate import TcpState
-from exporter.thresholds import DEFAULTS, Status
-from exporter.web import api
 from exporter.web.app import application
 from exporter.web.current import Current
 from exporter.web.http import Request

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import UsageError
-from exporter.measures import MEASURES
+from exporter.health.measures import MEASURES
+from exporter.health.thresholds import DEFAULTS, Range
 from exporter.nagios.arguments import HELP, SYSCTL, judged, parse
-from exporter.thresholds import DEFAULTS, Range
 
 TEXT = (Path(__file__).parent.parent / "docs" / "plugin.md").read_text(encoding="utf-8")
 

@@ -12,17 +12,16 @@ from collections.abc import Callable
 
 import pytest
 
-from exporter import table
-from exporter.advice import report
-from exporter.advice.verdicts import sysctl_conf
+from exporter.document import write as api
+from exporter.health.sysctls.verdicts import sysctl_conf
+from exporter.health.thresholds import DEFAULTS
 from exporter.nagios import check
 from exporter.prometheus.counters import COUNTERS
 from exporter.prometheus.exposition import page
 from exporter.prometheus.families import View
 from exporter.prometheus.formats import Format
 from exporter.snapshot import Sample
-from exporter.thresholds import DEFAULTS
-from exporter.web import api
+from exporter.terminal import report, table
 from tests.conftest import SITUATIONS, advise_situation, sample_situation, situation_root
 
 Golden = Callable[[str, str], None]

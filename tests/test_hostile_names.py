@@ -18,13 +18,13 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter import log, table, who
-from exporter.advice import report
-from exporter.advice.advisor import Advisor
-from exporter.advice.findings import findings
-from exporter.advice.verdicts import sysctl_conf
-from exporter.daemon import page_assets
-from exporter.frame import Moment, Screen, frame
+from exporter.daemon import log
+from exporter.daemon.daemon import page_assets
+from exporter.document import write as api
+from exporter.health.findings import findings
+from exporter.health.judge import Advisor
+from exporter.health.sysctls.verdicts import sysctl_conf
+from exporter.health.thresholds import DEFAULTS, Threshold, evaluate
 from exporter.kernel import cgroup, netns, sysctl
 from exporter.nagios import output
 from exporter.nagios.details import explain, provenance
@@ -33,8 +33,8 @@ from exporter.prometheus.families import View
 from exporter.prometheus.formats import Format
 from exporter.snapshot import NO_SOCKETS, Pass, Sample, Snapshot
 from exporter.tcpstate import TcpState
-from exporter.thresholds import DEFAULTS, Threshold, evaluate
-from exporter.web import api
+from exporter.terminal import report, table, who
+from exporter.terminal.frame import Moment, Screen, frame
 from exporter.web.current import Current
 from exporter.web.page import StatusPage
 from tests.conftest import sample_situation

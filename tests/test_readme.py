@@ -20,10 +20,10 @@ from typing import NamedTuple
 import pytest
 
 import exporter
-from exporter import config
+from exporter.config import schema as config
 from exporter.kernel.catalogue import CATALOGUE
 from exporter.nagios import arguments
-from exporter.who import Row, holders, render
+from exporter.terminal.who import Row, holders, render
 from tests.test_docs import metric_names
 
 ROOT = Path(__file__).parent.parent

@@ -4,7 +4,7 @@ The configuration refuses intervals below 100 ms, for good reasons that do not h
 """
 
 from exporter import cli
-from exporter.config import Config
+from exporter.config.schema import Config
 from exporter.sampling import assembly, loop
 from exporter.sampling.loop import Beat, Schedule
 

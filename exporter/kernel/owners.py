@@ -14,7 +14,6 @@ from typing import TypeVar
 
 import psutil
 
-from exporter import who
 from exporter.errors import SourceError, SourceMissing
 from exporter.kernel import cgroup, sockets
 from exporter.kernel.cgroupfs import Cgroups
@@ -22,7 +21,8 @@ from exporter.kernel.inetdiag import AF_INET, AF_INET6, Block
 from exporter.kernel.proctcp import replay
 from exporter.kernel.reader import NetlinkReader, Procfs
 from exporter.tcpstate import TcpState
-from exporter.who import Holders, Process, Row
+from exporter.terminal import who
+from exporter.terminal.who import Holders, Process, Row
 
 K = TypeVar("K")
 

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from exporter.errors import RangeError, UsageError
+from exporter.health.measures import MEASURES
+from exporter.health.thresholds import DEFAULTS, DRIFT, NO_THRESHOLD, Range, Status, Threshold
 from exporter.kernel import READERS
-from exporter.measures import MEASURES
 from exporter.record import TYPE_CHECKING, NamedTuple
-from exporter.thresholds import DEFAULTS, DRIFT, NO_THRESHOLD, Range, Status, Threshold
 
 if TYPE_CHECKING:
     from types import ModuleType

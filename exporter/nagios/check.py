@@ -15,10 +15,10 @@ from exporter.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from exporter.document.read import Answer
+    from exporter.health.thresholds import Range, Status, Threshold
     from exporter.nagios.arguments import Options
-    from exporter.nagios.remote import Answer
     from exporter.snapshot import Snapshot
-    from exporter.thresholds import Range, Status, Threshold
 
 EXIT_UNKNOWN = 3
 
@@ -44,9 +44,9 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> tuple[int, str]:
     """The exit code and the text for *arguments*."""
     from exporter.errors import ExporterError  # noqa: PLC0415 - inside the guard, as all imports here
+    from exporter.health.thresholds import Status  # noqa: PLC0415
     from exporter.nagios import arguments as command_line  # noqa: PLC0415
     from exporter.nagios import output  # noqa: PLC0415
-    from exporter.thresholds import Status  # noqa: PLC0415
 
     try:
         options = command_line.parse(arguments)
@@ -69,10 +69,10 @@ def run(arguments: Sequence[str]) -> tuple[int, str]:
 
 def _check(options: Options) -> tuple[Status, str]:
     """Acquire, evaluate, present."""
-    from exporter import measures  # noqa: PLC0415
+    from exporter.health import measures  # noqa: PLC0415
+    from exporter.health.thresholds import evaluate  # noqa: PLC0415
     from exporter.nagios import arguments as command_line  # noqa: PLC0415
     from exporter.nagios import output  # noqa: PLC0415
-    from exporter.thresholds import evaluate  # noqa: PLC0415
 
     configured, expected = _configured(options)
     thresholds = command_line.judged(options, configured)
@@ -107,12 +107,12 @@ def _acquire(
     """The snapshot, the values of the measures *names*; where a daemon was asked also that, and its answer."""
     if options.url is not None:
         from exporter.client import Access  # noqa: PLC0415 - an HTTP client costs more than the whole check
-        from exporter.nagios import remote  # noqa: PLC0415
+        from exporter.document import read as remote  # noqa: PLC0415
 
         access = Access(options.ca_file, options.cert_file, options.key_file, options.credentials_file)
         answer = remote.ask(options.url, access)
         return answer.snapshot, answer.values(names, peak=options.peak), [answer.origin(peak=options.peak)], answer
-    from exporter import measures  # noqa: PLC0415
+    from exporter.health import measures  # noqa: PLC0415
     from exporter.sampling import once  # noqa: PLC0415
 
     ratios = {name for name in names if name in measures.RATIOS}
@@ -137,10 +137,10 @@ def _acquire(
 def _configured(options: Options) -> tuple[Mapping[str, Threshold], Mapping[str, Range | str]]:
     """The file's thresholds and expected sysctls, or the defaults; YAML is imported only where there is a file."""
     if options.config is None:
-        from exporter.thresholds import DEFAULTS  # noqa: PLC0415
+        from exporter.health.thresholds import DEFAULTS  # noqa: PLC0415
 
         return DEFAULTS, {}
-    from exporter.configfile import load  # noqa: PLC0415
+    from exporter.config.file import load  # noqa: PLC0415
 
     settings = load(options.config, options.procfs)
     return settings.thresholds, settings.sysctl.expected

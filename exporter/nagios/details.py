@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from exporter.advice.verdicts import Expectations, verdicts
+from exporter.health.sysctls.verdicts import Expectations, verdicts
+from exporter.health.thresholds import Result, Status
 from exporter.record import TYPE_CHECKING
 from exporter.snapshot import Listener, Snapshot
 from exporter.tcpstate import BY_LABEL
-from exporter.thresholds import Result, Status
 
 if TYPE_CHECKING:
     from exporter.kernel.sysctl import Value

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from exporter.advice.verdicts import Expectations, verdicts
 from exporter.errors import UsageError
+from exporter.health.sysctls.verdicts import Expectations, verdicts
 from exporter.record import NamedTuple
 from exporter.snapshot import Snapshot
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from exporter.thresholds import SEVERITY, Result, Status, worst
+from exporter.health.thresholds import SEVERITY, Result, Status, worst
 
 MAX_LINE = 1000  # bytes; NRPE's second protocol cuts at 1,023
 MAX_OUTPUT = 4096

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from exporter import __version__, measures
+from exporter import __version__
+from exporter.health import measures
+from exporter.health.thresholds import Threshold, evaluate
 from exporter.prometheus.counters import COUNTERS
 from exporter.snapshot import Detail, Listener, Sample, Snapshot, StateCounts, by_label
 from exporter.tcpstate import KNOWN_STATES
-from exporter.thresholds import Threshold, evaluate
 
 if TYPE_CHECKING:
-    from exporter.advice.verdicts import Verdict
+    from exporter.health.sysctls.verdicts import Verdict
 
 
 class View(NamedTuple):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from exporter.advice.advisor import Advisor
-from exporter.config import Config
+from exporter.config.schema import Config
+from exporter.health.judge import Advisor
 from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.derivation import Trust, has_netns_tw
 from exporter.kernel.netnsfs import Namespaces

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter import measures
+from exporter.health import measures
+from exporter.health.thresholds import SEVERITY, Status, Threshold, evaluate
 from exporter.snapshot import Advice, Snapshot
-from exporter.thresholds import SEVERITY, Status, Threshold, evaluate
 
 if TYPE_CHECKING:
     from exporter.kernel.sysctl import Value

@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from exporter.advice.advisor import Advisor
-from exporter.advice.verdicts import NO_EXPECTATIONS, Expectations
 from exporter.errors import SourceError
+from exporter.health.judge import Advisor
+from exporter.health.sysctls.verdicts import NO_EXPECTATIONS, Expectations
+from exporter.health.thresholds import DEFAULTS, Threshold
 from exporter.sampling.cadence import Plan, plan
 from exporter.sampling.changes import Said, changes
 from exporter.sampling.detailer import Detailer, Wanted
@@ -24,7 +25,6 @@ from exporter.sampling.past import Past
 from exporter.sampling.peaks import Peaks
 from exporter.sampling.sampler import assemble
 from exporter.snapshot import Advice, Detail, Pass, Sample, Snapshot, StateCounts
-from exporter.thresholds import DEFAULTS, Threshold
 
 if TYPE_CHECKING:
     from exporter.kernel.netnsfs import Namespaces

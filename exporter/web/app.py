@@ -6,9 +6,9 @@ import gzip
 import json
 from collections.abc import Callable
 
+from exporter.document import write as api
 from exporter.prometheus.exposition import Pages
 from exporter.sampling.history import Points
-from exporter.web import api
 from exporter.web.current import Current
 from exporter.web.http import Handler, Request, Response, method_not_allowed, not_found, plain_text
 from exporter.web.negotiation import accepts_gzip, choose_format

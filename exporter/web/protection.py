@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
-from exporter import files
+from exporter.config import files
+from exporter.config.yamlnodes import MAX_BYTES
 from exporter.errors import ConfigError
 from exporter.web import tls
 from exporter.web.webconfig import ServerTls, WebConfig, parse
-from exporter.yamlnodes import MAX_BYTES
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

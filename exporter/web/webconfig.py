@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from ssl import SSLContext
 from typing import Annotated, NamedTuple
 
-from exporter import yamlnodes
-from exporter.config import Reader, boolean, choice, integer, of, optional, parsed, section, table, unique
+from exporter.config import yamlnodes
+from exporter.config.schema import Reader, boolean, choice, integer, of, optional, parsed, section, table, unique
+from exporter.config.yamlnodes import Collector, Node, Scalar, expected, wrong
 from exporter.errors import ConfigError, UsageError
-from exporter.yamlnodes import Collector, Node, Scalar, expected, wrong
 
 Read = Callable[[str], bytes]
 """The content of a file that the configuration names, or OSError."""

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.measures import STATES
+from exporter.health.measures import STATES
 from tests.e2e.conftest import Daemon, get, wait_for
 from tests.e2e.test_advice import FLOOD, FULL_QUEUE, hold
 from tests.lab import KINDS, LabProcess

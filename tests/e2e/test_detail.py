@@ -362,7 +362,7 @@ SNAPSHOT = """
 import json
 from exporter.sampling import once
 from exporter.sampling.detailer import Wanted
-from exporter.web import api
+from exporter.document import write as api
 document = api.document(once.snapshot("/proc", "auto", wanted=Wanted()), {})
 document["detail"].pop("taken_at")
 print(json.dumps({key: document[key] for key in ("connections", "listeners", "detail", "reader")}))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from exporter.measures import STATES
+from exporter.health.measures import STATES
 from tests.e2e.conftest import wait_for
 from tests.e2e.test_nagios import running_daemon, running_nrpe
 from tests.lab import LabProcess

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.measures import STATES
+from exporter.health.measures import STATES
 from tests.e2e.conftest import Daemon, wait_for
 from tests.lab import LabProcess
 from tests.nagios4 import NAGIOS, PLUGINS, SERVER_FILES, SHIPPED, Service, Site, install_plugins, open_to_nagios

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter.health.thresholds import Range, Threshold
 from exporter.tcpstate import KNOWN_STATES, TcpState
-from exporter.thresholds import Range, Threshold
 from tests.browser import Browser
 from tests.e2e.conftest import Daemon, by_state, wait_for
 from tests.e2e.test_advice import FLOOD, hold

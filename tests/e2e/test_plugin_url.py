@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from exporter.document import write as api
+from exporter.health.thresholds import DEFAULTS
 from exporter.snapshot import Sample
-from exporter.thresholds import DEFAULTS
-from exporter.web import api
 from tests.conftest import sample_situation, situation_root
 from tests.e2e.conftest import PLUGIN, Daemon, by_state, wait_for
 
@@ -367,4 +367,4 @@ def test_without_url_no_http_client_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-I", "-c", script, "-v"], capture_output=True, text=True, check=False)
     modules = set(eval(done.stdout.splitlines()[-1]))  # a list that we printed
-    assert modules & {"json", "urllib", "http", "ssl", "threading", "exporter.nagios.remote"} == set()
+    assert modules & {"json", "urllib", "http", "ssl", "threading", "exporter.document.read"} == set()

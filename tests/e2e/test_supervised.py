@@ -178,7 +178,8 @@ def test_a_reload_that_is_refused_ends_too(tmp_path: Path, manager: Manager, pro
 
 
 WITHOUT_MEMORY_AT_THE_FIRST_RELOAD = """
-from exporter import cli, configfile
+from exporter import cli
+from exporter.config import file as configfile
 
 load, asked = configfile.load, []
 
@@ -236,7 +237,7 @@ def test_a_manager_that_has_gone_ends_nothing(tmp_path: Path, procfs: Path) -> N
 def test_nothing_of_the_manager_is_left_in_the_environment(tmp_path: Path) -> None:
     """As it is for programs that it would start: /proc/PID/environ is what it was given and shows nothing."""
     code = (
-        "import os, exporter.daemon as d, exporter.config as c\n"
+        "import os, exporter.daemon.daemon as d, exporter.config.schema as c\n"
         "d.log.logger = lambda *_: (print(sorted(n for n in os.environ if n in given), flush=True), os._exit(0))\n"
         "given = {'NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID', 'PATH'}\n"
         "d.serve(c.Config, '/proc')\n"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.watch import Heard
+from exporter.terminal.watch import Heard
 from tests.conftest import situation_root
 from tests.e2e.conftest import DEADLINE, PROGRAM, wait_for
 from tests.lab import LabProcess

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.lab
 
 WHO = """
 import json, sys
-from exporter import who
+from exporter.terminal import who
 from exporter.kernel.owners import hold
 from exporter.tcpstate import BY_LABEL
 print(json.dumps(who.document(hold(BY_LABEL[sys.argv[1]], sys.argv[2]), 0)))

@@ -10,11 +10,11 @@ import threading
 
 import pytest
 
-from exporter.daemon import page_assets
+from exporter.daemon.daemon import page_assets
+from exporter.health.thresholds import DEFAULTS
 from exporter.nagios import check
 from exporter.prometheus.families import View
 from exporter.snapshot import Sample
-from exporter.thresholds import DEFAULTS
 from exporter.web.app import application
 from exporter.web.current import Current
 from exporter.web.server import Limits, Server

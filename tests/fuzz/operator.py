@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from exporter import config
+from exporter.config import schema as config
 from exporter.errors import ConfigError, RangeError, UsageError
+from exporter.health.thresholds import DEFAULTS, Range, Status
 from exporter.nagios import arguments, output
-from exporter.thresholds import DEFAULTS, Range, Status
 from exporter.web import tls, webconfig
 from tests.fuzz import reference
 

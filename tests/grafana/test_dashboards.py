@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from dashboards.__main__ import FILES, texts
-from exporter.advice.profile import BY_SYSCTL
+from exporter.health.sysctls.profile import BY_SYSCTL
 from exporter.kernel.catalogue import CATALOGUE
 from tests.grafana.promql import Selector, selectors, substituted
 from tests.test_docs import VALUES, every_family, name_of

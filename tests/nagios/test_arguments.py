@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.errors import UsageError
-from exporter.measures import MEASURES
+from exporter.health.measures import MEASURES
+from exporter.health.thresholds import DEFAULTS, Range, Status, Threshold
 from exporter.nagios.arguments import HELP, Options, judged, parse
-from exporter.thresholds import DEFAULTS, Range, Status, Threshold
 
 R = Range.parse
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from exporter.advice.verdicts import Expectations, verdicts
+from exporter.document import read as remote
+from exporter.document import write as api
 from exporter.errors import SourceError, UsageError
-from exporter.nagios import arguments, check, remote
+from exporter.health.sysctls.verdicts import Expectations, verdicts
+from exporter.health.thresholds import DEFAULTS, DRIFT, Threshold
+from exporter.nagios import arguments, check
 from exporter.nagios.drift import Drift, drift_of
 from exporter.snapshot import Advice, Sample
-from exporter.thresholds import DEFAULTS, DRIFT, Threshold
-from exporter.web import api
 from tests.conftest import sample_situation, situation_root
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.health.thresholds import Range, Result, Status, Threshold, evaluate
 from exporter.nagios.output import clean, failure, number, performance_data, report
-from exporter.thresholds import Range, Result, Status, Threshold, evaluate
 
 LIMITS = {
     "established": Threshold(Range.parse("600"), Range.parse("800")),

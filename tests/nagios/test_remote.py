@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter import measures
+from exporter.document import read as remote
+from exporter.document import write as api
+from exporter.document.read import read, snapshot_of
 from exporter.errors import ExporterError
+from exporter.health import measures
+from exporter.health.thresholds import DEFAULTS
 from exporter.kernel.sysctl import Value
-from exporter.nagios import remote
-from exporter.nagios.remote import read, snapshot_of
 from exporter.snapshot import NO_SOCKETS, Sample, Snapshot
-from exporter.thresholds import DEFAULTS
-from exporter.web import api
 from tests.conftest import SITUATIONS, sample_situation
 
 URL = "http://127.0.0.1:19293/api/v1/snapshot"

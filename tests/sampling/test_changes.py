@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from exporter.advice.findings import Finding
+from exporter.health.findings import Finding
+from exporter.health.thresholds import Range, Status, Threshold
 from exporter.kernel.sysctl import parse
 from exporter.sampling.changes import HOLD_SECONDS, Event, Said, changes
 from exporter.snapshot import Advice, Connections, Snapshot
 from exporter.tcpstate import TcpState
-from exporter.thresholds import Range, Status, Threshold
 
 THRESHOLDS = {"established": Threshold(Range.parse("600"), Range.parse("800"))}
 NO_ADVICE = Advice((), ())

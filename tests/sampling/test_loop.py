@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from exporter.advice.advisor import Advisor
-from exporter.advice.verdicts import Expectations
 from exporter.errors import SourceUnreadable
+from exporter.health.judge import Advisor
+from exporter.health.sysctls.verdicts import Expectations
 from exporter.kernel.derivation import Trust
 from exporter.kernel.netnsfs import Namespaces
 from exporter.kernel.reader import Procfs, ProcfsReader

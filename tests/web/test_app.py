@@ -8,11 +8,11 @@ from array import array
 
 import pytest
 
-from exporter.daemon import page_assets
+from exporter.daemon.daemon import page_assets
+from exporter.health.thresholds import DEFAULTS
 from exporter.prometheus.families import View
 from exporter.sampling.history import HOLE, Points
 from exporter.tcpstate import KNOWN_STATES, TcpState
-from exporter.thresholds import DEFAULTS
 from exporter.web.app import application
 from exporter.web.current import Current
 from exporter.web.http import Handler, Request, Response

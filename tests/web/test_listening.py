@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter.daemon.systemd import passed_sockets
 from exporter.errors import UsageError
-from exporter.systemd import passed_sockets
 from exporter.web.http import Request, Response, plain_text
 from exporter.web.server import Server
 

@@ -16,14 +16,14 @@ from html.parser import HTMLParser
 
 import pytest
 
-from exporter.advice.advisor import Advisor
-from exporter.advice.findings import Finding
-from exporter.daemon import page_assets
+from exporter.daemon.daemon import page_assets
+from exporter.health.findings import Finding
+from exporter.health.judge import Advisor
+from exporter.health.thresholds import DEFAULTS, Range, Status, Threshold
 from exporter.prometheus.families import View
 from exporter.sampling.history import HOLE, POINTS, Points
 from exporter.snapshot import Advice, Listener, Pass, Sample, Snapshot
 from exporter.tcpstate import KNOWN_STATES, TcpState
-from exporter.thresholds import DEFAULTS, Range, Status, Threshold
 from exporter.web.current import Current
 from exporter.web.page import StatusPage
 from exporter.web.page.machine import PLACES, TRANSITIONS

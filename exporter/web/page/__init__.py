@@ -12,10 +12,10 @@ import hashlib
 from typing import NamedTuple
 
 from exporter import __version__
-from exporter.saturations import count_text
+from exporter.health.saturations import count_text
+from exporter.health.thresholds import Status
 from exporter.snapshot import Advice, Sample, Snapshot
 from exporter.tcpstate import KNOWN_STATES, TcpState
-from exporter.thresholds import Status
 from exporter.web.current import Current
 from exporter.web.page import sections
 from exporter.web.page.machine import SIGNS, diagram, fragment, icon

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from exporter.health.thresholds import Status
 from exporter.tcpstate import KNOWN_STATES, TcpState
-from exporter.thresholds import Status
 from exporter.web.page.markup import Markup, element
 
 _S = TcpState

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from exporter import measures
-from exporter.advice.findings import Finding
-from exporter.advice.verdicts import Verdict as Judged
-from exporter.advice.verdicts import deviations
-from exporter.saturations import Saturation, name_of, saturations
+from exporter.health import measures
+from exporter.health.findings import Finding
+from exporter.health.saturations import Saturation, name_of, saturations
+from exporter.health.sysctls.verdicts import Verdict as Judged
+from exporter.health.sysctls.verdicts import deviations
+from exporter.health.thresholds import NO_THRESHOLD, Result, Status, evaluate, worst
 from exporter.snapshot import Advice, Listener, Snapshot, StateCounts
 from exporter.tcpstate import BY_LABEL, KNOWN_STATES
-from exporter.thresholds import NO_THRESHOLD, Result, Status, evaluate, worst
 from exporter.web.current import Current
 from exporter.web.page.machine import fragment, icon
 from exporter.web.page.markup import Content, Markup, element

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from exporter.advice.verdicts import Verdict
+from exporter.health.sysctls.verdicts import Verdict
+from exporter.health.thresholds import NO_THRESHOLD, Status, Threshold
 from exporter.kernel.catalogue import CATALOGUE
 from exporter.kernel.sysctl import Value
 from exporter.sampling.history import POINTS, STEP_SECONDS
 from exporter.snapshot import Snapshot, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
-from exporter.thresholds import NO_THRESHOLD, Status, Threshold
 from exporter.web.current import Current
 from exporter.web.page.machine import PLACES, Node, arrivals, departures, fragment, icon
 from exporter.web.page.markup import Markup, element, escaped

@@ -1,1 +1,0 @@
-"""The advice: what is right for each sysctl, and what to do about what a host shows at this moment."""

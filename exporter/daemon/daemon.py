@@ -1,0 +1,257 @@
+"""The daemon: loop, server and signals in one process. A rim module, wired by ``cli``.
+
+The sampling thread publishes samples, the asyncio loop serves them; nothing in a request waits for the kernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import faulthandler
+import os
+import platform
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from exporter import __version__
+from exporter.config.schema import Config, parse_listen_address
+from exporter.daemon import log
+from exporter.daemon.service import FIRST_SECONDS, Service
+from exporter.daemon.systemd import Notifier, passed_sockets
+from exporter.errors import ConfigError
+from exporter.kernel.reader import Procfs
+from exporter.prometheus.families import View
+from exporter.sampling.assembly import assemble_loop, schedule
+from exporter.web.app import application
+from exporter.web.current import Current
+from exporter.web.page import SCRIPT_FILE, STYLE_FILE, Assets
+from exporter.web.server import Limits, Server
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from exporter.web.gate import Gate
+    from exporter.web.protection import Protection
+
+_WATCH_SECONDS = 0.5
+_WATCH_AT_MOST_SECONDS = 5.0  # that a thread may be dead before it is noticed
+_STOP_SECONDS = 2.0  # for the sample in progress, when the process is told to end
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_SAY_AGAIN_SECONDS = 60.0
+
+
+def serve(load: Callable[[], Config], procfs: str, *, systemd_socket: bool = False) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. *load* reads the configuration, at the start and on SIGHUP.
+
+    With *systemd_socket* it serves on the sockets that systemd passes, and on no address of the configuration.
+    """
+    faulthandler.enable()  # the watchdog ends what hangs by SIGABRT: the journal then has the stack of each thread
+    notifier = Notifier(os.environ, os.getpid())
+    settings = load()
+    passed = passed_sockets(os.environ, os.getpid()) if systemd_socket else None
+    logger = log.logger(settings.log.level, settings.log.format, sys.stderr, os.environ)
+    protection = None
+    if settings.web.config_file is not None:
+        from exporter.web.protection import Protection  # noqa: PLC0415 - a megabyte, only for who has TLS or users
+
+        protection = Protection(settings.web.config_file, logger)
+    return asyncio.run(_Daemon(load, settings, Procfs(procfs), protection, logger, notifier).run(passed))
+
+
+def page_assets() -> Assets:
+    """The status page's files, which are part of this package."""
+    files = resources.files("exporter.web.page")
+    return Assets(*(files.joinpath(name).read_text("utf-8") for name in (STYLE_FILE, SCRIPT_FILE)))
+
+
+class _Daemon:
+    def __init__(
+        self,
+        load: Callable[[], Config],
+        settings: Config,
+        procfs: Procfs,
+        protection: Protection | None,
+        logger: FilteringBoundLogger,
+        notifier: Notifier,
+    ) -> None:
+        self._load = load
+        self._settings = settings
+        self._protection = protection
+        self._gate: Gate | None = None
+        self._log = logger
+        self._reload_successful = True
+        self._reading = self._read_again = False
+        self._started = time.monotonic()
+        self._said_exhausted = -_SAY_AGAIN_SECONDS
+        self._service = Service(notifier.send, self._started, watched=notifier.watchdog is not None)
+        self._look_within = min(_WATCH_AT_MOST_SECONDS, (notifier.watchdog or float("inf")) / 2)
+        self._loop = assemble_loop(settings, procfs, os.uname().release, time.monotonic, logger)
+
+    async def run(self, passed: list[socket.socket] | None) -> int:
+        stop = asyncio.Event()
+        events = asyncio.get_running_loop()
+        events.set_exception_handler(self._unexpected)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            events.add_signal_handler(number, stop.set)
+        events.add_signal_handler(signal.SIGHUP, self._reload, events)
+        server = self._server()
+        if passed is None:
+            urls = await server.start([parse_listen_address(text) for text in self._settings.web.listen_address])
+        else:
+            urls = await server.take(passed)
+        try:
+            self._log.info("starting", version=__version__, python=platform.python_version(), pid=os.getpid())
+            self._loop.start()
+            for url in urls:
+                self._log.info("listening", address=url)
+            self._watch_protection()
+            code = await self._watch(stop)
+        finally:
+            self._service.stopping()
+            await server.close()
+            if self._gate is not None:
+                self._gate.close()
+            self._loop.stop(_STOP_SECONDS)
+        return code
+
+    def _server(self) -> Server:
+        """The server, with what the web configuration puts before it."""
+        tls = None
+        if (protection := self._protection) is not None:
+            from exporter.web.gate import Gate  # noqa: PLC0415 - as in serve
+            from exporter.web.passwords import Passwords, check  # noqa: PLC0415
+
+            self._gate = Gate(lambda: protection.config, Passwords(check), time.monotonic)
+            tls = protection.tls if protection.config.tls_server_config is not None else None
+        return Server(
+            application(self._current, page_assets()),
+            limits=Limits(max_requests=self._settings.web.max_requests),
+            on_error=lambda error: self._failed("request failed", error),
+            on_starved=lambda error: self._log.error("connections cannot be accepted", error=repr(error)),
+            gate=self._gate,
+            tls=tls,
+        )
+
+    def _watch_protection(self) -> None:
+        """Follow the files of the web configuration, in a thread that may hang: the disk may."""
+        if self._protection is None:
+            return
+        if self._protection.config.basic_auth_users and self._protection.config.tls_server_config is None:
+            self._log.warning("passwords are asked for without TLS, so they can be read on the way")
+        threading.Thread(target=self._protection.watch, name="protection", daemon=True).start()
+
+    async def _watch(self, stop: asyncio.Event) -> int:
+        """Until told to stop: say when samples stop coming and when they come again; end when the loop is dead.
+
+        Whoever supervises the process hears of it from here too, so a dead or stuck event loop says nothing.
+        """
+        silent, wait = False, _WATCH_SECONDS
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), wait)
+            if not self._loop.is_alive:
+                self._log.error("the polling loop has died")
+                return 1
+            sample, now = self._loop.sample, time.monotonic()
+            was_silent, silent, wait = silent, now - self._started > FIRST_SECONDS, _WATCH_SECONDS
+            if sample is not None:
+                silent = sample.is_stale(now)
+                if not silent:  # before it is stale there is nothing to say of it, and every look costs
+                    wait = sample.counted_at + sample.stale_after - now + _WATCH_SECONDS
+            self._service.look(sample, now, self._loop.asking)
+            wait = min(wait, self._look_within)
+            if silent and not was_silent:
+                self._log.warning("no sample in time", waiting_for=self._loop.asking or "nothing")
+            elif was_silent and not silent:
+                self._log.info("samples come again")
+        self._log.info("stopping")
+        return 0
+
+    def _current(self) -> Current:
+        sample, now = self._loop.sample, time.monotonic()
+        stale = sample is not None and sample.is_stale(now)
+        view = View(
+            self._settings.thresholds,
+            platform.python_version(),
+            stale=stale,
+            hanging_on=self._loop.asking if stale or sample is None else None,
+            reload_successful=self._reload_successful and (self._protection is None or self._protection.successful),
+            max_series=self._settings.detail.max_series,
+        )
+        return Current(
+            sample, view, now, self._settings.web.telemetry_path, socket.gethostname(), self._loop.history.points
+        )
+
+    def _reload(self, events: asyncio.AbstractEventLoop) -> None:
+        """Read the configuration again, in a thread that may hang: the disk may."""
+        if self._protection is not None:
+            self._protection.ask()
+        if self._reading:
+            self._read_again = True
+            return
+        self._reading = True
+        self._service.reloading(time.monotonic())
+        try:
+            threading.Thread(target=self._read, args=(events,), name="configuration", daemon=True).start()
+        except RuntimeError as error:  # no memory for it
+            self._take(events, self._settings, [f"it cannot be read: {error}"])
+
+    def _read(self, events: asyncio.AbstractEventLoop) -> None:
+        settings, mistakes = self._settings, list[str]()
+        try:
+            settings = self._load()
+        except ConfigError as error:
+            mistakes = error.mistakes
+        except Exception as error:  # noqa: BLE001 - of a want of memory too: else no reload would ever follow
+            mistakes = [f"it cannot be read: {type(error).__name__} {error}".rstrip()]
+        with contextlib.suppress(RuntimeError):  # the process ends while the file was being read
+            events.call_soon_threadsafe(self._take, events, settings, mistakes)
+
+    def _take(self, events: asyncio.AbstractEventLoop, settings: Config, mistakes: list[str]) -> None:
+        """Put the configuration in force whole, or keep the one before it and say why."""
+        self._reading = False
+        self._reload_successful = not mistakes
+        for mistake in mistakes:
+            self._log.error("configuration refused, the one before it stays in force", error=mistake)
+        if not mistakes:
+            for key, before, after in _fixed(self._settings, settings):
+                self._log.warning("a changed setting waits for a restart", key=key, now=before, file=after)
+            self._settings = settings
+            self._loop.reschedule(schedule(settings))
+            self._log.info("configuration reloaded")
+        self._service.reloaded()
+        if self._read_again:
+            self._read_again = False
+            self._reload(events)
+
+    def _unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self._failed("unexpected error", context.get("exception"), error=context.get("message"))
+
+    def _failed(self, event: str, cause: BaseException | None, **fields: object) -> None:
+        """Log a bug each time, and once a minute that there is no memory or descriptor left: it fails all over then."""
+        if not (isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in _EXHAUSTED)):
+            self._log.error(event, exc_info=cause, **fields)
+        elif time.monotonic() - self._said_exhausted >= _SAY_AGAIN_SECONDS:
+            self._said_exhausted = time.monotonic()
+            reason = cause.strerror if isinstance(cause, OSError) else "Cannot allocate memory"
+            self._log.error("clients are not served: a limit of this process is reached", error=reason)
+
+
+def _fixed(before: Config, after: Config) -> list[tuple[str, str, str]]:
+    """The settings that are only read at the start and differ."""
+    pairs = [
+        ("sample.reader", before.sample.reader, after.sample.reader),
+        ("web.listen_address", ", ".join(before.web.listen_address), ", ".join(after.web.listen_address)),
+        ("web.config_file", before.web.config_file or "", after.web.config_file or ""),
+        ("web.max_requests", str(before.web.max_requests), str(after.web.max_requests)),
+        ("log.level", before.log.level, after.log.level),
+        ("log.format", before.log.format, after.log.format),
+    ]
+    return [pair for pair in pairs if pair[1] != pair[2]]

@@ -1,0 +1,1 @@
+"""What a snapshot means: measures, thresholds, findings and sysctls, judged once into one ``Health``."""

@@ -1,0 +1,196 @@
+"""A sample as a table for the terminal: what ``tcp-exporter show`` prints and ``frame`` cuts to a screen. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import NamedTuple
+
+from exporter.health import measures
+from exporter.health.saturations import name_of, saturations
+from exporter.health.sysctls.verdicts import deviations
+from exporter.health.thresholds import Result, Status, Threshold, evaluate
+from exporter.snapshot import Advice, Listener, Snapshot, StateCounts
+from exporter.tcpstate import KNOWN_STATES, TcpState
+
+_COLORS = {Status.WARNING: "33", Status.CRITICAL: "31;1", Status.UNKNOWN: "35"}
+_TOP = 5  # listeners, ports and units that are shown
+WIDTH = 62
+"""Columns of the table of states beside the sparklines."""
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+ASCII_BLOCKS = "_.:-=+*#"
+"""Marks of a sparkline, from zero to the highest: for whoever can print them, and for everybody else."""
+
+
+class Line(NamedTuple):
+    """One line, and the status that colours it."""
+
+    text: str
+    status: Status = Status.OK
+
+
+class Trend(NamedTuple):
+    """The last counts, oldest first, None where nothing could count; in how many columns, with which marks."""
+
+    counts: Sequence[StateCounts | None]
+    columns: int
+    marks: str = BLOCKS
+
+
+def render(
+    snapshot: Snapshot,
+    thresholds: Mapping[str, Threshold],
+    advice: Advice,
+    host: str,
+    when: str,
+    *,
+    color: bool,
+) -> str:
+    """The table of *snapshot*, taken *when* on *host*, and what there is to say of it."""
+    lines = apart(
+        [Line(f"TCP on {host}, {when}")],
+        states(snapshot, thresholds, None),
+        *holders(snapshot),
+        findings(advice),
+        problems(snapshot),
+    )
+    return "".join(f"{paint(printable(line.text), line.status, color=color)}\n" for line in lines)
+
+
+def apart(*parts: Iterable[Line]) -> Iterator[Line]:
+    """The lines of the parts that have any, an empty line between two."""
+    between = False
+    for lines in parts:
+        for number, line in enumerate(lines):
+            if between and not number:
+                yield Line("")
+            between = True
+            yield line
+
+
+def paint(text: str, status: Status, *, color: bool) -> str:
+    """*text* in the colour of its status."""
+    code = _COLORS.get(status) if color else None
+    return f"\x1b[{code}m{text}\x1b[0m" if code else text
+
+
+def printable(text: str) -> str:
+    """What comes from the host, such as a unit's name, must not speak to the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def sparkline(numbers: Sequence[int | None], marks: str = BLOCKS) -> str:
+    """A mark for each number, from 0 to the highest of them; what is not known is a gap, and only 0 looks like 0.
+
+    >>> sparkline([0, 1, None, 4, 1000]), sparkline([0, 0]), sparkline([]), sparkline([0, 1, 8], ASCII_BLOCKS)
+    ('▁▂ ▂█', '▁▁', '', '_.#')
+    """
+    top = max((number for number in numbers if number is not None), default=0) or 1
+    return "".join(" " if number is None else marks[-(-number * (len(marks) - 1) // top)] for number in numbers)
+
+
+def states(snapshot: Snapshot, thresholds: Mapping[str, Threshold], trend: Trend | None) -> Iterator[Line]:
+    """How many sockets are in each state and how that is judged; with *trend*, sparklines."""
+
+    def lately(of: Callable[[StateCounts], int]) -> str:
+        if trend is None:
+            return ""
+        numbers = [None if it is None else of(it) for it in trend.counts[-trend.columns :]]
+        return f"{sparkline(numbers, trend.marks):>{trend.columns}}  "
+
+    heading = "" if trend is None else f"{'LATELY':<{trend.columns}}  "
+    yield Line(f"{'STATE':<13}{'SOCKETS':>9}  {heading}{'THRESHOLDS':<27}STATUS")
+    results = evaluate(measures.read(snapshot, (*measures.STATES, "total")), thresholds)
+    for state, result in zip(KNOWN_STATES, results, strict=False):
+        yield _state(state.rfc9293, result, lately(itemgetter(state)))
+    connections = snapshot.connections
+    if connections is None:
+        return
+    if connections.counts[TcpState.UNKNOWN]:
+        names = ", ".join(connections.unknown_states)
+        yield Line(f"{'unknown':<13}{connections.counts[TcpState.UNKNOWN]:>9}  state {names}")
+    yield _state("total", results[-1], lately(sum))
+    how = (
+        "time-wait, and established above 1,000, from the kernel's counters"
+        if connections.derived
+        else "every socket counted"
+    )
+    yield Line(f"Read by {connections.reader}: {how}.")
+
+
+def _state(name: str, result: Result, lately: str) -> Line:
+    number = "?" if result.value is None else f"{result.value:.0f}"
+    text = f"{name:<13}{number:>9}  {lately}{_ranges(result):<27}{_status(result)}"
+    return Line(text.rstrip(), result.status)
+
+
+def holders(snapshot: Snapshot) -> Iterator[Iterable[Line]]:
+    """How full the limits are, and who has the sockets: listeners, ports, units; those that are known."""
+    yield _limits(snapshot)
+    if snapshot.listeners:
+        yield _listeners(snapshot.listeners)
+    if snapshot.detail is not None:
+        yield _top("PORT", snapshot.detail.ports)
+        if snapshot.detail.units is not None:
+            yield _top("UNIT", snapshot.detail.units)
+
+
+def findings(advice: Advice) -> Iterator[Line]:
+    """One line for each finding and each sysctl that deviates."""
+    deviating = deviations(advice.verdicts)
+    if not advice.findings and not deviating:
+        return
+    yield Line("FINDINGS (tcp-exporter advise says more)")
+    for finding in advice.findings:
+        yield Line(f"{finding.severity.name:<9} {finding.what}", finding.severity)
+    for it in deviating:
+        wanted = "expected" if it.expected else "recommended"
+        yield Line(f"sysctl    {it.title} is {it.live}, {wanted} is {it.accepted}")
+
+
+def problems(snapshot: Snapshot) -> Iterator[Line]:
+    """What could not be read, and why."""
+    reasons = [problem for problem in snapshot.sources.values() if problem]
+    if reasons:
+        yield Line("Not readable:")
+    yield from (Line(f"  {reason}") for reason in reasons)
+
+
+def _limits(snapshot: Snapshot) -> Iterator[Line]:
+    found = [*saturations(snapshot)]
+    if found:
+        yield Line(f"{'LIMIT':<24}{'USED':>13}{'OF':>13}")
+    for it in found:
+        percent = "" if it.share is None else f"{it.share:.1%}"
+        yield Line(f"{it.title:<24}{it.used_text:>13}{it.limit_text or '-':>13}{percent:>8}  {it.place}".rstrip())
+
+
+def _listeners(listeners: Sequence[Listener]) -> Iterator[Line]:
+    """The listeners, the fullest first, as many as fit a screen beside the rest."""
+    yield Line(f"{'LISTENER':<28}{'WAITING':>9}{'LIMIT':>8}{'HALF OPEN':>11}")
+    ranked = sorted(listeners, key=lambda it: (-it.fullest, -it.syn_recv, it.port, it.address))
+    for it in ranked[:_TOP]:
+        yield Line(f"{name_of(it):<28}{it.accept_queue:>9}{it.accept_limit:>8}{it.syn_recv:>11}")
+    if len(ranked) > _TOP:
+        yield Line(f"... and {len(ranked) - _TOP} more")
+
+
+def _top(title: str, counts: Mapping[str, StateCounts]) -> Iterator[Line]:
+    """The names with the most sockets, and their most frequent states."""
+    yield Line(f"{title:<28}{'SOCKETS':>9}  STATES")
+    ranked = sorted(counts.items(), key=lambda item: (-sum(item[1]), item[0]))
+    for name, by_state in ranked[:_TOP]:
+        if any(by_state):
+            most = sorted((state for state in KNOWN_STATES if by_state[state]), key=lambda it: (-by_state[it], it))
+            text = ", ".join(f"{state.label} {by_state[state]}" for state in most[:3])
+            yield Line(f"{name:<28}{sum(by_state):>9}  {text}")
+
+
+def _ranges(result: Result) -> str:
+    named = zip(("warning", "critical"), result.threshold, strict=True)
+    return ", ".join(f"{name} {limit.text}" for name, limit in named if limit is not None)
+
+
+def _status(result: Result) -> str:
+    return "" if result.threshold == Threshold() and result.status is Status.OK else result.status.name

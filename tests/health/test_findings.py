@@ -1,0 +1,290 @@
+"""Findings from snapshots: when there is one, with which words, and when there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.health.findings import findings, is_blind, unseen
+from exporter.health.thresholds import Status
+from exporter.kernel.sysctl import parse
+from exporter.snapshot import NO_SOCKETS, Connections, Detail, Listener, Snapshot, Sockstat, StateCounts
+from exporter.tcpstate import KNOWN_STATES, TcpState
+from tests.conftest import SITUATIONS, sample_situation
+
+SYSCTLS = {
+    "tcp_syncookies": "1",
+    "net.core.somaxconn": "4096",
+    "tcp_max_tw_buckets": "1000",
+    "tcp_max_orphans": "1000",
+    "tcp_mem": "100 200 300",
+    "tcp_tw_reuse": "2",
+    "net.ipv4.ip_local_port_range": "1024 65535",
+}
+
+
+def counts(**by_label: int) -> StateCounts:
+    return tuple(by_label.get(state.label, 0) for state in TcpState)
+
+
+def snapshot(
+    taken_at: float = 100.0,
+    states: Mapping[str, int] | None = None,
+    counters: Mapping[str, int] | None = None,
+    sysctls: Mapping[str, str] = SYSCTLS,
+    listeners: tuple[Listener, ...] | None = (),
+    sockstat: Sockstat | None = None,
+    detail: Detail | None = None,
+) -> Snapshot:
+    return Snapshot(
+        taken_at=taken_at,
+        connections=Connections(counts(**(states or {})), "netlink", derived=True),
+        counters=counters or {},
+        sockstat=sockstat or Sockstat(inuse=0, orphan=0, tw=0, alloc=0, mem=0),
+        sysctls={name: parse(name, text) for name, text in sysctls.items()},
+        page_size=1 << 20,
+        sources={},
+        listeners=listeners,
+        detail=detail,
+    )
+
+
+def detail(**groups: Mapping[str, StateCounts]) -> Detail:
+    return Detail(
+        taken_at=100.0, families={}, ports=groups.get("ports", {}), remote_ports={}, units=groups.get("units"),
+        receive_queue=0, send_queue=0, ephemeral_used=0, ephemeral_available=100, ephemeral_towards="", folded={},
+    )  # fmt: skip
+
+
+def names(now: Snapshot, *past: Snapshot) -> list[tuple[str, str]]:
+    return [(finding.name, finding.severity.name) for finding in findings(now, past)]
+
+
+FULL = Listener("::", 8080, sockets=1, accept_queue=17, accept_limit=16, syn_recv=40, fullest=1.0)
+FLOODED = FULL._replace(accept_queue=0, fullest=0.0)
+
+
+def test_a_full_queue_that_drops_is_critical_and_one_that_does_not_yet_a_warning() -> None:
+    before = snapshot(90.0, counters={"TcpExt.ListenOverflows": 5})
+    after = snapshot(listeners=(FULL,), counters={"TcpExt.ListenOverflows": 6})
+    same = snapshot(listeners=(FULL,), counters={"TcpExt.ListenOverflows": 5})
+    assert names(after, before) == [("accept_queue_full", "CRITICAL")]
+    assert names(same, before) == [("accept_queue_full", "WARNING")]
+    assert names(same) == [("accept_queue_full", "WARNING")]
+    (finding,) = findings(after, (before,))
+    assert finding.what == "The accept queue of [::]:8080 is full: the application is too slow in accepting connections"
+    assert finding.evidence == (
+        "17 connections wait in the accept queue of [::]:8080, whose limit is 16.",
+        "1 SYNs and final ACKs were dropped at full accept queues in the last 10 s.",
+        "net.core.somaxconn is 4096, so the application itself asked for so little.",
+    )
+
+
+def test_drops_at_a_queue_that_is_empty_again_are_a_warning_and_critical_where_queues_are_not_seen() -> None:
+    before = snapshot(90.0, counters={"TcpExt.ListenOverflows": 5})
+    after = snapshot(counters={"TcpExt.ListenOverflows": 9})
+    assert names(after, before) == [("accept_queue_full", "WARNING")]
+    assert names(after._replace(listeners=None), before) == [("accept_queue_full", "CRITICAL")]
+    (finding,) = findings(after, (before,))
+    assert (finding.what, finding.evidence) == (
+        "An accept queue was full for a moment: the application is too slow in accepting connections",
+        ("4 SYNs and final ACKs were dropped at full accept queues in the last 10 s.",),
+    )
+
+
+def test_more_full_listeners_than_fit_are_counted() -> None:
+    many = tuple(FULL._replace(port=8000 + number) for number in range(5))
+    (finding,) = findings(snapshot(listeners=many))
+    assert finding.evidence[3] == "2 more listeners are as full."
+
+
+def cookies(sent: int, decided: int, received: int = 0) -> dict[str, int]:
+    return {
+        "TcpExt.SyncookiesSent": sent,
+        "TcpExt.TCPReqQFullDoCookies": decided,
+        "TcpExt.SyncookiesRecv": received,
+        "Tcp.PassiveOpens": 0,
+    }
+
+
+def test_cookies_that_do_not_come_back_are_a_flood_and_those_that_do_a_small_queue() -> None:
+    before = snapshot(90.0, counters=cookies(0, 0))
+    assert names(snapshot(counters=cookies(500, 500, 3)), before) == [("syn_flood", "WARNING")]
+    assert names(snapshot(counters=cookies(500, 500, 490)), before) == [("syn_queue_too_small", "WARNING")]
+
+
+def test_cookies_that_are_always_sent_are_no_flood() -> None:
+    always = {**SYSCTLS, "tcp_syncookies": "2"}
+    before = snapshot(90.0, counters=cookies(0, 0), sysctls=always)
+    assert names(snapshot(counters=cookies(500, 0), sysctls=always), before) == []
+
+
+def test_half_open_connections_behind_a_full_accept_queue_are_the_applications() -> None:
+    before = snapshot(90.0, counters={"TcpExt.ListenOverflows": 5, "Tcp.PassiveOpens": 0})
+    after = snapshot(
+        states={"syn_recv": 300}, listeners=(FULL,), counters={"TcpExt.ListenOverflows": 60, "Tcp.PassiveOpens": 0}
+    )
+    assert names(after, before) == [("accept_queue_full", "CRITICAL")]
+    assert "300 connections are half open" in findings(after, (before,))[0].evidence[2]
+
+
+def test_a_full_syn_queue_is_a_flood_without_any_older_count() -> None:
+    assert names(snapshot(listeners=(FLOODED,))) == [("syn_flood", "WARNING")]
+    off = {**SYSCTLS, "tcp_syncookies": "0"}
+    assert names(snapshot(listeners=(FLOODED,), sysctls=off)) == [("syn_flood", "CRITICAL")]
+    assert names(snapshot(listeners=(FLOODED._replace(syn_recv=15, accept_limit=5),))) == []
+
+
+def test_half_open_connections_that_the_rate_of_handshakes_explains_are_normal() -> None:
+    before = snapshot(90.0, counters={"Tcp.PassiveOpens": 0})
+    busy = snapshot(states={"syn_recv": 150}, counters={"Tcp.PassiveOpens": 30_000})
+    stuck = snapshot(states={"syn_recv": 150}, counters={"Tcp.PassiveOpens": 300})
+    assert names(busy, before) == []
+    assert names(stuck, before) == [("half_open_connections", "WARNING")]
+    assert names(stuck) == []
+
+
+def sockstat(**numbers: int) -> Sockstat:
+    return Sockstat(**{"inuse": 0, "orphan": 0, "tw": 0, "alloc": 0, "mem": 0, **numbers})
+
+
+def test_limits_are_told_when_they_are_near() -> None:
+    far, near = sockstat(tw=799, orphan=249, mem=199), sockstat(tw=800, orphan=250, mem=200)
+    assert names(snapshot(sockstat=far)) == []
+    assert names(snapshot(sockstat=near)) == [
+        ("memory_pressure", "WARNING"), ("orphans_near_limit", "WARNING"), ("time_wait_near_limit", "WARNING"),
+    ]  # fmt: skip
+    assert names(snapshot(sockstat=sockstat(orphan=500, mem=290))) == [
+        ("memory_pressure", "CRITICAL"), ("orphans_near_limit", "CRITICAL"),
+    ]  # fmt: skip
+
+
+def test_a_limit_that_is_none_or_not_there_is_never_near() -> None:
+    none = {"tcp_max_tw_buckets": "-1", "tcp_max_orphans": "0"}
+    assert names(snapshot(sysctls=none, sockstat=sockstat(tw=10**6, orphan=10**6, mem=10**6))) == []
+    assert names(snapshot(sysctls={}, sockstat=sockstat(tw=10**6, orphan=10**6, mem=10**6))) == []
+
+
+def test_ports_that_run_out_are_to_be_had_from_the_range_or_from_time_wait() -> None:
+    taken = detail()._replace(ephemeral_used=90, ephemeral_towards="192.0.2.1 -> 198.51.100.7:443")
+    waiting = snapshot(states={"time_wait": 80}, detail=taken)
+    (finding,) = findings(waiting)
+    assert (finding.name, finding.severity, finding.command) == (
+        "ephemeral_ports_near_limit", Status.WARNING, "sysctl -w net.ipv4.tcp_tw_reuse=1",
+    )  # fmt: skip
+    assert findings(snapshot(states={"established": 90}, detail=taken))[0].command is None
+
+
+def test_a_leak_grows_at_every_count_or_outnumbers_what_is_established() -> None:
+    def course(*numbers: int, established: int = 1000) -> list[tuple[str, str]]:
+        *past, now = (
+            snapshot(10.0 * (position + 1), {"close_wait": number, "established": established})
+            for position, number in enumerate(numbers)
+        )
+        return names(now, *past)
+
+    leak = [("close_wait_leak", "WARNING")]
+    assert course(10, 15, 15, 40) == leak
+    assert course(10, 50, 30, 40) == []  # it fell: a burst that is being worked off
+    assert course(35, 40) == []
+    assert course(0, 19) == []
+    assert course(500) == []
+    assert course(500, established=499) == leak
+
+
+def test_the_owner_of_a_leak_is_the_unit_before_the_port_and_never_other() -> None:
+    held, few = counts(close_wait=90), counts(close_wait=3)
+    groups = detail(ports={"other": held, "8080": few}, units={"none": held, "app.service": few})
+    (finding,) = findings(snapshot(states={"close_wait": 200}, detail=groups))
+    assert finding.what == "The application of unit app.service does not close connections that its peers have closed"
+    assert finding.evidence[2:] == (
+        "3 of them are of unit app.service, at the last look at each socket.",
+        "3 of them are of local port 8080, at the last look at each socket.",
+    )
+
+
+@pytest.mark.parametrize("seconds", [0.0, -5.0])
+def test_without_time_between_two_counts_nothing_rose(seconds: float) -> None:
+    before = snapshot(100.0 - seconds, counters={"TcpExt.ListenOverflows": 5})
+    assert names(snapshot(counters={"TcpExt.ListenOverflows": 50}), before) == []
+
+
+def test_a_counter_that_began_anew_did_not_rise() -> None:
+    before = snapshot(90.0, counters={"TcpExt.ListenOverflows": 50})
+    assert names(snapshot(counters={"TcpExt.ListenOverflows": 5}), before) == []
+
+
+def test_where_nothing_could_be_read_nothing_is_found() -> None:
+    blind = snapshot(listeners=None, sysctls={})._replace(connections=None, sockstat=None)
+    assert findings(blind, (blind._replace(taken_at=90.0),)) == ()
+
+
+QUEUES = "queues of listeners: only netlink tells their lengths, so only what they dropped is noticed"
+
+
+@pytest.mark.parametrize(
+    ("now", "said", "blind"),
+    [
+        (snapshot(), (), False),
+        (snapshot(listeners=None), (QUEUES,), False),
+        (snapshot()._replace(sources={"netlink": "it is refused", "procfs": None}), ("it is refused",), False),
+        (snapshot()._replace(sources={"netstat": "it is gone", "procfs": None}), ("it is gone",), True),
+        (snapshot(listeners=None)._replace(connections=None, sources={"procfs": "it is gone"}), ("it is gone",), True),
+    ],
+)  # fmt: skip
+def test_what_could_not_be_looked_at_is_said(now: Snapshot, said: tuple[str, ...], *, blind: bool) -> None:
+    assert (unseen(now), is_blind(now)) == (said, blind)
+
+
+NUMBERS = st.integers(0, 2**40)
+COUNTERS = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(
+        (
+            "TcpExt.ListenOverflows", "TcpExt.SyncookiesSent", "TcpExt.SyncookiesRecv", "TcpExt.TCPReqQFullDoCookies",
+            "TcpExt.TCPReqQFullDrop", "TcpExt.TCPTimeWaitOverflow", "TcpExt.TCPAbortOnMemory",
+            "TcpExt.TCPMemoryPressures", "Tcp.PassiveOpens",
+        ),
+        NUMBERS,
+    ),
+)  # fmt: skip
+LISTENERS = st.lists(
+    st.builds(Listener, st.sampled_from(["::", "0.0.0.0"]), st.integers(1, 65535), st.integers(1, 8), NUMBERS, NUMBERS,
+              NUMBERS, st.floats(0, 2)),
+    max_size=5,
+).map(tuple)  # fmt: skip
+SNAPSHOTS = st.builds(
+    snapshot,
+    st.floats(0, 1e9),
+    st.dictionaries(st.sampled_from([state.label for state in KNOWN_STATES]), NUMBERS),
+    COUNTERS,
+    st.fixed_dictionaries({}, optional={name: st.just(text) for name, text in SYSCTLS.items()}),
+    st.none() | LISTENERS,
+    st.builds(Sockstat, NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS),
+)
+
+
+@given(SNAPSHOTS, st.lists(SNAPSHOTS, max_size=3))
+def test_every_finding_has_evidence_in_numbers_and_the_worst_is_first(now: Snapshot, past: list[Snapshot]) -> None:
+    found = findings(now, past)
+    assert len({finding.name for finding in found}) == len(found)
+    severities = [finding.severity for finding in found]
+    assert severities == sorted(severities, key=lambda severity: severity is not Status.CRITICAL)
+    for finding in found:
+        assert finding.evidence
+        assert any(character.isdigit() for character in finding.evidence[0])
+        assert all(text.endswith((".", ";")) for text in (*finding.evidence, finding.why, finding.remedy, finding.risk))
+        assert finding.states
+
+
+@pytest.mark.parametrize("situation", sorted(set(SITUATIONS) - {"syn-flood"}))
+def test_the_recorded_hosts_have_no_findings(situation: str) -> None:
+    now = sample_situation(situation)
+    assert findings(now, (now._replace(taken_at=now.taken_at - 10),)) == ()
+
+
+def test_no_sockets_are_no_findings() -> None:
+    assert findings(snapshot()._replace(connections=Connections(NO_SOCKETS, "netlink", derived=True))) == ()

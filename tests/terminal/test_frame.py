@@ -1,0 +1,168 @@
+"""Frames of ``show --watch``: what stands where, and that it fits every screen."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping
+from functools import cache
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.health.thresholds import DEFAULTS, Status
+from exporter.snapshot import NO_SOCKETS, Pass, Sample, StateCounts
+from exporter.tcpstate import TcpState
+from exporter.terminal.frame import Lately, Moment, Screen, frame
+from exporter.terminal.table import Line
+from tests.conftest import advise_situation, sample_situation
+
+MOMENT = Moment("host.example", "2023-11-14 22:13:20 UTC", now=100.0, asking=None)
+SCREEN = Screen(100, 60)
+
+
+published, advised = cache(sample_situation), cache(advise_situation)
+
+
+def sample_of(situation: str, **changed: object) -> Sample:
+    """What the loop has published at 100 monotonic seconds, with other fields in the snapshot."""
+    snapshot = published(situation)._replace(**changed)  # type: ignore[arg-type]
+    single = Sample.single(snapshot, advised(situation))
+    return single._replace(counted_at=100.0, stale_after=3.0, passes={"counting": Pass(0.01, 0.01, 1.0, 1, 1.0)})
+
+
+def counts_of(**numbers: int) -> StateCounts:
+    return tuple(numbers.get(state.label, 0) for state in TcpState)
+
+
+def texts(lines: list[Line]) -> list[str]:
+    return [line.text for line in lines]
+
+
+def columns_of(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1 for character in text)
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(80, 24), (140, 60)])
+def test_a_frame_of_a_flooded_host_at_two_sizes(columns: int, rows: int, golden: Callable[[str, str], None]) -> None:
+    sample = sample_of("syn-flood")
+    assert sample.snapshot.connections is not None
+    now = sample.snapshot.connections.counts
+    past = [counts_of(established=650, listen=12), None, *(tuple(n * part // 9 for n in now) for part in range(10))]
+    lines = frame(sample, MOMENT, DEFAULTS, past, Screen(columns, rows))
+    golden(f"syn-flood.frame-{columns}x{rows}", "".join(f"{line.text}\n" for line in lines))
+
+
+HOSTS = st.text(st.one_of(st.characters(), st.sampled_from("漢\u0301\x1b\n\r\t\u202eé")), max_size=60)
+COUNTS = st.tuples(*(st.integers(0, 2**31) for _ in TcpState))
+
+
+@given(
+    host=HOSTS,
+    units=st.dictionaries(HOSTS, COUNTS, max_size=3),
+    sources=st.dictionaries(HOSTS, st.none() | HOSTS, max_size=3),
+    past=st.lists(st.none() | COUNTS, max_size=300),
+    columns=st.integers(1, 300),
+    rows=st.integers(1, 80),
+    encoding=st.sampled_from(["utf-8", "ascii", "latin-1", "euc-jp"]),
+    now=st.sampled_from([100.0, 200.0]),
+)
+def test_every_line_of_every_frame_fits_and_says_nothing_to_the_terminal(
+    host: str,
+    units: Mapping[str, StateCounts],
+    sources: Mapping[str, str | None],
+    past: list[StateCounts | None],
+    columns: int,
+    rows: int,
+    encoding: str,
+    now: float,
+) -> None:
+    sample = sample_of("busy")
+    detail = sample.snapshot.detail
+    assert detail is not None
+    sample = sample._replace(snapshot=sample.snapshot._replace(detail=detail._replace(units=units), sources=sources))
+    moment = Moment(host, "now", now, asking=host, bug=host)
+    lines = texts(frame(sample, moment, DEFAULTS, past, Screen(columns, rows, encoding)))
+    assert 1 <= len(lines) <= rows
+    assert [line for line in lines if columns_of(line) > columns or not line.isprintable()] == []
+    assert "".join(lines).encode(encoding).decode(encoding) == "".join(lines)
+
+
+@pytest.mark.parametrize("more", [-20, -2, -1, 0, 1])
+def test_the_last_line_says_how_many_rows_are_hidden(more: int) -> None:
+    whole = texts(frame(sample_of("busy"), MOMENT, DEFAULTS, [], SCREEN))
+    rows = len(whole) + more
+    lines = texts(frame(sample_of("busy"), MOMENT, DEFAULTS, [], Screen(100, rows)))
+    assert lines == (whole if more >= 0 else [*whole[: rows - 1], f"... {1 - more} more rows"])
+
+
+def test_what_is_wrong_stands_above_the_limits() -> None:
+    sample = sample_of("syn-flood", sources={"netstat": "net/netstat: Permission denied (EACCES)"})
+    lines = texts(frame(sample, MOMENT, DEFAULTS, [], SCREEN))
+    found = [line for line in lines if line.startswith(("Read by", "FINDINGS", "Not readable", "LIMIT", "PORT"))]
+    assert [line.split()[0] for line in found] == ["Read", "FINDINGS", "Not", "LIMIT", "PORT"]
+
+
+def test_a_sparkline_goes_from_zero_to_the_highest_and_has_a_gap_where_nothing_is_known() -> None:
+    past = [counts_of(listen=0), counts_of(listen=1), None, counts_of(listen=6), counts_of(listen=12)]
+
+    def listening(encoding: str) -> Line:
+        lines = frame(sample_of("busy"), MOMENT, DEFAULTS, past, Screen(72, 60, encoding))
+        return next(line for line in lines if line.text.startswith("LISTEN"))
+
+    assert listening("utf-8") == Line("LISTEN              12       ▁▂ ▅█")
+    assert listening("ascii") == listening("latin-1") == Line("LISTEN              12       _. =#")
+
+
+def test_a_wider_screen_shows_more_of_the_past() -> None:
+    past = [counts_of(listen=number) for number in range(300)]
+
+    def drawn(columns: int) -> int:
+        lines = texts(frame(sample_of("busy"), MOMENT, DEFAULTS, past, Screen(columns, 60)))
+        return len(next(line for line in lines if line.startswith("LISTEN")).split()[-1])
+
+    assert [drawn(columns) for columns in (40, 80, 162, 1000)] == [10, 18, 100, 240]
+
+
+def test_a_state_beyond_its_threshold_and_a_finding_have_their_colour() -> None:
+    lines = frame(sample_of("busy"), MOMENT, DEFAULTS, [], SCREEN)
+    assert [line.status for line in lines if line.text.startswith("ESTABLISHED")] == [Status.WARNING]
+    flooded = frame(sample_of("syn-flood"), MOMENT, DEFAULTS, [], SCREEN)
+    assert {line.status for line in flooded if line.text.startswith("WARNING ")} == {Status.WARNING}
+
+
+def test_numbers_that_are_not_known_are_question_marks() -> None:
+    lines = texts(frame(sample_of("busy", connections=None), MOMENT, DEFAULTS, [None], SCREEN))
+    assert next(line.split() for line in lines if line.startswith("LISTEN")) == ["LISTEN", "?", "UNKNOWN"]
+
+
+@pytest.mark.parametrize(("asking", "waiting"), [("snmp", ", waiting for snmp"), (None, "")])
+def test_of_a_sample_that_is_too_old_or_not_there_only_that_is_said(asking: str | None, waiting: str) -> None:
+    moment = MOMENT._replace(now=104.0, asking=asking)
+    assert frame(sample_of("busy"), moment, DEFAULTS, [NO_SOCKETS], SCREEN) == [
+        Line("TCP on host.example"),
+        Line(""),
+        Line(f"The last sample is 4 s old{waiting}.", Status.UNKNOWN),
+    ]
+    assert frame(None, moment, DEFAULTS, [], SCREEN)[2:] == [Line(f"There is no sample yet{waiting}.", Status.UNKNOWN)]
+
+
+def test_a_bug_is_said() -> None:
+    moment = MOMENT._replace(bug="sample failed: KeyError: 'x'")
+    said = Line("A bug of this program: sample failed: KeyError: 'x'", Status.CRITICAL)
+    assert frame(sample_of("busy"), moment, DEFAULTS, [], SCREEN)[1] == said
+    assert frame(None, moment, DEFAULTS, [], SCREEN)[3] == said
+
+
+def test_samples_that_did_not_come_are_gaps() -> None:
+    one, two = counts_of(listen=1), counts_of(listen=2)
+    lately = Lately()
+    for at, counts, interval in (
+        (10.0, one, 1.0), (11.1, two, 1.0), (11.9, None, 1.0), (13.0, one, 1.0),  # a little early or late
+        (16.05, two, 4.0),  # two are missing
+        (20.0, one, 1.0),  # the interval was stretched: none is
+    ):  # fmt: skip
+        lately.add(at, counts, interval)
+    assert [*lately.counts] == [one, two, None, one, None, None, two, one]
+    lately.add(10**6, two, 1.0)
+    assert {*lately.counts} == {None, two}

@@ -1,0 +1,99 @@
+"""The answer of ``who``: attributed, ranked, folded and written out."""
+
+from __future__ import annotations
+
+import json
+
+from exporter.terminal.who import Process, Row, attribute, document, holders, render
+
+PROCESSES = [
+    Process(812, "nginx", {11, 12}),
+    Process(813, "nginx", {12, 13}),
+    Process(900, "sh", {13}),
+    Process(901, "redis-server", {14}),
+]
+MANY = holders("established", "port", [Row(str(port), 1000 - port) for port in range(1, 8)])
+
+
+def test_a_shared_socket_counts_once_for_the_lowest_pid_and_a_sharer_of_that_name_is_one_of_its_processes() -> None:
+    sockets = {11: 1, 12: 1, 13: 1, 14: 1}
+    assert attribute(sockets, PROCESSES) == [
+        Row("nginx", 3, "pid 812, 2 processes"),
+        Row("redis-server", 1, "pid 901"),
+    ]
+
+
+def test_a_socket_that_the_dump_gave_twice_is_counted_as_the_dump_did() -> None:
+    assert attribute({11: 2}, [Process(812, "nginx", {11})]) == [Row("nginx", 2, "pid 812")]
+
+
+def test_the_answer_has_the_total_first_then_the_owners_then_what_has_none() -> None:
+    rows = [Row("redis-server", 54), Row("nginx", 611, "pid 812, 4 processes")]
+    answer = holders("established", "process", rows, [Row("no process", 3)], ["Not every process could be read."])
+    assert render(answer, 10, color=False) == (
+        "established by process:\n"
+        "      668  total\n"
+        "      611  nginx (pid 812, 4 processes)\n"
+        "       54  redis-server\n"
+        "        3  no process\n"
+        "\n"
+        "Not every process could be read.\n"
+    )
+
+
+def test_owners_are_ranked_by_sockets_then_by_name_and_ports_by_number() -> None:
+    rows = [Row("b", 1), Row("a", 1), Row("443", 2), Row("80", 2), Row("c", 9)]
+    assert [row.label for row in holders("listen", "process", rows).rows] == ["c", "80", "443", "a", "b"]
+
+
+def test_owners_beyond_the_top_are_summed_in_one_row() -> None:
+    assert render(MANY, 2, color=False).splitlines()[1:] == [
+        "     6972  total",
+        "      999  1",
+        "      998  2",
+        "     4975  ... and 5 more",
+    ]
+
+
+def test_a_top_of_zero_shows_every_owner() -> None:
+    assert len(render(MANY, 0, color=False).splitlines()) == 2 + 7
+
+
+def test_what_has_no_owner_is_never_folded_away_and_is_absent_at_zero() -> None:
+    answer = holders("close_wait", "process", [Row("a", 9), Row("b", 8)], [Row("none", 1), Row("gone", 0)])
+    assert render(answer, 1, color=False).splitlines()[1:] == [
+        "       18  total",
+        "        9  a",
+        "        8  ... and 1 more",
+        "        1  none",
+    ]
+
+
+def test_nobody_holds_anything_is_an_answer() -> None:
+    assert render(holders("closing", "remote", []), 10, color=False) == "closing by remote:\n        0  total\n"
+
+
+def test_colour_adds_nothing_but_colour() -> None:
+    answer = holders("listen", "unit", [Row("a", 1)], [Row("none", 1)])
+    colored = render(answer, 10, color=True)
+    assert "\x1b[1m        2  total\x1b[0m" in colored
+    plain = colored.replace("\x1b[1m", "").replace("\x1b[2m", "").replace("\x1b[0m", "")
+    assert plain == render(answer, 10, color=False)
+
+
+def test_a_process_cannot_write_to_the_terminal_by_its_name() -> None:
+    answer = holders("listen", "process", [Row("a\x1b]0;b\n\udcff", 1)])
+    assert render(answer, 10, color=False).endswith("  a\\x1b]0;b\\n\\udcff\n")
+
+
+def test_the_document_adds_up_and_is_json() -> None:
+    answer = holders("listen", "process", [Row("a", 5, "pid 7"), Row("b", 3), Row("c", 1)], [Row("none", 2)], ["Said."])
+    assert json.loads(json.dumps(document(answer, 1))) == {
+        "state": "listen",
+        "by": "process",
+        "total": 11,
+        "owners": [{"owner": "a", "sockets": 5, "detail": "pid 7"}],
+        "more": {"owners": 2, "sockets": 4},
+        "unattributed": [{"reason": "none", "sockets": 2}],
+        "remarks": ["Said."],
+    }
