@@ -19,7 +19,7 @@ import yaml
 from exporter import cli
 from exporter.health import findings
 from exporter.nagios import arguments
-from tests.test_deploy import ROOT, installed, run
+from tests.test_deploy import ROOT, installed, output, run
 from tests.test_docs import END, VALUES, every_family
 
 RULES = ROOT / "deploy" / "prometheus"
@@ -289,10 +289,12 @@ def discovered(path: Path) -> list[dict[str, str]]:
     promtool = installed("promtool")
     code, said = run(promtool, "check", "config", str(path))
     assert code == 0, said
-    code, said = run(promtool, "check", "service-discovery", "--timeout=5s", str(path), "tcp-exporter")
-    assert code == 0, said
-    found: list[dict[str, Any]] = json.loads(said[said.index("[\n") :])  # after its log
-    return [target["labels"] for target in found if target.get("labels")]
+    for seconds in (1, 10, 60):  # it waits to the end of its timeout, and so long takes only a machine that is busy
+        said = output(promtool, "check", "service-discovery", f"--timeout={seconds}s", str(path), "tcp-exporter")
+        found: list[dict[str, Any]] = json.loads(said) or []
+        if found:
+            return [target["labels"] for target in found if target.get("labels")]
+    return []
 
 
 def addresses(targets: Iterable[Mapping[str, str]]) -> list[tuple[str, str]]:
@@ -346,8 +348,7 @@ def test_alertmanager_accepts_the_routes() -> None:
 def test_alertmanager_routes_by_severity(severity: str, receiver: str) -> None:
     command = ["config", "routes", "test", "--config.file=deploy/prometheus/alertmanager.yml"]
     labels = [f"severity={severity}", "alertname=TcpEstablished", "job=tcp-exporter", "instance=a:19293"]
-    code, said = run(installed("amtool"), *command, *labels)
-    assert (code, said.splitlines()[-1]) == (0, receiver), said
+    assert output(installed("amtool"), *command, *labels).splitlines()[-1] == receiver
 
 
 def test_what_mutes_alerts_names_alerts_that_exist() -> None:
