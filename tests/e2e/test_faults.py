@@ -428,7 +428,7 @@ def test_a_process_that_was_stopped_makes_up_for_no_samples(fast: str, tmp_path:
         daemon.process.send_signal(signal.SIGSTOP)
         wait_for(lambda: _state(daemon.process.pid) == "T" or None, "the process to be stopped")
         stopped = time.monotonic()
-        wait_for(lambda: time.monotonic() > stopped + 5 or None, "25 samples not to be taken")
+        wait_for(lambda: time.monotonic() > stopped + 3 or None, "15 samples not to be taken")
         stood = time.monotonic() - stopped
         daemon.process.send_signal(signal.SIGCONT)
         after = some_samples_more(daemon.ready())

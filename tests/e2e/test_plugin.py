@@ -13,7 +13,7 @@ import pytest
 
 from exporter.tcpstate import KNOWN_STATES
 from tests.conftest import situation_root
-from tests.e2e.conftest import PLUGIN, wait_for
+from tests.e2e.conftest import DEADLINE, PLUGIN, wait_for
 from tests.lab import LabProcess
 
 NRPE = shutil.which("nrpe", path="/usr/sbin:/usr/bin")
@@ -80,7 +80,7 @@ def test_help_and_version_exit_3(option: str) -> None:
 def test_a_read_that_hangs_is_cut_by_the_timeout_with_its_state(tmp_path: Path) -> None:
     (tmp_path / "net").mkdir()
     os.mkfifo(tmp_path / "net" / "snmp")
-    done = plugin("--path.procfs", str(tmp_path), "-t", "0.3:critical", timeout=20)
+    done = plugin("--path.procfs", str(tmp_path), "-t", "0.3:critical", timeout=DEADLINE)
     assert (done.returncode, done.stdout, done.stderr) == (2, "TCP STATES CRITICAL: no answer within 0.3 s\n", "")
 
 
