@@ -78,8 +78,10 @@ def test_the_rules_do_what_their_unit_tests_say(path: Path) -> None:
 # -- every alert is tested ---------------------------------------------------------------------------------------------
 
 
-def courses() -> Iterator[tuple[str, list[set[str]]]]:
+@functools.cache
+def courses() -> list[tuple[str, list[set[str]]]]:
     """Of each unit test and alert: the severities that are expected, in the order of time."""
+    found = []
     for path in sorted(UNIT_TESTS.glob("*.yml")):
         for test in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]:
             checks: dict[str, list[tuple[int, set[str]]]] = {}
@@ -87,7 +89,8 @@ def courses() -> Iterator[tuple[str, list[set[str]]]]:
                 fires = {alert["exp_labels"]["severity"] for alert in check.get("exp_alerts") or ()}
                 checks.setdefault(check["alertname"], []).append((int(check["eval_time"].removesuffix("m")), fires))
             for alert, course in checks.items():
-                yield alert, [fires for _, fires in sorted(course, key=lambda it: it[0])]
+                found.append((alert, [fires for _, fires in sorted(course, key=lambda it: it[0])]))
+    return found
 
 
 def untested(rule: Rule) -> bool:

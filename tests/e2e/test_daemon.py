@@ -20,7 +20,7 @@ import pytest
 
 from exporter.tcpstate import KNOWN_STATES
 from tests.conftest import situation_root
-from tests.e2e.conftest import DEADLINE, PROGRAM, Daemon, by_state, get, wait_for
+from tests.e2e.conftest import DEADLINE, PROGRAM, Daemon, by_state, free_port, get, wait_for
 from tests.lab import LabProcess
 
 SYSCTLS_THAT_A_NAMESPACE_HAS_NOT = {"tcp_mem", "tcp_max_orphans", "tcp_low_latency", "tcp_available_ulp"}
@@ -75,9 +75,7 @@ def test_a_real_prometheus_scrapes_counts_and_sysctls(populated: LabProcess, tmp
     prometheus = shutil.which("prometheus")
     if prometheus is None:
         pytest.skip("prometheus is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port(populated)
     with Daemon(tmp_path / "log", lab=populated) as daemon:
         daemon.ready()
         (tmp_path / "prometheus.yml").write_text(

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import situation_root
-from tests.e2e.conftest import DEADLINE, PROGRAM, Daemon, get, wait_for
+from tests.e2e.conftest import DEADLINE, PROGRAM, Daemon, free_port, get, wait_for
 
 WORKING = "STATUS=counting by procfs, 656 established"
 
@@ -261,12 +261,6 @@ def test_nothing_of_the_manager_is_left_in_the_environment(tmp_path: Path) -> No
 # -- Sockets that are passed, and those that are paths -----------------------------------------------------------------
 
 
-def free_port(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
-        free.bind((host, 0))
-        return int(free.getsockname()[1])
-
-
 def unix_get(path: Path, target: str) -> tuple[int, str]:
     connection = http.client.HTTPConnection("localhost", timeout=DEADLINE)
     connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -282,7 +276,7 @@ def test_every_socket_that_systemd_passes_is_served(tmp_path: Path) -> None:
     activate = shutil.which("systemd-socket-activate")
     if activate is None:
         pytest.skip("systemd-socket-activate is not installed")
-    port, path = free_port("127.0.0.1"), tmp_path / "socket"
+    port, path = free_port(), tmp_path / "socket"
     command = [activate, "-l", f"127.0.0.1:{port}", "-l", str(path), *PROGRAM, "--web.systemd-socket",
                "--web.listen-address", "127.0.0.1:1", "--path.procfs", situation_root("busy")]  # fmt: skip
     log = tmp_path / "log"

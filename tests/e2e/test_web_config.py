@@ -27,7 +27,7 @@ import pytest
 
 from tests.certificates import Authority, Pair
 from tests.conftest import situation_root
-from tests.e2e.conftest import DEADLINE, PLUGIN, PROGRAM, Daemon, get, wait_for
+from tests.e2e.conftest import DEADLINE, PLUGIN, PROGRAM, Daemon, free_port, get, wait_for
 
 PASSWORD = "correct horse: battery"
 ENDPOINTS = ["/", "/metrics", "/api/v1/snapshot", "/api/v1/history", "/-/healthy", "/-/ready", "/nowhere"]
@@ -459,9 +459,7 @@ class Prometheus:
         prometheus = shutil.which("prometheus")
         if prometheus is None:
             pytest.skip("prometheus is not installed")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         (place.folder / "password").write_text(PASSWORD)
         file = place.folder / "prometheus.yml"
         file.write_text(f"global: {{scrape_interval: 3s}}\nscrape_configs: [{', '.join(jobs)}]\n")
