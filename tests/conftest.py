@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from exporter.errors import SourceError
@@ -30,6 +31,13 @@ TAKEN_AT = 1_700_000_000.0
 
 # A suite that a shell runs in the background inherits an ignored SIGINT, and so would every program that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# How long an example takes, and how long it takes to draw one, is the machine's affair.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
