@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,6 @@ from typing import TypeVar
 
 import pytest
 
-from exporter.kernel.derivation import FEW
 from tests.e2e.conftest import Daemon, by_state, wait_for
 from tests.lab import LabProcess
 
@@ -19,16 +19,34 @@ pytestmark = pytest.mark.lab
 T = TypeVar("T")
 
 CLIENTS = 2
-CHURN = [sys.executable, str(Path(__file__).parent / "churn.py"), str(CLIENTS)]
+CHURN = [sys.executable, str(Path(__file__).parent / "churn.py")]
 ON_THEIR_WAY = 2 * CLIENTS + 4  # both ends of each client's connection, and of those that this test and the server have
 STAMP = "tcp_exporter_sample_timestamp_seconds"
 OPENED = "tcp_passive_opens_total"
 SAMPLES = 100
 
 
+# What commands that end, first samples and namespaces count, each again and again without memory of the time before.
+FIRST_SAMPLES = """
+import json
+from exporter.kernel.netns import SELF
+from exporter.kernel.netnsfs import Namespaces
+from exporter.sampling.once import snapshot
+from exporter.tcpstate import TcpState
+
+counts = {"once": [], "namespace": []}
+for _ in range(100):
+    connections = snapshot("/proc", "netlink", netstat=False, sysctls=False).connections
+    counts["once"].append(connections.counts[TcpState.ESTABLISHED])
+    [mine] = [found for found in Namespaces().count() if found.name == SELF]
+    counts["namespace"].append(mine.counts[TcpState.ESTABLISHED])
+print(json.dumps({way: [min(counted), max(counted)] for way, counted in counts.items()}))
+"""
+
+
 def churned(lab: LabProcess, tmp_path: Path) -> list[dict[str, float]]:
     """The pages of many samples that were taken under churn."""
-    churn = lab.popen(CHURN)
+    churn = lab.popen([*CHURN, str(CLIENTS)])
     assert churn.stdout is not None
     assert churn.stdout.readline() == "ready\n"
     file = tmp_path / "exporter.yml"
@@ -75,13 +93,30 @@ def test_few_connections_are_counted_exactly_however_many_come_and_go(lab: LabPr
     assert [it for it in zip(above, came(pages), strict=True) if it[0] > ON_THEIR_WAY + it[1]] == []
 
 
-def test_of_many_connections_the_error_is_at_most_what_came_and_went_meanwhile(lab: LabProcess, tmp_path: Path) -> None:
-    held = FEW + 1000
+def test_few_connections_are_counted_exactly_without_a_sample_before_and_beside_a_leak_of_close_wait(
+    lab: LabProcess,
+) -> None:
+    held, clients = 900, 4  # busy cores: time passes between the walk and the sums
+    lab.make({"close_wait": 200})
+    lab.establish(held)
+    churn = lab.popen([*CHURN, str(clients)])
+    assert churn.stdout is not None
+    assert churn.stdout.readline() == "ready\n"
+    done = lab.run([sys.executable, "-c", FIRST_SAMPLES])
+    churn.kill()
+    assert done.returncode == 0, done.stderr
+    counts = json.loads(done.stdout)
+    assert {way: least for way, (least, _) in counts.items()} == {"once": held, "namespace": held}
+    assert [most for _, most in counts.values() if most > held + 2 * clients + 4] == []
+
+
+@pytest.mark.parametrize("held", [1100, 5000])
+def test_of_many_connections_the_error_is_at_most_1_percent_or_20(lab: LabProcess, tmp_path: Path, held: int) -> None:
     lab.establish(held)
     pages = churned(lab, tmp_path)
-    counts = [by_state(page) for page in pages]
-    errors = [abs(it["established"] - held) for it in counts]
-    waited = [sum(it["close_wait"] for it in some) for some in around(counts)]  # to be closed by the server
-    explained = [sum(it) + ON_THEIR_WAY for it in zip(came(pages), waited, strict=True)]
-    assert [it for it in zip(errors, explained, strict=True) if it[0] > it[1]] == []
+    errors = [by_state(page)["established"] - held for page in pages]
+    most = max(20, held // 100)
+    assert [error for error in errors if error < -most] == []
+    above = zip(errors, came(pages), strict=True)  # a listing that waits for the processor, as above
+    assert [it for it in above if it[0] > most + ON_THEIR_WAY + it[1]] == []
     assert [page for page in pages if min(by_state(page).values()) < 0] == []

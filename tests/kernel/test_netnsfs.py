@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.kernel.inetdiag import Tally
+from exporter.kernel.inetdiag import TallyDump
 from exporter.kernel.netns import NamespaceCounts
 from exporter.kernel.netnsfs import Namespaces
 from exporter.kernel.reader import NetlinkReader
@@ -365,14 +365,14 @@ def test_one_that_ends_while_it_is_counted_is_left_out_and_the_others_stay(
 ) -> None:
     namespaces = Namespaces()
     dying = namespaces._key(str(labs[1].pid))
-    dump = NetlinkReader.dump
+    collect = NetlinkReader.collect
 
-    def die(self: NetlinkReader, states: int) -> Tally:
+    def die(self: NetlinkReader, states: int, begin: Callable[[], TallyDump], port: int = 0) -> TallyDump:
         if namespaces._key("thread-self") == dying:
             labs[1].close()
-        return dump(self, states)
+        return collect(self, states, begin, port)
 
-    monkeypatch.setattr(NetlinkReader, "dump", die)
+    monkeypatch.setattr(NetlinkReader, "collect", die)
     answers = namespaces.count()
     assert dying is not None
     assert namespaces._names[dying] not in [answer.name for answer in answers]
