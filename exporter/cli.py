@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from exporter import __version__, deadline
+from exporter.config import fields
 from exporter.config import file as configfile
 from exporter.config import schema as config
-from exporter.daemon import log
 from exporter.errors import ConfigError, ExporterError, UsageError
 from exporter.health.judge import Advisor
 from exporter.kernel import READERS
@@ -128,8 +128,8 @@ def _serve_parser() -> tuple[argparse.ArgumentParser, _Execute]:
     add("--sample.interval", dest="interval", type=_interval, metavar="DURATION",
         help="time between samples (default: 1s)")  # fmt: skip
     _add_reading(parser, default=None)
-    add("--log.level", choices=tuple(log.LEVELS), dest="level", help="least level to log (default: info)")
-    add("--log.format", choices=log.FORMATS, dest="format", help="format of the log (default: auto)")
+    add("--log.level", choices=config.LOG_LEVELS, dest="level", help="least level to log (default: info)")
+    add("--log.format", choices=config.LOG_FORMATS, dest="format", help="format of the log (default: auto)")
     add("--version", action="version", version=_version())
     return parser, _serve
 
@@ -523,22 +523,22 @@ def _argument(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 @_argument
 def _listen_address(text: str) -> str:
-    config.parse_listen_address(text)
+    fields.parse_listen_address(text)
     return text
 
 
 @_argument
 def _interval(text: str) -> float:
-    seconds = config.parse_duration(text)
-    if not config.MIN_INTERVAL <= seconds <= config.MAX_INTERVAL:
+    seconds = fields.parse_duration(text)
+    if not 0.1 <= seconds <= 3600:
         raise UsageError(f"expected a duration from 100ms to 1h, got {text!r}")
     return seconds
 
 
 @_argument
 def _pause(text: str) -> float:
-    seconds = config.parse_duration(text)
-    if seconds > config.MAX_INTERVAL:
+    seconds = fields.parse_duration(text)
+    if seconds > 3600:
         raise UsageError(f"expected a duration of at most 1h, got {text!r}")
     return seconds
 
