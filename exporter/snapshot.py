@@ -1,6 +1,6 @@
-"""The immutable sample: what ``sampling`` publishes and what ``prometheus``, ``nagios`` and ``web`` render.
+"""The immutable snapshot: what ``kernel`` and ``sampling`` bring, ``health`` judges, and every way out renders.
 
-A field that is None was not readable or does not exist here; it is never 0 for want of a better answer. The field's
+A field that is None was not readable or does not exist here; an unknown value is never reported as 0. The field's
 comment says where the number comes from and when it is absent.
 """
 
@@ -8,13 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from exporter.record import TYPE_CHECKING, NamedTuple
+from exporter.record import NamedTuple
 from exporter.tcpstate import KNOWN_STATES, TcpState
-
-if TYPE_CHECKING:
-    from exporter.health.findings import Finding
-    from exporter.health.sysctls.verdicts import Verdict
-    from exporter.kernel.sysctl import Value
 
 StateCounts = tuple[int, ...]
 """Sockets by ``TcpState``: twelve numbers, indexed by the state, ``UNKNOWN`` first."""
@@ -31,6 +26,23 @@ class Connections(NamedTuple):
     unknown_states: tuple[str, ...] = ()  # the numbers or names behind counts[UNKNOWN], as the kernel wrote them
 
 
+class SysctlValue(NamedTuple):
+    """A sysctl's value: numbers by field (``""`` for a scalar), or words. One of the two is empty or None.
+
+    In words every character that cannot be printed is a question mark: they go into logs and onto terminals.
+    """
+
+    name: str
+    fields: tuple[tuple[str, int], ...]
+    text: str | None
+    unit: str
+
+    @property
+    def shown(self) -> str:
+        """The value as sysctl(8) prints it, for a person."""
+        return self.text if self.text is not None else " ".join(str(number) for _, number in self.fields)
+
+
 class Sockstat(NamedTuple):
     """The lines ``TCP:`` and ``TCP6:`` of /proc/net/sockstat and sockstat6 (net/ipv4/proc.c)."""
 
@@ -43,7 +55,7 @@ class Sockstat(NamedTuple):
 
 
 class Listener(NamedTuple):
-    """The listening sockets that share one address and port: one, or several by SO_REUSEPORT, summed."""
+    """The listening sockets that share one address, port and device: one, or several by SO_REUSEPORT, summed."""
 
     address: str  # "192.0.2.1", "0.0.0.0", "::"
     port: int
@@ -51,7 +63,20 @@ class Listener(NamedTuple):
     accept_queue: int  # connections that wait for accept(2) (inet_diag: idiag_rqueue)
     accept_limit: int  # listen(2)'s backlog as the kernel capped it (inet_diag: idiag_wqueue)
     syn_recv: int  # half-open connections to it
-    fullest: float  # accept queue against limit + 1, of the fullest of the sockets: at 1 the kernel drops
+    fullest_queue: int  # accept queue of the socket that is fullest: the kernel drops by socket
+    fullest_limit: int  # backlog of that socket
+    device: str = ""  # the interface it is bound to (SO_BINDTODEVICE); "" for any
+
+    @property
+    def fullest(self) -> float:
+        """How full the fullest of the sockets is: a queue holds its limit and one more, and at 1 the kernel drops."""
+        return self.fullest_queue / (self.fullest_limit + 1)
+
+    @property
+    def place(self) -> str:
+        """Address, port and device as people write them."""
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{address}:{self.port}" + (f" on {self.device}" if self.device else "")
 
 
 class Detail(NamedTuple):
@@ -77,57 +102,29 @@ class Snapshot(NamedTuple):
     connections: Connections | None  # None: no reader could count
     counters: Mapping[str, int]  # "Tcp.CurrEstab", "TcpExt.ListenDrops": those that could be read
     sockstat: Sockstat | None  # None: /proc/net/sockstat not readable
-    sysctls: Mapping[str, Value]  # by name; those that exist and could be read
+    sysctls: Mapping[str, SysctlValue]  # by name; those that exist and could be read
     page_size: int  # bytes
     sources: Mapping[str, str | None]  # every source that was asked: None when read, else what went wrong
     listeners: tuple[Listener, ...] | None = None  # None: only netlink knows the limits
     detail: Detail | None = None  # None: no detail pass, or its last one is too old
     namespaces: Mapping[str, tuple[int | None, ...]] | None = None  # by name, as StateCounts; None: not asked for
+    unmatched_half_open: int = 0  # half-open connections that match no listener (TPROXY, sk_lookup, one just closed)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What could not be read, in the words of the source that failed."""
+        return tuple(problem for problem in self.sources.values() if problem is not None)
+
+    def scalar(self, sysctl: str) -> int | None:
+        """The one number of a sysctl; None where it does not exist, could not be read, or has several."""
+        value = self.sysctls.get(sysctl)
+        return None if value is None else dict(value.fields).get("")
 
     @property
     def memory_limits(self) -> Mapping[str, int] | None:
         """``tcp_mem`` in bytes by level; None in a child network namespace, which has no such file."""
         value = self.sysctls.get("tcp_mem")
         return None if value is None else {field: pages * self.page_size for field, pages in value.fields}
-
-
-class Advice(NamedTuple):
-    """What is concluded from a snapshot and those before it."""
-
-    findings: tuple[Finding, ...]  # what is wrong now, the worst first
-    verdicts: tuple[Verdict, ...]  # the sysctls against the profile and the configuration; most deviate in nothing
-
-
-class Pass(NamedTuple):
-    """What one kind of pass, ``counting`` or ``detail``, has cost."""
-
-    duration: float  # seconds of wall time, the last one
-    cpu: float  # seconds of CPU time, the last one
-    interval: float  # seconds to the next: the configured interval, or longer where the CPU share asks for it
-    total: int  # how many there have been
-    configured: float  # seconds, the configured interval
-
-
-class Sample(NamedTuple):
-    """What the polling loop publishes: a snapshot, and the loop's observations of itself."""
-
-    snapshot: Snapshot
-    peaks: StateCounts | None  # the highest of the peak window, by state; None while no reader can count
-    counted_at: float  # monotonic seconds
-    stale_after: float  # seconds after which the counting pass's numbers are too old to be shown
-    passes: Mapping[str, Pass]
-    source_errors: Mapping[str, int]  # by source: samples that had to do without it
-    overruns: int  # samples that ended after the next one was due
-    advice: Advice | None = None  # None: nobody was asked
-
-    @classmethod
-    def single(cls, snapshot: Snapshot, advice: Advice | None = None) -> Sample:
-        """A snapshot that no loop took: without peaks, and nothing to say of passes."""
-        return cls(snapshot, None, 0.0, float("inf"), {}, {}, 0, advice)
-
-    def is_stale(self, now: float) -> bool:
-        """Whether the numbers are too old at monotonic time *now* to be passed for current."""
-        return now - self.counted_at > self.stale_after
 
 
 def by_label(counts: StateCounts) -> dict[str, int]:

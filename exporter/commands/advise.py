@@ -21,7 +21,6 @@ from exporter.commands.options import (
 from exporter.commands.sample import judged, release
 from exporter.config.fields import duration_within
 from exporter.errors import ConfigError, ExporterError
-from exporter.health.findings import is_blind, unseen
 from exporter.health.sysctls.verdicts import sysctl_conf
 from exporter.sampling import once
 
@@ -59,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
             with in_time(COULD_NOT_TELL):
                 past.append(once.snapshot(options.procfs, options.reader, sysctls=False, queues=False))
             time.sleep(options.interval)
-        snapshot, advice = judged(options, settings, past, COULD_NOT_TELL)
+        snapshot, health = judged(options, settings, past, COULD_NOT_TELL)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return COULD_NOT_TELL
@@ -67,26 +66,26 @@ def run(options: argparse.Namespace) -> int:
         complain(str(error))
         return COULD_NOT_TELL
     if options.fragment:
-        print(sysctl_conf(advice.verdicts), end="")
+        print(sysctl_conf(health.verdicts), end="")
         unread = snapshot.sources.get("sysctl")
         if unread is not None:
             complain(unread)
-        return 1 if any(it.deviates for it in advice.verdicts) else COULD_NOT_TELL if unread is not None else 0
+        return 1 if any(it.deviates for it in health.verdicts) else COULD_NOT_TELL if unread is not None else 0
     if options.json:
         from exporter.document import write as document
 
-        problems = unseen(snapshot)
-        answer = document.advised(advice, release(options), snapshot.taken_at, problems, everything=options.everything)
-        write(document.encode(answer))
+        problems, everything = snapshot.problems, options.everything
+        write(
+            document.encode(
+                document.advised(health, release(options), snapshot.taken_at, problems, everything=everything)
+            )
+        )
     else:
         from exporter.terminal import report
 
         width = shutil.get_terminal_size((100, 24)).columns
-        told = not is_blind(snapshot)
-        text = report.render(
-            advice, unseen(snapshot), width, everything=options.everything, color=wants_color(), told=told
-        )
-        print(text, end="")
-    if advice.findings or any(it.deviates for it in advice.verdicts):
+        color = wants_color()
+        print(report.render(health, snapshot.problems, width, everything=options.everything, color=color), end="")
+    if health.findings or health.deviations:
         return 1
-    return COULD_NOT_TELL if is_blind(snapshot) else 0
+    return COULD_NOT_TELL if health.unknown or snapshot.connections is None else 0

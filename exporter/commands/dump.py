@@ -29,23 +29,23 @@ def parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> int:
     """Write the sample; ``UsageError`` where no reader could count, or the file cannot be written."""
     settings = settings_of(options)
-    snapshot, advice = judged(options, settings)
+    snapshot, health = judged(options, settings)
     if snapshot.connections is None:
         reasons = [problem for source, problem in snapshot.sources.items() if problem and source != "detail"]
         raise UsageError("no reader could count the sockets: " + "; ".join(reasons))
     if options.format == "json":
         from exporter.document import write as document
 
-        content = document.encode(document.document(snapshot, settings.thresholds, advice))
+        content = document.encode(document.document(snapshot, health))
     else:
         from exporter.prometheus.exposition import page
         from exporter.prometheus.families import View
         from exporter.prometheus.formats import Format
-        from exporter.snapshot import Sample
+        from exporter.sampling.sample import Sample
 
         form = Format.TEXT if options.format == "prometheus" else Format.OPENMETRICS
         view = View(settings.thresholds, python=platform.python_version(), max_series=settings.detail.max_series)
-        content = page(Sample.single(snapshot, advice), view, form)
+        content = page(Sample.single(snapshot, health), view, form)
     if options.output is not None:
         _replace(options.output, content)
     else:

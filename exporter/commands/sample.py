@@ -1,4 +1,4 @@
-"""One sample for the commands that end: the snapshot, and what is concluded from it. A rim module."""
+"""One sample for the commands that end: the snapshot and its health. A rim module."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from collections.abc import Sequence
 
 from exporter.commands.options import in_time
 from exporter.config.schema import Config
-from exporter.health.judge import Advisor
+from exporter.health.judge import Health, Judge
+from exporter.health.window import Window
 from exporter.kernel.reader import Procfs
 from exporter.sampling import once
 from exporter.sampling.detailer import Wanted
-from exporter.snapshot import Advice, Snapshot
+from exporter.snapshot import Snapshot
 
 
 def judged(
     options: argparse.Namespace, settings: Config, past: Sequence[Snapshot] = (), late: int = 1
-) -> tuple[Snapshot, Advice]:
-    """A sample, and what is concluded from it and the *past*; the process ends with *late* where the kernel hangs."""
+) -> tuple[Snapshot, Health]:
+    """A sample, and what it means after the *past*; the process ends with *late* where the kernel hangs."""
     detail = settings.detail
     wanted = Wanted(detail.ports, detail.remote_ports, detail.max_series)
     with in_time(late):
         snapshot = once.snapshot(options.procfs, options.reader, wanted=wanted)
-    return snapshot, Advisor(release(options)).advise(snapshot, past, settings.sysctl.expected)
+    judge = Judge(release(options))
+    return snapshot, judge.judge(Window(snapshot, past), settings.thresholds, settings.sysctl.expected)
 
 
 def release(options: argparse.Namespace) -> str:

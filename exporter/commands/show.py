@@ -48,16 +48,16 @@ def run(options: argparse.Namespace) -> int:
     if options.watch:
         return _watch(options)
     settings = settings_of(options)
-    snapshot, advice = judged(options, settings)
+    snapshot, health = judged(options, settings)
     if options.json:
         from exporter.document import write as document
 
-        write(document.encode(document.document(snapshot, settings.thresholds, advice)))
+        write(document.encode(document.document(snapshot, health)))
     else:
         from exporter.terminal import table
 
         when = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(snapshot.taken_at))
-        text = table.render(snapshot, settings.thresholds, advice, socket.gethostname(), when, color=wants_color())
+        text = table.render(snapshot, health, socket.gethostname(), when, color=wants_color())
         print(text, end="")
     return 0 if snapshot.connections is not None else 1
 
@@ -81,5 +81,5 @@ def _watch(options: argparse.Namespace) -> int:
     log = watch.NullLog()
     loop = assemble_loop(settings, Procfs(options.procfs), os.uname().release, time.monotonic, log)
     if options.json:
-        watch.stream(loop, log, settings.thresholds, write, complain)
-    return watch.draw(loop, log, settings.thresholds, socket.gethostname(), color=wants_color())
+        watch.stream(loop, log, write, complain)
+    return watch.draw(loop, log, socket.gethostname(), color=wants_color())

@@ -36,7 +36,7 @@ from exporter.config.fields import (
 )
 from exporter.config.yamlnodes import Mistakes, Node, wrong
 from exporter.errors import ConfigError, UsageError
-from exporter.health.measures import MEASURES
+from exporter.health.measures import BY_NAME
 from exporter.health.sysctls.verdicts import nearest
 from exporter.health.thresholds import DEFAULTS, Range, Threshold, contradiction
 from exporter.kernel import READERS
@@ -81,8 +81,8 @@ def _measure(text: str) -> str:
     """The name of a measure; a state may be spelled as people read it."""
     state = of_name(text)
     name = text if state is None else state.label
-    if name not in MEASURES:
-        raise UsageError(unknown("measure", text, MEASURES))
+    if name not in BY_NAME:
+        raise UsageError(unknown("measure", text, BY_NAME))
     return name
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from exporter.snapshot import Sample
+from exporter.sampling.sample import Sample
 from exporter.tcpstate import TcpState
 
 FIRST_SECONDS = 10.0

@@ -1,7 +1,7 @@
-"""What ``--url`` asks a running daemon for: its document, as the values and the snapshot that the plugin judges.
+"""The JSON document of a running daemon, read back: the snapshot and the conclusions that the plugin's ``--url`` shows.
 
-``client`` brings the bytes. Whatever is not a fresh sample of a daemon of this API version is an ``ExporterError`` that
-says what it is instead.
+``write`` is the other half of the codec, ``client`` brings the bytes. Anything but a fresh sample of a daemon of this
+API version is an ``ExporterError`` with one sentence on what it is instead.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from exporter import __version__, client
+from exporter.document import API_VERSION
 from exporter.errors import SourceError
-from exporter.kernel.sysctl import Value
-from exporter.nagios.drift import Drift, line_of
+from exporter.health.finding import Finding, Judgement, NotJudged
+from exporter.health.sysctls.drift import Drift, line_of
+from exporter.health.thresholds import Status
 from exporter.record import TYPE_CHECKING, NamedTuple
-from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat, StateCounts
-from exporter.tcpstate import KNOWN_STATES, TcpState
+from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat, StateCounts, SysctlValue
+from exporter.tcpstate import BY_LABEL, KNOWN_STATES, TcpState
 
 if TYPE_CHECKING:
     from typing import TypeVar
 
     T = TypeVar("T")
 
-API_VERSION = 1  # of web.api, which the plugin does not import
 MAX_BODY = 16 * 2**20
 _ABSURD = 1e30  # also refuses what JSON of Python has beside numbers: NaN and Infinity
 
@@ -35,14 +36,15 @@ class Answer(NamedTuple):
     measures: Mapping[str, float | None]  # those that the daemon has
     counts: StateCounts
     peaks: StateCounts | None
-    expectations: int | None  # how many sysctls the daemon's configuration expects something of; None: it is too old
+    expectations: int  # how many sysctls the daemon's configuration expects something of
     drifting: Mapping[str, str]  # by sysctl what is not as it expects
+    judgements: tuple[Judgement, ...]
+    not_judged: tuple[NotJudged, ...]
 
     def drift(self) -> Drift:
         """What the daemon's own expectations say; ``SourceError`` where it has none."""
         if not self.expectations:
-            reason = "is too old to tell" if self.expectations is None else "has none that exist in its sysctl.expected"
-            raise SourceError(self.url, f"-s sysctl: the daemon {reason}")
+            raise SourceError(self.url, "-s sysctl: the daemon has none that exist in its sysctl.expected")
         return Drift(self.drifting)
 
     def values(self, names: Iterable[str], *, peak: bool) -> dict[str, float | None]:
@@ -90,7 +92,7 @@ def read(url: str, status: int, reason: str, body: bytes) -> Answer:
 
 
 def snapshot_of(document: Mapping[str, object]) -> Snapshot:
-    """The snapshot that *document* was made from, as far as ``web.api.document`` tells it.
+    """The snapshot that *document* was made from, as far as ``write.document`` tells it.
 
     The page size is not in it: it is what makes pages of ``tcp_mem`` the limits in bytes, and 1 where there are none.
     """
@@ -99,7 +101,7 @@ def snapshot_of(document: Mapping[str, object]) -> Snapshot:
     for name in listed:
         entry = _field(listed, name, dict)
         text, unit = _nullable(entry, "text", str), _field(entry, "unit", str)
-        sysctls[name] = Value(name, tuple(_integers(_field(entry, "fields", dict)).items()), text, unit)
+        sysctls[name] = SysctlValue(name, tuple(_integers(_field(entry, "fields", dict)).items()), text, unit)
     limits, pages = _nullable(document, "memory_limit_bytes", dict), sysctls.get("tcp_mem")
     page_size = 1
     if limits is not None and pages is not None:
@@ -125,6 +127,7 @@ def snapshot_of(document: Mapping[str, object]) -> Snapshot:
         },
         listeners=_listeners(document),
         detail=_detail(document),
+        unmatched_half_open=_field(document, "unmatched_half_open", int),
     )
 
 
@@ -140,7 +143,9 @@ def _listeners(document: Mapping[str, object]) -> tuple[Listener, ...] | None:
             accept_queue=_field(entry, "accept_queue", int),
             accept_limit=_at_least(0, entry, "accept_limit"),
             syn_recv=_field(entry, "syn_recv", int),
-            fullest=_number(entry, "fullest"),
+            fullest_queue=_field(entry, "fullest_queue", int),
+            fullest_limit=_at_least(0, entry, "fullest_limit"),
+            device=_field(entry, "device", str),
         )
         for entry in _list(document, "listeners")
     )
@@ -170,7 +175,11 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
 def _answer(url: str, document: Mapping[str, object]) -> Answer:
     version = _field(document, "api_version", int)
     if version != API_VERSION:
-        raise SourceError(url, f"api_version {version} is unknown to this plugin: expected {API_VERSION}")
+        raise SourceError(
+            url, f"the daemon speaks api_version {version} and this plugin {API_VERSION}: upgrade the older"
+        )
+    if "health" not in document:
+        raise SourceError(url, "the daemon is older than this plugin and does not tell its health: upgrade the daemon")
     age = _number(document, "age_seconds")
     if _field(document, "stale", bool):
         raise SourceError(url, f"the daemon's sample is stale: {age:.1f} s old")
@@ -184,14 +193,53 @@ def _answer(url: str, document: Mapping[str, object]) -> Answer:
     }
     counts = snapshot.connections.counts
     return Answer(
-        url, snapshot, age, measures, counts, None if peaks is None else _counts(peaks), *_expectations(document)
+        url,
+        snapshot,
+        age,
+        measures,
+        counts,
+        None if peaks is None else _counts(peaks),
+        *_expectations(document),
+        *_findings(document),
     )
 
 
-def _expectations(document: Mapping[str, object]) -> tuple[int | None, dict[str, str]]:
-    """How many sysctls the daemon expects something of, and which differ; None and none of one too old to tell."""
-    if document.get("expectations") is None:
-        return None, {}
+def _findings(document: Mapping[str, object]) -> tuple[tuple[Judgement, ...], tuple[NotJudged, ...]]:
+    """What the daemon concluded."""
+    health = _field(document, "health", dict)
+    judgements = []
+    for entry in _list(health, "findings"):
+        found = _nullable(entry, "found", dict)
+        judgements.append(
+            Judgement(
+                _field(entry, "finding", str),
+                _status(entry, "status"),
+                None if found is None else _finding(found),
+                _field(entry, "reason", str),
+            )
+        )
+    not_judged = [
+        NotJudged(_field(entry, "name", str), _field(entry, "reason", str)) for entry in _list(health, "not_judged")
+    ]
+    return tuple(judgements), tuple(not_judged)
+
+
+def _finding(of: Mapping[str, object]) -> Finding:
+    return Finding(
+        name=_field(of, "name", str),
+        severity=_status(of, "severity"),
+        what=_field(of, "what", str),
+        evidence=_texts(of, "evidence"),
+        why=_field(of, "why", str),
+        remedy=_field(of, "remedy", str),
+        command=_nullable(of, "command", str),
+        risk=_field(of, "risk", str),
+        states=tuple(BY_LABEL[label] for label in _texts(of, "states") if label in BY_LABEL),
+    )
+
+
+def _expectations(document: Mapping[str, object]) -> tuple[int, dict[str, str]]:
+    """How many sysctls the daemon expects something of, and which differ."""
     lines: dict[str, str] = {}
     for entry in _list(document, "deviations"):
         if _field(entry, "expected", bool):
@@ -241,6 +289,17 @@ def _integers(of: Mapping[str, object]) -> dict[str, int]:
 
 def _list(of: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
     return [_field({name: entry}, name, dict) for entry in _field(of, name, list)]
+
+
+def _status(of: Mapping[str, object], name: str) -> Status:
+    text = _field(of, name, str)
+    if text not in Status.__members__:
+        raise _Misfit(f"{name} is {text[:40]!r}, not one of {', '.join(Status.__members__)}")
+    return Status[text]
+
+
+def _texts(of: Mapping[str, object], name: str) -> tuple[str, ...]:
+    return tuple(_field({name: entry}, name, str) for entry in _field(of, name, list))
 
 
 def _counts(of: Mapping[str, object]) -> StateCounts:

@@ -1,7 +1,7 @@
 """A sample as JSON: ``/api/v1/snapshot``, ``dump --format json`` and ``show --json``; and ``/api/v1/history``.
 
-Within one ``api_version`` fields are only added. What is not known is null or absent, never 0.
-``docs/api.md`` describes each field.
+``read`` is the other half of the codec. Within one ``API_VERSION`` fields are only added. An unknown value is null or
+absent, never 0. ``docs/api.md`` describes each field.
 """
 
 from __future__ import annotations
@@ -10,22 +10,25 @@ import json
 from collections.abc import Mapping, Sequence
 
 from exporter import __version__
-from exporter.health import measures
-from exporter.health.findings import Finding
-from exporter.health.sysctls.verdicts import Verdict, deviations
-from exporter.health.thresholds import Threshold, evaluate
+from exporter.document import API_VERSION
+from exporter.health.finding import Finding
+from exporter.health.judge import Health
+from exporter.health.measures import BY_NAME
+from exporter.health.sysctls.verdicts import Verdict
 from exporter.sampling.history import HOLE, STEP_SECONDS, Points
-from exporter.snapshot import Advice, Detail, Sample, Snapshot, StateCounts, by_label
+from exporter.sampling.sample import Sample
+from exporter.snapshot import Detail, Snapshot, StateCounts, by_label
 from exporter.tcpstate import KNOWN_STATES
 
-API_VERSION = 1
 
+def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
+    """One snapshot and its health.
 
-def document(
-    snapshot: Snapshot, thresholds: Mapping[str, Threshold], advice: Advice | None = None
-) -> dict[str, object]:
-    """One snapshot, judged."""
+    ``measures``, ``findings``, ``deviations`` and ``expectations`` at the top are those of ``health``, for readers of
+    the first documents, which had no ``health``.
+    """
     connections, sockstat = snapshot.connections, snapshot.sockstat
+    judged = _health(health)
     return {
         "api_version": API_VERSION,
         "version": __version__,
@@ -33,16 +36,8 @@ def document(
         "connections": None if connections is None else by_label(connections.counts),
         "reader": None if connections is None else connections.reader,
         "derived": None if connections is None else connections.derived,
-        "measures": [
-            {
-                "measure": result.measure,
-                "value": result.value,
-                "warning": result.threshold.warning and result.threshold.warning.text,
-                "critical": result.threshold.critical and result.threshold.critical.text,
-                "status": result.status.name,
-            }
-            for result in evaluate(measures.read(snapshot, measures.MEASURES), thresholds)
-        ],
+        "health": judged,
+        "measures": judged["measures"],
         "sockstat": None
         if sockstat is None
         else {
@@ -51,7 +46,10 @@ def document(
             "memory_bytes": sockstat.mem * snapshot.page_size,
         },
         "memory_limit_bytes": snapshot.memory_limits,
-        "listeners": None if snapshot.listeners is None else [it._asdict() for it in snapshot.listeners],
+        "listeners": None
+        if snapshot.listeners is None
+        else [it._asdict() | {"fullest": it.fullest} for it in snapshot.listeners],
+        "unmatched_half_open": snapshot.unmatched_half_open,
         "detail": None if snapshot.detail is None else _detail(snapshot.detail),
         "namespaces": None if snapshot.namespaces is None else _namespaces(snapshot.namespaces),
         "counters": dict(snapshot.counters),
@@ -63,36 +61,72 @@ def document(
             {"source": source, "up": problem is None, "problem": problem}
             for source, problem in snapshot.sources.items()
         ],
-        "findings": None if advice is None else [finding_fields(finding) for finding in advice.findings],
-        "deviations": None if advice is None else [verdict_fields(it) for it in deviations(advice.verdicts)],
-        "expectations": None if advice is None else len({it.name for it in advice.verdicts if it.expected}),
+        "findings": [finding_fields(finding) for finding in health.findings],
+        "deviations": judged["deviations"],
+        "expectations": judged["expectations"],
+    }
+
+
+def _health(health: Health) -> dict[str, object]:
+    return {
+        "status": health.status.name,
+        "measures": [
+            {
+                "measure": result.measure,
+                "value": result.value,
+                "used": None if (reading := health.readings[result.measure]) is None else reading.used,
+                "limit": None if reading is None else reading.limit,
+                "place": "" if reading is None else reading.place,
+                "unit": BY_NAME[result.measure].unit,
+                "warning": result.threshold.warning and result.threshold.warning.text,
+                "critical": result.threshold.critical and result.threshold.critical.text,
+                "status": result.status.name,
+            }
+            for result in health.results
+        ],
+        "findings": [
+            {
+                "finding": judgement.name,
+                "status": judgement.status.name,
+                "reason": judgement.reason,
+                "found": None if judgement.finding is None else finding_fields(judgement.finding),
+            }
+            for judgement in health.judgements
+        ],
+        "not_judged": [it._asdict() for it in health.not_judged],
+        "deviations": [verdict_fields(it) for it in health.deviations],
+        "expectations": health.expectations,
     }
 
 
 def finding_fields(finding: Finding) -> dict[str, object]:
     """One finding."""
-    return finding._asdict() | {"severity": finding.severity.name, "states": [it.label for it in finding.states]}
+    states = [state.label for state in finding.states]
+    return finding._asdict() | {"severity": finding.severity.name, "states": states, "runbook": finding.runbook}
 
 
 def verdict_fields(verdict: Verdict) -> dict[str, object]:
-    """What is to be said of one number of one sysctl."""
+    """One number of one sysctl, judged."""
     return verdict._asdict() | {"states": [state.label for state in verdict.states]}
 
 
 def advised(
-    advice: Advice, release: str, taken_at: float, problems: Sequence[str], *, everything: bool
+    health: Health, release: str, taken_at: float, problems: Sequence[str], *, everything: bool
 ) -> dict[str, object]:
-    """What ``tcp-exporter advise --json`` prints; with *everything* also what does not deviate."""
+    """What ``tcp-exporter advise --json`` prints; with *everything* also the sysctls that do not deviate."""
     answer: dict[str, object] = {
         "api_version": API_VERSION,
         "version": __version__,
         "taken_at": round(taken_at, 3),
         "kernel": release or None,
-        "findings": [finding_fields(finding) for finding in advice.findings],
-        "deviations": [verdict_fields(verdict) for verdict in deviations(advice.verdicts)],
+        "status": health.status.name,
+        "findings": [finding_fields(finding) for finding in health.findings],
+        "unknown": [{"name": it.name, "reason": it.reason} for it in health.unknown],
+        "not_judged": [it._asdict() for it in health.not_judged],
+        "deviations": [verdict_fields(verdict) for verdict in health.deviations],
         "problems": list(problems),
     }
-    return answer | ({"sysctls": [verdict_fields(verdict) for verdict in advice.verdicts]} if everything else {})
+    return answer | ({"sysctls": [verdict_fields(verdict) for verdict in health.verdicts]} if everything else {})
 
 
 def _namespaces(namespaces: Mapping[str, tuple[int | None, ...]]) -> dict[str, dict[str, int | None]]:
@@ -113,9 +147,9 @@ def _detail(detail: Detail) -> dict[str, object]:
     }
 
 
-def sampled(sample: Sample, thresholds: Mapping[str, Threshold], now: float) -> dict[str, object]:
+def sampled(sample: Sample, now: float) -> dict[str, object]:
     """What the daemon adds to ``document``: how old the sample is at monotonic time *now*, and the peaks."""
-    return document(sample.snapshot, thresholds, sample.advice) | {
+    return document(sample.snapshot, sample.health) | {
         "age_seconds": round(now - sample.counted_at, 3),
         "stale": sample.is_stale(now),
         "stale_after_seconds": sample.stale_after,

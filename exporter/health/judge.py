@@ -1,30 +1,127 @@
-"""The advisor: findings and verdicts of one snapshot together, as the loop publishes them and a command prints them."""
+"""Health: what a snapshot means, judged once and rendered by every consumer.
+
+``sampling`` calls ``Judge`` for each sample; metrics, JSON, page, plugin, terminal and log only render the ``Health``
+that comes back, so that they cannot disagree. Pure, but for the sysctls' verdicts kept while nothing changes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from exporter.health.findings import findings
-from exporter.health.sysctls.verdicts import Verdict, verdicts
-from exporter.record import TYPE_CHECKING
-from exporter.snapshot import Advice, Snapshot
+from exporter.health import measures
+from exporter.health.finding import Finding, Judgement, NotJudged, Rule
+from exporter.health.findings import RULES
+from exporter.health.measures import Readings
+from exporter.health.sysctls.verdicts import Expectations, Verdict, deviations, verdicts
+from exporter.health.thresholds import SEVERITY, Result, Status, Threshold, evaluate, worst
+from exporter.health.window import CannotTell, NotHere, Window
+from exporter.record import NamedTuple
+from exporter.snapshot import Snapshot
 
-if TYPE_CHECKING:
-    from exporter.health.sysctls.verdicts import Expectations
+
+class Health(NamedTuple):
+    """What is concluded from one snapshot, those before it and the configuration."""
+
+    status: Status  # the worst of everything below
+    readings: Readings  # of every measure
+    results: tuple[Result, ...]  # of every measure, in the order of ``measures.MEASURES``
+    judgements: tuple[Judgement, ...]  # of every finding that can exist here, in the order of ``findings.RULES``
+    not_judged: tuple[NotJudged, ...]
+    verdicts: tuple[Verdict, ...]  # the sysctls against the profile and the configuration; most deviate in nothing
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong, the worst first."""
+        return worst_first(judgement.finding for judgement in self.judgements)
+
+    @property
+    def unknown(self) -> tuple[Judgement, ...]:
+        """The findings that should have been judged and could not be."""
+        return tuple(it for it in self.judgements if it.status is Status.UNKNOWN)
+
+    @property
+    def deviations(self) -> tuple[Verdict, ...]:
+        """The sysctls that deviate, those first of which the configuration expects something."""
+        return deviations(self.verdicts)
+
+    @property
+    def expectations(self) -> int:
+        """Of how many sysctls the configuration expects something."""
+        return len({verdict.name for verdict in self.verdicts if verdict.expected})
+
+    @property
+    def alerting(self) -> tuple[Result, ...]:
+        """The measures that are not OK, the worst first."""
+        alerting = (result for result in self.results if result.is_judged and result.status is not Status.OK)
+        return tuple(sorted(alerting, key=lambda result: -SEVERITY.index(result.status)))
 
 
-class Advisor:
-    """Knows the kernel's *release*, and keeps its verdicts as long as neither sysctls nor expectations change."""
+def worst_first(findings: Iterator[Finding | None]) -> tuple[Finding, ...]:
+    """The findings that there are, the critical ones first, else in their order."""
+    found = [finding for finding in findings if finding is not None]
+    return tuple(sorted(found, key=lambda finding: -SEVERITY.index(finding.severity)))
+
+
+class Judge:
+    """Judges snapshots of a kernel of *release*; keeps the verdicts while sysctls and expectations stay the same."""
 
     def __init__(self, release: str) -> None:
         self._release = release
         self._judged: tuple[object, object] = (None, None)
         self._verdicts: tuple[Verdict, ...] = ()
 
-    def advise(self, snapshot: Snapshot, past: Sequence[Snapshot], expected: Expectations) -> Advice:
-        """What is to be said of *snapshot*; *past* are older ones, the oldest first."""
-        sysctls, last = snapshot.sysctls, self._judged
+    def judge(self, window: Window, thresholds: Mapping[str, Threshold], expected: Expectations) -> Health:
+        """What the newest snapshot of *window* means where *thresholds* and *expected* sysctls are configured."""
+        sysctls, last = window.now.sysctls, self._judged
         if last[0] is not sysctls or last[1] is not expected:
             self._judged = (sysctls, expected)
             self._verdicts = verdicts(sysctls, expected, self._release)
-        return Advice(findings(snapshot, past), self._verdicts)
+        readings = measures.readings(window.now)
+        results = tuple(evaluate(measures.values(readings), thresholds))
+        judgements, not_judged = judge_findings(window, RULES)
+        return Health(
+            status=_status(window.now, results, judgements, self._verdicts),
+            readings=readings,
+            results=results,
+            judgements=judgements,
+            not_judged=not_judged,
+            verdicts=self._verdicts,
+        )
+
+
+def failed(reason: str) -> Health:
+    """The health of a snapshot that a bug kept from being judged: UNKNOWN throughout."""
+    return Health(
+        status=Status.UNKNOWN,
+        readings=dict.fromkeys(measures.BY_NAME),
+        results=(),
+        judgements=tuple(Judgement(rule.name, Status.UNKNOWN, reason=reason) for rule in RULES),
+        not_judged=(),
+        verdicts=(),
+    )
+
+
+def judge_findings(window: Window, rules: Sequence[Rule]) -> tuple[tuple[Judgement, ...], tuple[NotJudged, ...]]:
+    """Look for the finding of every rule."""
+    judgements, not_judged = [], []
+    for rule in rules:
+        try:
+            finding = rule.judge(window)
+        except CannotTell as error:
+            judgements.append(Judgement(rule.name, Status.UNKNOWN, reason=str(error)))
+        except NotHere as error:
+            not_judged.append(NotJudged(rule.name, str(error)))
+        else:
+            judgements.append(Judgement(rule.name, Status.OK if finding is None else finding.severity, finding))
+    return tuple(judgements), tuple(not_judged)
+
+
+def _status(
+    snapshot: Snapshot, results: Sequence[Result], judgements: Sequence[Judgement], of_sysctls: Sequence[Verdict]
+) -> Status:
+    """The worst of all. A sysctl that is not as the configuration expects is a WARNING; a recommendation is advice."""
+    statuses = [Status.OK if snapshot.connections is not None else Status.UNKNOWN]
+    statuses += [result.status for result in results if result.is_judged]
+    statuses += [judgement.status for judgement in judgements]
+    statuses += [Status.WARNING for it in of_sysctls if it.expected and it.deviates]
+    return worst(statuses)

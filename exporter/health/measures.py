@@ -1,95 +1,251 @@
-"""Measures: the named numbers of a snapshot that a threshold can be set on.
+"""Measures: the named numbers of a snapshot on which a threshold can be set, one record each.
 
-``thresholds`` knows what a range is, this module knows which number a name means; the plugin, ``tcp_threshold`` and
-``tcp_status`` share both.
+A record has everything that is known of its measure; HELP, the plugin, the page, the terminal and the documents take it
+from here. ``thresholds`` knows what a range is; this module knows which number a name stands for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
-from exporter.snapshot import Snapshot
-from exporter.tcpstate import BY_LABEL
+from exporter.record import NamedTuple
+from exporter.snapshot import Listener, Snapshot
+from exporter.tcpstate import KNOWN_STATES, TcpState
 
-STATES = tuple(BY_LABEL)
-"""The measures that are states, in the kernel's order."""
-
-RATIOS = (
-    "time_wait_ratio", "orphans_ratio", "memory_ratio",
-    "accept_queue_ratio", "syn_queue_ratio", "ephemeral_ports_ratio",
-)  # fmt: skip
-"""The measures that are saturations: 0 to 1, and in bad moments a little more."""
-
-MEASURES = (*STATES, "total", *RATIOS)
-"""Every measure, in the order in which they are shown."""
+LISTENERS, DETAIL, SYSCTLS = "listeners", "detail", "sysctls"
+"""What a measure may need of a snapshot beside the counts."""
 
 
-def read(snapshot: Snapshot, measures: Iterable[str]) -> dict[str, float | None]:
-    """The values of *measures*; None for one that this host, at this moment, cannot tell."""
-    return {measure: value(snapshot, measure) for measure in measures}
+class Reading(NamedTuple):
+    """A measure at one moment: what is used, of which limit, and where."""
+
+    used: int
+    limit: int | None = None  # None: there is no limit, or it is not known; never 0 or less
+    place: str = ""  # the listener or the destination that the numbers belong to
+
+    @property
+    def share(self) -> float | None:
+        """The used part of the limit: 1 is full. None without a limit."""
+        return None if self.limit is None else self.used / self.limit
 
 
-def value(snapshot: Snapshot, measure: str) -> float | None:
-    """The value of one measure, or None where it is not known. Raises ``KeyError`` for a name that is no measure."""
-    if measure in BY_LABEL:
-        return None if snapshot.connections is None else snapshot.connections.counts[BY_LABEL[measure]]
-    if measure == "total":
-        return None if snapshot.connections is None else sum(snapshot.connections.counts)
-    return _RATIOS[measure](snapshot)
+class Measure(NamedTuple):
+    """One measure. Its value is ``used``, or for a ratio the share of the limit."""
+
+    name: str  # "accept_queue_ratio": in options, configuration, metrics and performance data
+    title: str  # "accept queue": in tables and on the page
+    definition: str  # the whole meaning in one line: HELP, -v, documents
+    sysctls: tuple[str, ...]  # that bear on it, the most telling first
+    needs: frozenset[str]  # of LISTENERS, DETAIL, SYSCTLS
+    unit: str  # "bytes", or "" for things that are counted
+    read: Callable[[Snapshot], Reading | None]  # None: this host cannot tell at this moment
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether the value is a share of a limit, from 0 to 1 and in bad moments a little more."""
+        return self.name.endswith("_ratio")
+
+    def value_of(self, reading: Reading | None) -> float | None:
+        """The number that a threshold judges; None where it is not known."""
+        if reading is None:
+            return None
+        return reading.share if self.is_ratio else reading.used
 
 
-def _time_wait(snapshot: Snapshot) -> float | None:
-    """Mini-sockets against tcp_max_tw_buckets, as the kernel itself compares them (net/ipv4/inet_timewait_sock.c)."""
-    return _ratio(snapshot.sockstat and snapshot.sockstat.tw, _scalar(snapshot, "tcp_max_tw_buckets"))
+# -- states ------------------------------------------------------------------------------------------------------------
 
 
-def _orphans(snapshot: Snapshot) -> float | None:
-    """Orphans against tcp_max_orphans, both host-wide (net/ipv4/tcp.c: tcp_too_many_orphans)."""
-    return _ratio(snapshot.sockstat and snapshot.sockstat.orphan, _scalar(snapshot, "tcp_max_orphans"))
+def _state(state: TcpState, snapshot: Snapshot) -> Reading | None:
+    return None if snapshot.connections is None else Reading(snapshot.connections.counts[state])
 
 
-def _memory(snapshot: Snapshot) -> float | None:
-    """TCP buffer memory against the last field of tcp_mem, both host-wide, in bytes."""
+def _total(snapshot: Snapshot) -> Reading | None:
+    return None if snapshot.connections is None else Reading(sum(snapshot.connections.counts))
+
+
+# -- ratios ------------------------------------------------------------------------------------------------------------
+
+
+def _time_wait(snapshot: Snapshot) -> Reading | None:
+    """Source: net/ipv4/inet_timewait_sock.c, inet_twsk_alloc. The kernel compares unsigned: -1 is no limit."""
+    return None if snapshot.sockstat is None else _of(snapshot.sockstat.tw, snapshot.scalar("tcp_max_tw_buckets"))
+
+
+def _orphans(snapshot: Snapshot) -> Reading | None:
+    """Source: net/ipv4/tcp.c, tcp_too_many_orphans; both numbers are the host's."""
+    return None if snapshot.sockstat is None else _of(snapshot.sockstat.orphan, snapshot.scalar("tcp_max_orphans"))
+
+
+def _memory(snapshot: Snapshot) -> Reading | None:
+    """Source: net/core/sock.c, __sk_mem_raise_allocated; both numbers are the host's, in bytes here."""
     limits = snapshot.memory_limits
-    used = None if snapshot.sockstat is None else snapshot.sockstat.mem * snapshot.page_size
-    return _ratio(used, None if limits is None else limits.get("max"))
+    if snapshot.sockstat is None:
+        return None
+    return _of(snapshot.sockstat.mem * snapshot.page_size, None if limits is None else limits.get("max"))
 
 
-def _accept_queue(snapshot: Snapshot) -> float | None:
-    """The fullest accept queue against its limit + 1, at which the kernel drops; 0 where nobody listens."""
+def _accept_queue(snapshot: Snapshot) -> Reading | None:
+    """Source: include/net/sock.h, sk_acceptq_is_full: a queue holds one more than its limit."""
     if snapshot.listeners is None:
         return None
-    return max((listener.fullest for listener in snapshot.listeners), default=0.0)
+    fullest = max(snapshot.listeners, key=lambda it: it.fullest, default=None)
+    if fullest is None:
+        return Reading(0, 1)  # without a listener no queue is full
+    return Reading(fullest.fullest_queue, fullest.fullest_limit + 1, fullest.place)
 
 
-def _syn_queue(snapshot: Snapshot) -> float | None:
-    """The most half-open connections of a listener against its backlog + 1; of several sockets, against their sum."""
-    if snapshot.listeners is None:
+def _syn_queue(snapshot: Snapshot) -> Reading | None:
+    """The listener whose SYN queue is fullest; unknown while half-open connections match no listener."""
+    if snapshot.listeners is None or snapshot.unmatched_half_open:
         return None
-    return max((it.syn_recv / (it.accept_limit + it.sockets) for it in snapshot.listeners), default=0.0)
+    queues = [(it, syn_queue_limit(snapshot, it)) for it in snapshot.listeners]
+    fullest = max(queues, key=lambda it: it[0].syn_recv / it[1], default=None)
+    if fullest is None:
+        return Reading(0, 1)
+    return Reading(fullest[0].syn_recv, fullest[1], fullest[0].place)
 
 
-def _ephemeral_ports(snapshot: Snapshot) -> float | None:
-    """Local ports taken towards the busiest destination against those that connect() may pick from."""
+def syn_queue_limit(snapshot: Snapshot, listener: Listener) -> int:
+    """How many half-open connections the kernel holds for a listener before it drops SYNs or answers with cookies.
+
+    Its backlog, one more on current kernels. With cookies off the kernel drops sooner, once fewer than a quarter of
+    tcp_max_syn_backlog is left. Source: net/ipv4/tcp_input.c, tcp_conn_request; include/net/inet_connection_sock.h,
+    inet_csk_reqsk_queue_is_full.
+    """
+    limit = listener.accept_limit + listener.sockets
+    most = snapshot.scalar("tcp_max_syn_backlog")
+    if snapshot.scalar("tcp_syncookies") == 0 and most is not None:
+        limit = min(limit, (most - (most >> 2) + 1) * listener.sockets)
+    return max(limit, 1)
+
+
+def _ephemeral_ports(snapshot: Snapshot) -> Reading | None:
+    """Source: net/ipv4/inet_hashtables.c, __inet_hash_connect."""
     detail = snapshot.detail
-    return None if detail is None else _ratio(detail.ephemeral_used, detail.ephemeral_available)
+    if detail is None or detail.ephemeral_used is None:
+        return None
+    return _of(detail.ephemeral_used, detail.ephemeral_available, detail.ephemeral_towards)
 
 
-_RATIOS = {
-    "time_wait_ratio": _time_wait,
-    "orphans_ratio": _orphans,
-    "memory_ratio": _memory,
-    "accept_queue_ratio": _accept_queue,
-    "syn_queue_ratio": _syn_queue,
-    "ephemeral_ports_ratio": _ephemeral_ports,
-}
+def _of(used: int, limit: int | None, place: str = "") -> Reading:
+    """Of a limit of 0 or less, which means none or nothing at all (the kernel takes -1), no share can be told."""
+    return Reading(used, limit if limit is not None and limit > 0 else None, place)
 
 
-def _scalar(snapshot: Snapshot, sysctl: str) -> int | None:
-    found = snapshot.sysctls.get(sysctl)
-    return None if found is None else dict(found.fields).get("")
+# -- the registry ------------------------------------------------------------------------------------------------------
+
+MEASURES: tuple[Measure, ...] = (
+    *(
+        Measure(
+            name=state.label,
+            title=state.rfc9293,
+            definition=state.meaning,
+            sysctls=state.sysctls,
+            needs=frozenset(),
+            unit="",
+            read=partial(_state, state),
+        )
+        for state in KNOWN_STATES
+    ),
+    Measure(
+        name="total",
+        title="total",
+        definition="all sockets, whatever their state",
+        sysctls=(),
+        needs=frozenset(),
+        unit="",
+        read=_total,
+    ),
+    Measure(
+        name="time_wait_ratio",
+        title="time-wait sockets",
+        definition="mini-sockets against tcp_max_tw_buckets: at 1 connections skip TIME-WAIT",
+        sysctls=("tcp_max_tw_buckets",),
+        needs=frozenset({SYSCTLS}),
+        unit="",
+        read=_time_wait,
+    ),
+    Measure(
+        name="orphans_ratio",
+        title="orphans (host)",
+        definition="sockets without a process against tcp_max_orphans, of the host: near 1 they are killed",
+        sysctls=("tcp_max_orphans",),
+        needs=frozenset({SYSCTLS}),
+        unit="",
+        read=_orphans,
+    ),
+    Measure(
+        name="memory_ratio",
+        title="buffer memory (host)",
+        definition="buffer memory against the max of tcp_mem, of the host: at 1 sending fails",
+        sysctls=("tcp_mem",),
+        needs=frozenset({SYSCTLS}),
+        unit="bytes",
+        read=_memory,
+    ),
+    Measure(
+        name="accept_queue_ratio",
+        title="accept queue",
+        definition="the fullest accept queue against what it holds: at 1 the application is too slow and the kernel "
+        "drops",
+        sysctls=("net.core.somaxconn", "tcp_abort_on_overflow"),
+        needs=frozenset({LISTENERS}),
+        unit="",
+        read=_accept_queue,
+    ),
+    Measure(
+        name="syn_queue_ratio",
+        title="SYN queue",
+        definition="half-open connections of a listener against its backlog or, with cookies off, three quarters of "
+        "tcp_max_syn_backlog where that is less: at 1 SYN cookies are sent, or SYNs dropped",
+        sysctls=("tcp_syncookies", "net.core.somaxconn", "tcp_synack_retries", "tcp_max_syn_backlog"),
+        needs=frozenset({LISTENERS, SYSCTLS}),
+        unit="",
+        read=_syn_queue,
+    ),
+    Measure(
+        name="ephemeral_ports_ratio",
+        title="ephemeral ports",
+        definition="local ports taken towards one destination against those that connect() may pick: at 1 connect() "
+        "fails",
+        sysctls=("net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports", "tcp_tw_reuse"),
+        needs=frozenset({DETAIL, SYSCTLS}),
+        unit="",
+        read=_ephemeral_ports,
+    ),
+)
+"""Every measure, in the order in which they are shown: the states, ``total``, the ratios."""
+
+BY_NAME: Mapping[str, Measure] = {measure.name: measure for measure in MEASURES}
+RATIOS: tuple[Measure, ...] = tuple(measure for measure in MEASURES if measure.is_ratio)
+
+Readings = Mapping[str, Reading | None]
+"""By the measure's name; None for one that this host, at this moment, cannot tell."""
 
 
-def _ratio(used: int | None, limit: int | None) -> float | None:
-    """A limit of 0 or less means none or nothing at all (the kernel takes -1): no ratio can be told."""
-    return None if used is None or limit is None or limit <= 0 else used / limit
+def readings(snapshot: Snapshot, names: Iterable[str] = BY_NAME) -> dict[str, Reading | None]:
+    """The readings of the measures *names*. Raises ``KeyError`` for a name that is not a measure."""
+    return {name: BY_NAME[name].read(snapshot) for name in names}
+
+
+def values(of: Readings) -> dict[str, float | None]:
+    """The values of readings, as thresholds judge them."""
+    return {name: BY_NAME[name].value_of(reading) for name, reading in of.items()}
+
+
+_UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+
+def amount(number: int, unit: str = "") -> str:
+    """A number for a person, bytes in the largest unit that leaves something before the point.
+
+    >>> amount(708608, "bytes"), amount(12, "bytes"), amount(708608)
+    ('692.0 KiB', '12 B', '708608')
+    """
+    if unit != "bytes":
+        return str(number)
+    for size, name in _UNITS:
+        if number >= size:
+            return f"{number / size:.1f} {name}"
+    return f"{number} B"

@@ -1,7 +1,7 @@
 """Ranges, statuses and their order, as the Monitoring Plugins guidelines define them.
 
 The plugin, the configuration file and the daemon's ``tcp_threshold`` and ``tcp_status`` all judge with this module.
-It knows numbers and ranges only; which number a measure is stands in ``measures``.
+It knows numbers and ranges only; ``measures`` says which number a measure is.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ SEVERITY = (Status.OK, Status.UNKNOWN, Status.WARNING, Status.CRITICAL)
 
 
 def worst(statuses: Iterable[Status]) -> Status:
-    """The status that speaks for all; of none at all, UNKNOWN."""
+    """The worst of the statuses; UNKNOWN if there are none."""
     return max(statuses, key=SEVERITY.index, default=Status.UNKNOWN)
 
 
@@ -166,6 +166,11 @@ class Result(NamedTuple):
     threshold: Threshold
     status: Status
     violated: Range | None
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the measure has a threshold at all."""
+        return self.threshold != NO_THRESHOLD
 
 
 def evaluate(values: Mapping[str, float | None], thresholds: Mapping[str, Threshold]) -> list[Result]:

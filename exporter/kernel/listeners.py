@@ -31,6 +31,7 @@ def listeners_of(sockets: Iterable[Listening], half_open: Mapping[Local, int]) -
 
 
 def _listener(local: Local, group: list[Listening], half_open: int) -> Listener:
+    fullest = max(group, key=lambda socket: socket.queue / (socket.limit + 1))
     return Listener(
         address=address_text(local.family, local.address),
         port=int.from_bytes(local.port, "big"),
@@ -38,7 +39,8 @@ def _listener(local: Local, group: list[Listening], half_open: int) -> Listener:
         accept_queue=sum(socket.queue for socket in group),
         accept_limit=sum(socket.limit for socket in group),
         syn_recv=half_open,
-        fullest=max(socket.queue / (socket.limit + 1) for socket in group),
+        fullest_queue=fullest.queue,
+        fullest_limit=fullest.limit,
     )
 
 

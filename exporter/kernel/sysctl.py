@@ -7,25 +7,13 @@ than this kernel, is kept all the same. A secret is recognised by its name, befo
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from exporter.errors import SourceMalformed
 from exporter.kernel.catalogue import CATALOGUE, INT, PORTS, TEXT, VECTOR, Sysctl
+from exporter.snapshot import SysctlValue
 
 _INTEGER = re.compile(r"[-+]?[0-9]{1,20}", re.ASCII)
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
-
-
-class Value(NamedTuple):
-    """A sysctl's value: numbers by field (``""`` for a scalar), or words. One of the two is empty or None.
-
-    In words every character that cannot be printed is a question mark: they go into logs and onto terminals.
-    """
-
-    name: str
-    fields: tuple[tuple[str, int], ...]
-    text: str | None
-    unit: str
 
 
 def is_secret(name: str) -> bool:
@@ -37,31 +25,33 @@ def is_secret(name: str) -> bool:
     return name.endswith(("_key", "_keys")) or "secret" in name
 
 
-def parse(name: str, text: str) -> Value:
+def parse(name: str, text: str) -> SysctlValue:
     r"""Read the content of the file of sysctl *name*; ``SourceMalformed`` where a number should be and nothing is.
 
-    >>> parse("tcp_rmem", "4096\t131072\t33554432\n")
-    Value(name='tcp_rmem', fields=(('min', 4096), ('default', 131072), ('max', 33554432)), text=None, unit='bytes')
+    >>> parse("tcp_rmem", "4096\t131072\t33554432\n").fields
+    (('min', 4096), ('default', 131072), ('max', 33554432))
     >>> parse("tcp_fin_timeout", "60\n")
-    Value(name='tcp_fin_timeout', fields=(('', 60),), text=None, unit='seconds')
+    SysctlValue(name='tcp_fin_timeout', fields=(('', 60),), text=None, unit='seconds')
     >>> parse("tcp_congestion_control", "cubic\n")
-    Value(name='tcp_congestion_control', fields=(), text='cubic', unit='')
+    SysctlValue(name='tcp_congestion_control', fields=(), text='cubic', unit='')
     """
     if is_secret(name):  # should a reader ever come this far, the secret ends here
-        return Value(name, (), None, "")
+        return SysctlValue(name, (), None, "")
     words = text.split()
     entry = CATALOGUE.get(name)
     kind = entry.kind if entry else ""
     if kind == TEXT:
-        return Value(name, (), _presentable(words), "")
+        return SysctlValue(name, (), _presentable(words), "")
     if kind == PORTS:
-        return Value(name, (("count", len(parse_ports(name, text))),), None, "ports")
+        return SysctlValue(name, (("count", len(parse_ports(name, text))),), None, "ports")
     if not words and entry is not None:
         raise SourceMalformed(name, 1, text, f"a value of kind {kind}")
     if not words or not all(map(_INTEGER.fullmatch, words)):
-        return Value(name, (), _presentable(words), "")
+        return SysctlValue(name, (), _presentable(words), "")
     numbers = [int(word) for word in words]
-    return Value(name, tuple(zip(_fields(entry, len(numbers)), numbers, strict=True)), None, _unit(entry, len(numbers)))
+    return SysctlValue(
+        name, tuple(zip(_fields(entry, len(numbers)), numbers, strict=True)), None, _unit(entry, len(numbers))
+    )
 
 
 def parse_ports(name: str, text: str) -> frozenset[int]:

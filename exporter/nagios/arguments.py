@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from exporter.errors import RangeError, UsageError
-from exporter.health.measures import MEASURES
+from exporter.health.measures import BY_NAME
 from exporter.health.thresholds import DEFAULTS, DRIFT, NO_THRESHOLD, Range, Status, Threshold
 from exporter.kernel import READERS
 from exporter.record import TYPE_CHECKING, NamedTuple
@@ -206,8 +206,8 @@ def _spec(option: str, text: str, chosen: tuple[str, ...]) -> list[tuple[str, Ra
 def _measures(option: str, text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",")) if option in {"-s", "--state"} else (text.strip(),)
     for name in names:
-        if name not in MEASURES and name != SYSCTL:
-            known = ", ".join((*MEASURES, SYSCTL))
+        if name not in BY_NAME and name != SYSCTL:
+            known = ", ".join((*BY_NAME, SYSCTL))
             raise UsageError(f"{option}: unknown measure {name!r}: expected one of {known}")
     return names
 

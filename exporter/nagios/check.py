@@ -69,19 +69,19 @@ def run(arguments: Sequence[str]) -> tuple[int, str]:
 
 def _check(options: Options) -> tuple[Status, str]:
     """Acquire, evaluate, present."""
-    from exporter.health import measures  # noqa: PLC0415
     from exporter.health.thresholds import evaluate  # noqa: PLC0415
     from exporter.nagios import arguments as command_line  # noqa: PLC0415
     from exporter.nagios import output  # noqa: PLC0415
+    from exporter.tcpstate import BY_LABEL  # noqa: PLC0415
 
     configured, expected = _configured(options)
     thresholds = command_line.judged(options, configured)
-    names = [name for name in dict.fromkeys((*measures.STATES, *thresholds)) if name != command_line.SYSCTL]
+    names = [name for name in dict.fromkeys((*BY_LABEL, *thresholds)) if name != command_line.SYSCTL]
     read_sysctls = options.verbose > 0 or command_line.SYSCTL in thresholds
     snapshot, values, origin, answer = _acquire(options, names, read_sysctls=read_sysctls)
     drift = None
     if command_line.SYSCTL in thresholds:
-        from exporter.nagios.drift import drift_of  # noqa: PLC0415 - the profile and the catalogue
+        from exporter.health.sysctls.drift import drift_of  # noqa: PLC0415 - the profile and the catalogue
 
         drift = drift_of(snapshot, expected) if answer is None else answer.drift()
         values = {**values, command_line.SYSCTL: drift.value}
@@ -115,9 +115,9 @@ def _acquire(
     from exporter.health import measures  # noqa: PLC0415
     from exporter.sampling import once  # noqa: PLC0415
 
-    ratios = {name for name in names if name in measures.RATIOS}
+    needs = frozenset[str]().union(*(measures.BY_NAME[name].needs for name in names))
     wanted = None
-    if "ephemeral_ports_ratio" in ratios:
+    if measures.DETAIL in needs:
         from exporter.sampling.detailer import Wanted  # noqa: PLC0415
 
         wanted = Wanted()
@@ -125,13 +125,13 @@ def _acquire(
         options.procfs,
         options.reader,
         netstat=False,
-        sysctls=read_sysctls or bool(ratios),
-        queues=not ratios.isdisjoint(("accept_queue_ratio", "syn_queue_ratio")),
+        sysctls=read_sysctls or measures.SYSCTLS in needs,
+        queues=measures.LISTENERS in needs,
         wanted=wanted,
         units=False,
         port=options.port,
     )
-    return snapshot, measures.read(snapshot, names), [], None
+    return snapshot, measures.values(measures.readings(snapshot, names)), [], None
 
 
 def _configured(options: Options) -> tuple[Mapping[str, Threshold], Mapping[str, Range | str]]:

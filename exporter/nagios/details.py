@@ -4,40 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from exporter.health.measures import BY_NAME, Measure
 from exporter.health.sysctls.verdicts import Expectations, verdicts
 from exporter.health.thresholds import Result, Status
+from exporter.kernel.derivation import FEW
 from exporter.record import TYPE_CHECKING
-from exporter.snapshot import Listener, Snapshot
+from exporter.snapshot import Snapshot
 from exporter.tcpstate import BY_LABEL
 
 if TYPE_CHECKING:
-    from exporter.kernel.sysctl import Value
-
-_MEANINGS = {
-    "total": ("all sockets, whatever their state", ()),
-    "time_wait_ratio": (
-        "mini-sockets against tcp_max_tw_buckets: at 1 connections skip TIME-WAIT",
-        ("tcp_max_tw_buckets",),
-    ),
-    "orphans_ratio": (
-        "sockets without a process against tcp_max_orphans: near 1 they are killed",
-        ("tcp_max_orphans",),
-    ),
-    "accept_queue_ratio": (
-        "the fullest accept queue against its limit: at 1 the application is too slow and the kernel drops",
-        ("net.core.somaxconn", "tcp_abort_on_overflow"),
-    ),
-    "syn_queue_ratio": (
-        "half-open connections of a listener against its backlog: at 1 SYN cookies are sent, or SYNs dropped",
-        ("tcp_syncookies", "net.core.somaxconn", "tcp_synack_retries", "tcp_max_syn_backlog"),
-    ),
-    "ephemeral_ports_ratio": (
-        "local ports taken towards one destination against those there are: at 1 connect() fails",
-        ("net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports", "tcp_tw_reuse"),
-    ),
-    "sysctl": ("sysctls that are not what sysctl.expected of the configuration says", ()),
-    "memory_ratio": ("buffer memory against the last field of tcp_mem: at 1 sending fails", ("tcp_mem",)),
-}
+    from exporter.snapshot import SysctlValue
 
 
 def explain(results: Sequence[Result], snapshot: Snapshot, expected: Expectations, release: str) -> Iterator[str]:
@@ -49,45 +25,33 @@ def explain(results: Sequence[Result], snapshot: Snapshot, expected: Expectation
     }
     alerting = [result for result in results if result.status in {Status.WARNING, Status.CRITICAL}]
     for result in alerting or results:
-        state = BY_LABEL.get(result.measure)
-        meaning, names = (state.meaning, state.sysctls) if state else _MEANINGS[result.measure]
-        title = f"{result.measure} ({state.rfc9293})" if state else result.measure
-        yield f"{title}: {meaning}"
+        if result.measure not in BY_NAME:  # sysctl: its lines say it all
+            continue
+        measure = BY_NAME[result.measure]
+        title = f"{measure.name} ({measure.title})" if measure.name in BY_LABEL else measure.name
+        yield f"{title}: {measure.definition}"
         values = [
             _assignment(snapshot.sysctls[name]) + (f" ({should_be[name]})" if name in should_be else "")
-            for name in names
+            for name in measure.sysctls
             if name in snapshot.sysctls
         ]
         if values:
             yield f"sysctls of {result.measure}: {', '.join(values)}"
-        yield from _culprit(result.measure, snapshot)
+        yield from _where(measure, snapshot)
 
 
-def _culprit(measure: str, snapshot: Snapshot) -> Iterator[str]:
-    """Where a saturation is: the fullest listener, the busiest destination."""
-    listeners = snapshot.listeners or ()
-    if measure == "accept_queue_ratio" and listeners:
-        fullest = max(listeners, key=lambda it: it.fullest)
-        yield f"fullest: {_place(fullest)}, {fullest.accept_queue} waiting, limit {fullest.accept_limit}"
-    elif measure == "syn_queue_ratio" and listeners:
-        fullest = max(listeners, key=lambda it: it.syn_recv / (it.accept_limit + it.sockets))
-        yield f"fullest: {_place(fullest)}, {fullest.syn_recv} half open, backlog {fullest.accept_limit}"
-    elif measure == "ephemeral_ports_ratio" and snapshot.detail is not None and snapshot.detail.ephemeral_towards:
-        detail = snapshot.detail
-        yield f"busiest: {detail.ephemeral_towards}, {detail.ephemeral_used} of {detail.ephemeral_available} ports"
-
-
-def _place(listener: Listener) -> str:
-    address = f"[{listener.address}]" if ":" in listener.address else listener.address
-    shared = f" ({listener.sockets} sockets)" if listener.sockets > 1 else ""
-    return f"{address}:{listener.port}{shared}"
+def _where(measure: Measure, snapshot: Snapshot) -> Iterator[str]:
+    """Where a ratio is highest: the fullest listener, the busiest destination."""
+    reading = measure.read(snapshot)
+    if reading is not None and reading.place:
+        yield f"{measure.title} of {reading.place}: {reading.used} of {reading.limit}"
 
 
 def provenance(snapshot: Snapshot) -> Iterator[str]:
     """How the sample was read, and what could not be."""
     if snapshot.connections is not None:
         how = (
-            "TIME-WAIT, and ESTABLISHED above 1,000, from the kernel's counters"
+            f"TIME-WAIT, and ESTABLISHED above {FEW:,}, from the kernel's counters"
             if snapshot.connections.derived
             else "every socket counted"
         )
@@ -100,7 +64,5 @@ def problems(snapshot: Snapshot) -> Iterable[str]:
     return [problem for problem in snapshot.sources.values() if problem is not None]
 
 
-def _assignment(value: Value) -> str:
-    if value.text is not None:
-        return f"{value.name}={value.text}"
-    return f"{value.name}={' '.join(str(number) for _, number in value.fields)}"
+def _assignment(value: SysctlValue) -> str:
+    return f"{value.name}={value.shown}"

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 from exporter.prometheus.families import View, families, sysctls
 from exporter.prometheus.formats import Format
-from exporter.snapshot import Sample
+from exporter.sampling.sample import Sample
 
 _END = b"# EOF\n"
 _GZIP_LEVEL = 1  # a tenth of the time of level 9 for a few kilobytes more
@@ -62,7 +62,7 @@ class Pages:
     def _render(self, sample: Sample | None, view: View, form: Format) -> bytes:
         parts = [render(families(sample, view), form)]
         if sample is not None and not view.stale:
-            verdicts = () if sample.advice is None else sample.advice.verdicts
+            verdicts = sample.health.verdicts
             kept, judged, part = self._sysctls.get(form, (None, None, b""))
             if kept is not sample.snapshot.sysctls or judged is not verdicts:
                 part = render(sysctls(sample.snapshot, verdicts), form)

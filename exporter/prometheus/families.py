@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from exporter import __version__
-from exporter.health import measures
-from exporter.health.thresholds import Threshold, evaluate
+from exporter.health.judge import Health
+from exporter.health.measures import RATIOS, Measure
+from exporter.health.thresholds import NO_THRESHOLD, Status, Threshold
+from exporter.kernel.derivation import FEW
 from exporter.prometheus.counters import COUNTERS
-from exporter.snapshot import Detail, Listener, Sample, Snapshot, StateCounts, by_label
+from exporter.sampling.sample import Sample
+from exporter.snapshot import Detail, Listener, Snapshot, StateCounts, by_label
 from exporter.tcpstate import KNOWN_STATES
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ def families(sample: Sample | None, view: View) -> Iterator[Metric]:
         yield from _connections(sample)
         yield from _memory(current)
         yield from _counters(current)
-        yield from _saturations(current)
+        yield from _saturations(sample.health)
         if current.listeners is not None:
             yield from _listeners(current.listeners, view.max_series)
         if current.detail is not None:
@@ -49,7 +52,7 @@ def families(sample: Sample | None, view: View) -> Iterator[Metric]:
         if current.namespaces is not None:
             yield _namespaces(current.namespaces, view.max_series)
         yield from _folded(current, view.max_series)
-    yield from _statuses(current, view.thresholds)
+    yield from _statuses(None if sample is None else sample.health, view)
     yield from _thresholds(view.thresholds)
     yield from _exporter(sample, view)
 
@@ -106,28 +109,22 @@ def _counters(snapshot: Snapshot) -> Iterator[Metric]:
             )
 
 
-_RESOURCES = {
-    "time_wait": "mini-sockets against tcp_max_tw_buckets",
-    "orphans": "orphans against tcp_max_orphans, of the host",
-    "memory": "buffer memory against the max of tcp_mem, of the host",
-    "accept_queue": "the fullest accept queue against its limit + 1",
-    "syn_queue": "the most half-open connections of a listener against its backlog + 1",
-    "ephemeral_ports": "local ports taken towards the busiest source, destination and port against those available",
-}
-
-
-def _saturations(snapshot: Snapshot) -> Iterator[Metric]:
-    definitions = "; ".join(f"{resource}: {definition}" for resource, definition in _RESOURCES.items())
+def _saturations(health: Health) -> Iterator[Metric]:
+    definitions = "; ".join(f"{_resource(measure)}: {measure.definition.partition(': ')[0]}" for measure in RATIOS)
     ratios = GaugeMetricFamily(
         "tcp_saturation_ratio",
         f"How full a limit is, absent where it is not visible. {definitions} (/proc/net/sockstat, sysctls, inet_diag).",
         labels=["resource"],
     )
-    for resource in _RESOURCES:
-        ratio = measures.value(snapshot, f"{resource}_ratio")
-        if ratio is not None:
-            ratios.add_metric([resource], ratio)
+    for measure in RATIOS:
+        share = measure.value_of(health.readings[measure.name])
+        if share is not None:
+            ratios.add_metric([_resource(measure)], share)
     yield ratios
+
+
+def _resource(measure: Measure) -> str:
+    return measure.name.removesuffix("_ratio")
 
 
 def _listeners(listeners: Sequence[Listener], max_series: int) -> Iterator[Metric]:
@@ -250,16 +247,35 @@ def _detail(detail: Detail) -> Iterator[Metric]:
         )
 
 
-def _statuses(snapshot: Snapshot | None, thresholds: Mapping[str, Threshold]) -> Iterator[Metric]:
+def _statuses(health: Health | None, view: View) -> Iterator[Metric]:
+    """What was concluded. Of a stale sample everything is UNKNOWN, and what does not exist here stays absent."""
+    current = None if view.stale else health
+    measures = {name: Status.UNKNOWN for name, threshold in view.thresholds.items() if threshold != NO_THRESHOLD}
+    if current is not None:
+        measures |= {result.measure: result.status for result in current.results if result.measure in measures}
     status = GaugeMetricFamily(
         "tcp_status",
         "What check_tcp_states would exit with: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (as the measure itself).",
         labels=["measure"],
     )
-    values = dict.fromkeys(thresholds) if snapshot is None else measures.read(snapshot, thresholds)
-    for result in evaluate(values, thresholds):
-        status.add_metric([result.measure], result.status.value)
+    for measure, judged in measures.items():
+        status.add_metric([measure], judged.value)
     yield status
+    found = GaugeMetricFamily(
+        "tcp_finding_status",
+        "Whether the finding is there: 0 no, 1 WARNING, 2 CRITICAL, 3 could not be judged; absent where it cannot "
+        "exist (docs/findings.md).",
+        labels=["finding"],
+    )
+    for judgement in () if health is None else health.judgements:
+        found.add_metric([judgement.name], (judgement.status if current is not None else Status.UNKNOWN).value)
+    yield found
+    yield GaugeMetricFamily(
+        "tcp_host_status",
+        "The worst of tcp_status, tcp_finding_status and sysctl.expected: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN, "
+        "which is worse than OK and better than WARNING (as those).",
+        (Status.UNKNOWN if current is None else current.status).value,
+    )
 
 
 def _thresholds(thresholds: Mapping[str, Threshold]) -> Iterator[Metric]:
@@ -364,7 +380,7 @@ def _reading(snapshot: Snapshot) -> Iterator[Metric]:
         yield reader
         yield GaugeMetricFamily(
             "tcp_exporter_sample_derived",
-            "1 when TIME-WAIT, and ESTABLISHED above 1,000, of the last sample come from the kernel's own counters, "
+            f"1 when TIME-WAIT, and ESTABLISHED above {FEW:,}, of the last sample come from the kernel's own counters, "
             "0 when every socket was counted.",
             int(snapshot.connections.derived),
         )

@@ -5,33 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from exporter.config.schema import Config
-from exporter.health.judge import Advisor
+from exporter.health.judge import Judge
 from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.derivation import Trust, has_netns_tw
 from exporter.kernel.netnsfs import Namespaces
 from exporter.kernel.reader import Procfs
+from exporter.sampling.changes import Logger
 from exporter.sampling.detailer import Detailer, Wanted
-from exporter.sampling.loop import Beat, Log, Loop, Schedule
+from exporter.sampling.loop import Loop, PassSchedule, Schedule
 from exporter.sampling.sampler import Sampler, readers
 
 _SYSCTL_SECONDS = 15.0  # between two readings of the sysctls where the detail pass is switched off
 
 
-def assemble_loop(settings: Config, procfs: Procfs, release: str, clock: Callable[[], float], log: Log) -> Loop:
+def assemble_loop(settings: Config, procfs: Procfs, release: str, clock: Callable[[], float], logger: Logger) -> Loop:
     """A loop that is not started yet, on the running kernel's *release*; *clock* is monotonic seconds."""
     trust = Trust(release)
     sampler = Sampler(procfs, readers(settings.sample.reader, procfs), trust, clock)
     detailer = Detailer(procfs, readers(settings.sample.reader, procfs), trust, Cgroups(procfs.root))
     namespaces = Namespaces(procfs.root, derivable=has_netns_tw(release))
-    return Loop(sampler, detailer, namespaces, schedule(settings), log, Advisor(procfs.release()))
+    return Loop(sampler, detailer, namespaces, schedule(settings), logger, Judge(procfs.release()))
 
 
 def schedule(settings: Config) -> Schedule:
     """What of the configuration the loop goes by."""
     detail = settings.detail
     return Schedule(
-        Beat(settings.sample.interval, settings.sample.max_cpu_ratio),
-        Beat(settings.detail.interval or _SYSCTL_SECONDS, settings.detail.max_cpu_ratio),
+        PassSchedule(settings.sample.interval, settings.sample.max_cpu_ratio),
+        PassSchedule(settings.detail.interval or _SYSCTL_SECONDS, settings.detail.max_cpu_ratio),
         settings.sample.peak_window,
         full_dumps=settings.detail.interval > 0,
         wanted=Wanted(detail.ports, detail.remote_ports, detail.max_series, detail.namespaces),

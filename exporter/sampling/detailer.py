@@ -19,7 +19,7 @@ from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
 from exporter.record import NamedTuple
 from exporter.sampling.sampler import Reader
 from exporter.sampling.sources import Sources
-from exporter.snapshot import Detail
+from exporter.snapshot import Detail, SysctlValue
 from exporter.tcpstate import TcpState
 
 
@@ -43,7 +43,7 @@ class Detailer:
         self._trust = trust
         self._cgroups = cgroups
 
-    def sysctls(self) -> tuple[dict[str, sysctl.Value], str | None]:
+    def sysctls(self) -> tuple[dict[str, SysctlValue], str | None]:
         """As ``Sources.sysctls``."""
         return self._sources.sysctls()
 

@@ -1,4 +1,4 @@
-"""The older snapshots that a rate needs: a few, at even distances, of the last minute. Fixed memory, no clock."""
+"""The older snapshots that a rate needs: a few, evenly spaced over the last minute. Fixed memory, no clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SAME_CLOCK_SECONDS = 1.0  # by which the two clocks may part in a minute: a clo
 _KEPT = 6
 
 
-class Past:
+class SnapshotWindow:
     """Keeps a snapshot of every tenth second; the oldest is up to a minute and a step old."""
 
     def __init__(self, window: float = WINDOW_SECONDS) -> None:

@@ -18,7 +18,7 @@ from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat
 from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
-    from exporter.kernel.sysctl import Value
+    from exporter.snapshot import SysctlValue
 
 Reader = NetlinkReader | ProcfsReader | PsutilReader
 
@@ -62,7 +62,7 @@ class Counted(NamedTuple):
 
 def assemble(
     counted: Counted,
-    sysctls: Mapping[str, Value],
+    sysctls: Mapping[str, SysctlValue],
     sysctl_problem: str | None,
     *,
     taken_at: float,
@@ -108,7 +108,7 @@ class Sampler:
         """The source that is being read right now: what a hung sample hangs on."""
         return self._sources.asking
 
-    def sysctls(self) -> tuple[dict[str, Value], str | None]:
+    def sysctls(self) -> tuple[dict[str, SysctlValue], str | None]:
         """As ``Sources.sysctls``."""
         return self._sources.sysctls()
 

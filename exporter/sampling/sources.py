@@ -17,7 +17,7 @@ from exporter.snapshot import Sockstat
 if TYPE_CHECKING:
     from typing import TypeVar
 
-    from exporter.kernel.sysctl import Value
+    from exporter.snapshot import SysctlValue
 
     Answer = TypeVar("Answer")
 
@@ -90,7 +90,7 @@ class Sources:
         """/proc/net/sockstat by itself."""
         return self.ask("sockstat", problems, self._sockstat)
 
-    def sysctls(self) -> tuple[dict[str, Value], str | None]:
+    def sysctls(self) -> tuple[dict[str, SysctlValue], str | None]:
         """Every readable sysctl that bears on TCP, by name, and what went wrong: unreadable ones are named there.
 
         One that does not exist here is not there: child network namespaces have fewer. A secret one is never opened.
@@ -98,7 +98,7 @@ class Sources:
         from exporter.kernel import sysctl  # noqa: PLC0415 - the plugin does without the catalogue unless asked
 
         self.asking = "sysctl"
-        values: dict[str, Value] = {}
+        values: dict[str, SysctlValue] = {}
         problems = []
         try:
             paths = {name: f"net/ipv4/{name}" for name in self.procfs.sysctl_names() if not sysctl.is_secret(name)}

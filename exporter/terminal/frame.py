@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from exporter.health.thresholds import Status, Threshold
-from exporter.snapshot import Sample, StateCounts
+from exporter.health.thresholds import Status
+from exporter.sampling.sample import Sample
+from exporter.snapshot import StateCounts
 from exporter.terminal import table
 from exporter.terminal.table import Line
 
@@ -27,7 +28,7 @@ class Screen(NamedTuple):
     encoding: str = "utf-8"
 
 
-class Moment(NamedTuple):
+class FrameContext(NamedTuple):
     """When and where a frame is drawn, and what only the loop can say of itself."""
 
     host: str
@@ -37,7 +38,7 @@ class Moment(NamedTuple):
     bug: str | None = None  # what the last pass that had one ran into
 
 
-class Lately:
+class RecentCounts:
     """The last counts, oldest first, as far apart as samples are; None for one that could not count or did not come."""
 
     def __init__(self) -> None:
@@ -55,8 +56,7 @@ class Lately:
 
 def frame(
     sample: Sample | None,
-    moment: Moment,
-    thresholds: Mapping[str, Threshold],
+    moment: FrameContext,
     counts: Sequence[StateCounts | None],
     screen: Screen,
 ) -> list[Line]:
@@ -64,7 +64,7 @@ def frame(
 
     What is wrong stands high: what does not fit is cut at the end. Of a sample that is too old only that is said.
     """
-    lines = [*table.apart(*_parts(sample, moment, thresholds, counts, screen))]
+    lines = [*table.apart(*_parts(sample, moment, counts, screen))]
     if len(lines) > screen.rows:
         shown = max(0, screen.rows - 1)
         lines = [*lines[:shown], Line(f"... {len(lines) - shown} more rows")]
@@ -73,8 +73,7 @@ def frame(
 
 def _parts(
     sample: Sample | None,
-    moment: Moment,
-    thresholds: Mapping[str, Threshold],
+    moment: FrameContext,
     counts: Sequence[StateCounts | None],
     screen: Screen,
 ) -> Iterator[Sequence[Line]]:
@@ -86,14 +85,13 @@ def _parts(
     yield [Line(f"TCP on {moment.host}, {moment.when}, every {sample.passes['counting'].interval:.3g} s"), *bug]
     columns = min(_KEPT, max(_NARROWEST, screen.columns - table.WIDTH))
     marks = table.BLOCKS if _prints(screen.encoding, table.BLOCKS) else table.ASCII_BLOCKS
-    yield [*table.states(sample.snapshot, thresholds, table.Trend([*counts], columns, marks))]
-    if sample.advice is not None:
-        yield [*table.findings(sample.advice)]
+    yield [*table.states(sample.snapshot, sample.health, table.Trend([*counts], columns, marks))]
+    yield [*table.findings(sample.health)]
     yield [*table.problems(sample.snapshot)]
-    yield from ([*part] for part in table.holders(sample.snapshot))
+    yield from ([*part] for part in table.holders(sample.snapshot, sample.health))
 
 
-def _missing(sample: Sample | None, moment: Moment) -> str:
+def _missing(sample: Sample | None, moment: FrameContext) -> str:
     what = (
         "There is no sample yet" if sample is None else f"The last sample is {moment.now - sample.counted_at:.0f} s old"
     )

@@ -1,65 +1,60 @@
-"""Advice as text for the terminal: what ``tcp-exporter advise`` prints. Pure; colour and width are arguments."""
+"""Health as text for the terminal: what ``tcp-exporter advise`` prints. Pure; colour and width are arguments."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from exporter.health.findings import Finding
-from exporter.health.sysctls.verdicts import Verdict, deviations
+from exporter.health.finding import Finding
+from exporter.health.findings import BY_NAME
+from exporter.health.judge import Health
+from exporter.health.sysctls.verdicts import Verdict
 from exporter.health.thresholds import Status
-from exporter.snapshot import Advice
+from exporter.terminal.table import paint, printable
 
-_COLORS = {Status.WARNING: "33", Status.CRITICAL: "31;1"}
 _LABEL = 10  # columns
 _WIDEST, _NARROWEST = 100, 40
 
 
-def render(
-    advice: Advice, problems: Sequence[str], width: int, *, everything: bool, color: bool, told: bool = True
-) -> str:
-    """Findings, then sysctls that deviate, with *everything* also the others, and what could not be looked at.
-
-    Where not *told*, these problems are such that nothing found does not mean nothing wrong.
-    """
+def render(health: Health, problems: Sequence[str], width: int, *, everything: bool, color: bool) -> str:
+    """Findings, then sysctls that deviate, with *everything* also the others, and what could not be judged."""
     columns = max(_NARROWEST, min(width, _WIDEST))
-    deviating = deviations(advice.verdicts)
-    parts = [_finding(finding, columns, color=color) for finding in advice.findings]
-    parts += [_verdict(verdict, columns) for verdict in deviating]
+    parts = [_finding(finding, columns, color=color) for finding in health.findings]
+    parts += [_verdict(verdict, columns) for verdict in health.deviations]
     if everything:
-        parts += [_verdict(verdict, columns) for verdict in advice.verdicts if not verdict.deviates]
+        parts += [_verdict(verdict, columns) for verdict in health.verdicts if not verdict.deviates]
     if problems:
-        parts.append(["Could not be looked at:", *(f"  {_printable(problem)}" for problem in problems)])
-    parts.append([_summary(len(advice.findings), len(deviating), len(advice.verdicts), told=told)])
+        parts.append(["Could not be read:", *(f"  {printable(problem)}" for problem in problems)])
+    parts.append([line for sentence in _summary(health) for line in textwrap.wrap(sentence, columns)])
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
-def _summary(findings: int, deviating: int, sysctls: int, *, told: bool) -> str:
-    """The last line.
-
-    >>> _summary(0, 0, 22, told=True), _summary(1, 2, 22, told=True)
-    ('Nothing to change: no findings, 22 values of sysctls looked at.', '1 finding, 2 of 22 values of sysctls deviate.')
-    >>> _summary(0, 0, 0, told=False)
-    'Could not tell: no findings, 0 values of sysctls looked at.'
-    """
-    if not findings and not deviating:
-        return (
-            f"{'Nothing to change' if told else 'Could not tell'}: no findings, {sysctls} values of sysctls looked at."
-        )
-    return f"{findings} finding{'' if findings == 1 else 's'}, {deviating} of {sysctls} values of sysctls deviate."
+def _summary(health: Health) -> Iterator[str]:
+    """The last lines: how much is wrong, and what was looked at."""
+    judged = [it for it in health.judgements if it.status is not Status.UNKNOWN]
+    looked_at = ", ".join(BY_NAME[it.name].subject for it in judged)
+    findings, deviating = len(health.findings), len(health.deviations)
+    if findings:
+        yield f"{findings} finding{'' if findings == 1 else 's'} among {looked_at}."
+    elif looked_at:
+        yield f"No findings among {looked_at}."
+    missing = [f"{it.name} ({it.reason})" for it in health.unknown]
+    missing += [f"{it.name} ({it.reason})" for it in health.not_judged]
+    if missing:
+        yield f"Not judged: {printable('; '.join(missing))}."
+    yield f"{deviating} of {len(health.verdicts)} values of sysctls deviate."
 
 
 def _finding(finding: Finding, columns: int, *, color: bool) -> list[str]:
-    title = f"{finding.severity.name}: {finding.what}."
-    code = _COLORS.get(finding.severity) if color else None
-    head = textwrap.wrap(_printable(title), columns)
-    lines = [f"\x1b[{code}m{line}\x1b[0m" for line in head] if code else head
+    head = textwrap.wrap(printable(f"{finding.severity.name}: {finding.what}."), columns)
+    lines = [paint(line, finding.severity, color=color) for line in head]
     lines += _labelled("evidence", finding.evidence, columns)
     lines += _labelled("why", [finding.why], columns)
     lines += _labelled("do", [finding.remedy], columns)
     if finding.command is not None:
         lines.append(f"{'  run':<{_LABEL + 2}}{finding.command}")
-    return [*lines, *_labelled("risk", [finding.risk], columns)]
+    lines += _labelled("risk", [finding.risk], columns)
+    return [*lines, *_labelled("runbook", [f"docs/runbooks/{finding.runbook}.md"], columns)]
 
 
 def _verdict(verdict: Verdict, columns: int) -> list[str]:
@@ -84,16 +79,11 @@ def _judgement(verdict: Verdict) -> str:
     return f": {'expected' if verdict.expected else 'recommended'} is {verdict.accepted}"
 
 
-def _printable(text: str) -> str:
-    """What comes from the host, such as a unit's name, must not speak to the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 def _labelled(label: str, sentences: Sequence[str], columns: int) -> Iterator[str]:
     """Sentences, each on lines of its own, beside their label."""
     for sentence in sentences:
         yield from textwrap.wrap(
-            _printable(sentence),
+            printable(sentence),
             columns,
             initial_indent=f"{f'  {label}':<{_LABEL + 2}}",
             subsequent_indent=" " * (_LABEL + 2),

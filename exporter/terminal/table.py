@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
-from exporter.health import measures
-from exporter.health.saturations import name_of, saturations
-from exporter.health.sysctls.verdicts import deviations
-from exporter.health.thresholds import Result, Status, Threshold, evaluate
-from exporter.snapshot import Advice, Listener, Snapshot, StateCounts
+from exporter.health.judge import Health
+from exporter.health.measures import RATIOS, Readings, amount
+from exporter.health.thresholds import Result, Status
+from exporter.kernel.derivation import FEW
+from exporter.snapshot import Listener, Snapshot, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
 
 _COLORS = {Status.WARNING: "33", Status.CRITICAL: "31;1", Status.UNKNOWN: "35"}
@@ -40,8 +40,7 @@ class Trend(NamedTuple):
 
 def render(
     snapshot: Snapshot,
-    thresholds: Mapping[str, Threshold],
-    advice: Advice,
+    health: Health,
     host: str,
     when: str,
     *,
@@ -50,9 +49,9 @@ def render(
     """The table of *snapshot*, taken *when* on *host*, and what there is to say of it."""
     lines = apart(
         [Line(f"TCP on {host}, {when}")],
-        states(snapshot, thresholds, None),
-        *holders(snapshot),
-        findings(advice),
+        states(snapshot, health, None),
+        *holders(snapshot, health),
+        findings(health),
         problems(snapshot),
     )
     return "".join(f"{paint(printable(line.text), line.status, color=color)}\n" for line in lines)
@@ -90,7 +89,7 @@ def sparkline(numbers: Sequence[int | None], marks: str = BLOCKS) -> str:
     return "".join(" " if number is None else marks[-(-number * (len(marks) - 1) // top)] for number in numbers)
 
 
-def states(snapshot: Snapshot, thresholds: Mapping[str, Threshold], trend: Trend | None) -> Iterator[Line]:
+def states(snapshot: Snapshot, health: Health, trend: Trend | None) -> Iterator[Line]:
     """How many sockets are in each state and how that is judged; with *trend*, sparklines."""
 
     def lately(of: Callable[[StateCounts], int]) -> str:
@@ -101,33 +100,35 @@ def states(snapshot: Snapshot, thresholds: Mapping[str, Threshold], trend: Trend
 
     heading = "" if trend is None else f"{'LATELY':<{trend.columns}}  "
     yield Line(f"{'STATE':<13}{'SOCKETS':>9}  {heading}{'THRESHOLDS':<27}STATUS")
-    results = evaluate(measures.read(snapshot, (*measures.STATES, "total")), thresholds)
-    for state, result in zip(KNOWN_STATES, results, strict=False):
-        yield _state(state.rfc9293, result, lately(itemgetter(state)))
+    results = {result.measure: result for result in health.results}
+    for state in KNOWN_STATES:
+        yield _state(state.rfc9293, results.get(state.label), lately(itemgetter(state)))
     connections = snapshot.connections
     if connections is None:
         return
     if connections.counts[TcpState.UNKNOWN]:
         names = ", ".join(connections.unknown_states)
         yield Line(f"{'unknown':<13}{connections.counts[TcpState.UNKNOWN]:>9}  state {names}")
-    yield _state("total", results[-1], lately(sum))
+    yield _state("total", results.get("total"), lately(sum))
     how = (
-        "time-wait, and established above 1,000, from the kernel's counters"
+        f"time-wait, and established above {FEW:,}, from the kernel's counters"
         if connections.derived
         else "every socket counted"
     )
     yield Line(f"Read by {connections.reader}: {how}.")
 
 
-def _state(name: str, result: Result, lately: str) -> Line:
+def _state(name: str, result: Result | None, lately: str) -> Line:
+    if result is None:  # judging failed
+        return Line(f"{name:<13}{'?':>9}  {lately}".rstrip())
     number = "?" if result.value is None else f"{result.value:.0f}"
     text = f"{name:<13}{number:>9}  {lately}{_ranges(result):<27}{_status(result)}"
     return Line(text.rstrip(), result.status)
 
 
-def holders(snapshot: Snapshot) -> Iterator[Iterable[Line]]:
-    """How full the limits are, and who has the sockets: listeners, ports, units; those that are known."""
-    yield _limits(snapshot)
+def holders(snapshot: Snapshot, health: Health) -> Iterator[Iterable[Line]]:
+    """How full the limits are, and which listeners, ports and units have the sockets; those that are known."""
+    yield _limits(health.readings)
     if snapshot.listeners:
         yield _listeners(snapshot.listeners)
     if snapshot.detail is not None:
@@ -136,17 +137,20 @@ def holders(snapshot: Snapshot) -> Iterator[Iterable[Line]]:
             yield _top("UNIT", snapshot.detail.units)
 
 
-def findings(advice: Advice) -> Iterator[Line]:
-    """One line for each finding and each sysctl that deviates."""
-    deviating = deviations(advice.verdicts)
-    if not advice.findings and not deviating:
-        return
-    yield Line("FINDINGS (tcp-exporter advise says more)")
-    for finding in advice.findings:
+def findings(health: Health) -> Iterator[Line]:
+    """One line for each finding and each sysctl that deviates, and for what could not be judged."""
+    if health.findings or health.deviations:
+        yield Line("FINDINGS (tcp-exporter advise has the details)")
+    for finding in health.findings:
         yield Line(f"{finding.severity.name:<9} {finding.what}", finding.severity)
-    for it in deviating:
+    for it in health.deviations:
         wanted = "expected" if it.expected else "recommended"
         yield Line(f"sysctl    {it.title} is {it.live}, {wanted} is {it.accepted}")
+    if health.unknown:
+        yield Line("Not judged:")
+    for reason in dict.fromkeys(it.reason for it in health.unknown):
+        names = ", ".join(it.name for it in health.unknown if it.reason == reason)
+        yield Line(f"  {names}: {reason}")
 
 
 def problems(snapshot: Snapshot) -> Iterator[Line]:
@@ -157,13 +161,14 @@ def problems(snapshot: Snapshot) -> Iterator[Line]:
     yield from (Line(f"  {reason}") for reason in reasons)
 
 
-def _limits(snapshot: Snapshot) -> Iterator[Line]:
-    found = [*saturations(snapshot)]
+def _limits(readings: Readings) -> Iterator[Line]:
+    found = [(measure, reading) for measure in RATIOS if (reading := readings[measure.name]) is not None]
     if found:
         yield Line(f"{'LIMIT':<24}{'USED':>13}{'OF':>13}")
-    for it in found:
+    for measure, it in found:
+        used, limit = (amount(it.used, measure.unit), "-" if it.limit is None else amount(it.limit, measure.unit))
         percent = "" if it.share is None else f"{it.share:.1%}"
-        yield Line(f"{it.title:<24}{it.used_text:>13}{it.limit_text or '-':>13}{percent:>8}  {it.place}".rstrip())
+        yield Line(f"{measure.title:<24}{used:>13}{limit:>13}{percent:>8}  {it.place}".rstrip())
 
 
 def _listeners(listeners: Sequence[Listener]) -> Iterator[Line]:
@@ -171,7 +176,7 @@ def _listeners(listeners: Sequence[Listener]) -> Iterator[Line]:
     yield Line(f"{'LISTENER':<28}{'WAITING':>9}{'LIMIT':>8}{'HALF OPEN':>11}")
     ranked = sorted(listeners, key=lambda it: (-it.fullest, -it.syn_recv, it.port, it.address))
     for it in ranked[:_TOP]:
-        yield Line(f"{name_of(it):<28}{it.accept_queue:>9}{it.accept_limit:>8}{it.syn_recv:>11}")
+        yield Line(f"{it.place:<28}{it.accept_queue:>9}{it.accept_limit:>8}{it.syn_recv:>11}")
     if len(ranked) > _TOP:
         yield Line(f"... and {len(ranked) - _TOP} more")
 
@@ -193,4 +198,4 @@ def _ranges(result: Result) -> str:
 
 
 def _status(result: Result) -> str:
-    return "" if result.threshold == Threshold() and result.status is Status.OK else result.status.name
+    return "" if not result.is_judged and result.status is Status.OK else result.status.name

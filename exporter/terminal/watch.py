@@ -12,17 +12,16 @@ import signal
 import sys
 import termios
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import NoReturn
 
 from exporter.document import write as api
 from exporter.errors import ExporterError
-from exporter.health.thresholds import Threshold
 from exporter.sampling.loop import Loop
-from exporter.snapshot import Sample
-from exporter.terminal.frame import Lately, Moment, Screen, frame, width
+from exporter.sampling.sample import Sample
+from exporter.terminal.frame import FrameContext, RecentCounts, Screen, frame, width
 from exporter.terminal.table import Line, paint
 
 _LOOK_SECONDS = 0.1  # at most, between two looks for a new sample
@@ -45,7 +44,7 @@ class NullLog:
     def info(self, event: str, **fields: object) -> None:
         """Nothing."""
 
-    warning = info
+    warning = error = info
 
     def exception(self, event: str, **_: object) -> None:
         """Keep the exception that is being handled."""
@@ -53,13 +52,13 @@ class NullLog:
         self.bug = f"{event}: {type(error).__name__}: {error}"
 
 
-def draw(loop: Loop, log: NullLog, thresholds: Mapping[str, Threshold], host: str, *, color: bool) -> int:
+def draw(loop: Loop, log: NullLog, host: str, *, color: bool) -> int:
     """Draw on the terminal that standard output is until a person or a signal ends it, and leave it as it was: 0.
 
     As for watch(1) and top(1), being ended is no failure.
     """
     shown: Sample | None = None
-    lately, drawn_at = Lately(), 0.0
+    lately, drawn_at = RecentCounts(), 0.0
     with _Terminal(color=color) as terminal:
         loop.start()
         while True:
@@ -69,9 +68,9 @@ def draw(loop: Loop, log: NullLog, thresholds: Mapping[str, Threshold], host: st
                 lately.add(sample.counted_at, connections and connections.counts, _interval(sample))
             if (sample is not shown or now - drawn_at >= _AGAIN_SECONDS) and terminal.is_ready():
                 when = "" if sample is None else _local(sample.snapshot.taken_at)
-                moment = Moment(host, when, now, loop.asking, log.bug)
+                moment = FrameContext(host, when, now, loop.asking, log.bug)
                 screen = terminal.size()
-                terminal.show(frame(sample, moment, thresholds, lately.counts, screen), screen.columns)
+                terminal.show(frame(sample, moment, lately.counts, screen), screen.columns)
                 drawn_at = now
             shown = sample
             signals = terminal.wait(_look(sample))
@@ -88,7 +87,6 @@ def draw(loop: Loop, log: NullLog, thresholds: Mapping[str, Threshold], host: st
 def stream(
     loop: Loop,
     log: NullLog,
-    thresholds: Mapping[str, Threshold],
     write: Callable[[bytes], object],
     say: Callable[[str], object],
 ) -> NoReturn:
@@ -113,7 +111,7 @@ def stream(
             _is_new(sample, shown) or (sample.is_stale(now) and now - written_at >= _interval(sample))
         ):
             shown, written_at = sample, now
-            write(api.encode_compact(api.sampled(sample, thresholds, now)))
+            write(api.encode_compact(api.sampled(sample, now)))
         time.sleep(_look(sample))
 
 

@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Callable
 
+from exporter.document import API_VERSION
 from exporter.document import write as api
 from exporter.prometheus.exposition import Pages
 from exporter.sampling.history import Points
@@ -87,9 +88,9 @@ class _History:
 
 def _snapshot(_: Request, at: Current) -> Response:
     if at.sample is None:
-        problem = {"api_version": api.API_VERSION, "error": "no sample yet"}
+        problem = {"api_version": API_VERSION, "error": "no sample yet"}
         return Response(503, "application/json", json.dumps(problem).encode() + b"\n", ())
-    body = api.encode(api.sampled(at.sample, at.view.thresholds, at.now))
+    body = api.encode(api.sampled(at.sample, at.now))
     return Response(200, "application/json", body, (("Cache-Control", "no-store"),))
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from exporter.prometheus.families import View
 from exporter.sampling.history import Points
-from exporter.snapshot import Sample
+from exporter.sampling.sample import Sample
 
 
 class Current(NamedTuple):

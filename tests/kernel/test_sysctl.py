@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from exporter.errors import SourceMalformed
 from exporter.kernel.catalogue import BOOL, CATALOGUE, INT, VECTOR
-from exporter.kernel.sysctl import Value, is_secret, parse, parse_ports
+from exporter.kernel.sysctl import is_secret, parse, parse_ports
+from exporter.snapshot import SysctlValue
 
 RESERVED = "net.ipv4.ip_local_reserved_ports"
 SCALARS = sorted(entry.name for entry in CATALOGUE.values() if entry.kind in {BOOL, INT})
@@ -19,23 +20,23 @@ PORT_NUMBERS = st.integers(0, 65535)
 
 
 def test_a_scalar_has_one_field_without_a_name() -> None:
-    assert parse("tcp_fin_timeout", "60\n") == Value("tcp_fin_timeout", (("", 60),), None, "seconds")
+    assert parse("tcp_fin_timeout", "60\n") == SysctlValue("tcp_fin_timeout", (("", 60),), None, "seconds")
 
 
 def test_a_triple_gets_the_names_of_its_fields() -> None:
-    assert parse("tcp_rmem", "4096\t131072\t33554432\n") == Value(
+    assert parse("tcp_rmem", "4096\t131072\t33554432\n") == SysctlValue(
         "tcp_rmem", (("min", 4096), ("default", 131072), ("max", 33554432)), None, "bytes"
     )
 
 
 def test_tcp_mem_is_in_pages() -> None:
-    assert parse("tcp_mem", "287898\t383867\t575796\n") == Value(
+    assert parse("tcp_mem", "287898\t383867\t575796\n") == SysctlValue(
         "tcp_mem", (("min", 287898), ("pressure", 383867), ("max", 575796)), None, "pages"
     )
 
 
 def test_a_pair_gets_the_names_of_its_fields() -> None:
-    assert parse("net.ipv4.ip_local_port_range", "32768\t60999\n") == Value(
+    assert parse("net.ipv4.ip_local_port_range", "32768\t60999\n") == SysctlValue(
         "net.ipv4.ip_local_port_range", (("low", 32768), ("high", 60999)), None, "ports"
     )
 
@@ -52,7 +53,7 @@ def test_a_pair_gets_the_names_of_its_fields() -> None:
     ],
 )
 def test_integers_may_be_negative_or_as_large_as_64_bits_hold(name: str, text: str, number: int) -> None:
-    assert parse(name, text) == Value(name, (("", number),), None, CATALOGUE[name].unit)
+    assert parse(name, text) == SysctlValue(name, (("", number),), None, CATALOGUE[name].unit)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_integers_may_be_negative_or_as_large_as_64_bits_hold(name: str, text: s
     [("reno bbr cubic\n", "reno bbr cubic"), (" tls \t mptcp\n\n", "tls mptcp"), ("\n", ""), ("", ""), ("7\n", "7")],
 )
 def test_a_textual_one_has_its_words_one_space_apart(text: str, words: str) -> None:
-    assert parse("tcp_available_ulp", text) == Value("tcp_available_ulp", (), words, "")
+    assert parse("tcp_available_ulp", text) == SysctlValue("tcp_available_ulp", (), words, "")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_a_textual_one_has_its_words_one_space_apart(text: str, words: str) -> N
     [("\n", 0), ("8080\n", 1), ("40003,40005-40006\n", 3), ("1,2-4,10-10\n", 5), ("0-65535\n", 65536)],
 )
 def test_reserved_ports_are_counted(text: str, count: int) -> None:
-    assert parse(RESERVED, text) == Value(RESERVED, (("count", count),), None, "ports")
+    assert parse(RESERVED, text) == SysctlValue(RESERVED, (("count", count),), None, "ports")
 
 
 @pytest.mark.parametrize("item", ["9-8", "65536", "65000-65536", "-5", "1-2-3", "http", "1_0", "٣", "0000080", "8 9"])
@@ -81,33 +82,34 @@ def test_what_is_no_list_of_ports_is_an_error_that_quotes_it(item: str) -> None:
 
 
 def test_an_unknown_integer_has_no_unit() -> None:
-    assert parse("tcp_of_tomorrow", "5\n") == Value("tcp_of_tomorrow", (("", 5),), None, "")
+    assert parse("tcp_of_tomorrow", "5\n") == SysctlValue("tcp_of_tomorrow", (("", 5),), None, "")
 
 
 def test_unknown_integers_are_numbered() -> None:
-    assert parse("tcp_of_tomorrow", "5 6\t7\n") == Value("tcp_of_tomorrow", (("0", 5), ("1", 6), ("2", 7)), None, "")
+    numbered = (("0", 5), ("1", 6), ("2", 7))
+    assert parse("tcp_of_tomorrow", "5 6\t7\n") == SysctlValue("tcp_of_tomorrow", numbered, None, "")
 
 
 @pytest.mark.parametrize(("text", "words"), [("on  5\n", "on 5"), ("\n", "")])
 def test_what_is_unknown_and_no_integers_is_text(text: str, words: str) -> None:
-    assert parse("tcp_of_tomorrow", text) == Value("tcp_of_tomorrow", (), words, "")
+    assert parse("tcp_of_tomorrow", text) == SysctlValue("tcp_of_tomorrow", (), words, "")
 
 
 def test_a_vector_that_grew_keeps_its_numbers_and_loses_its_labels() -> None:
-    assert parse("tcp_rmem", "1 2 3 4") == Value("tcp_rmem", (("0", 1), ("1", 2), ("2", 3), ("3", 4)), None, "")
+    assert parse("tcp_rmem", "1 2 3 4") == SysctlValue("tcp_rmem", (("0", 1), ("1", 2), ("2", 3), ("3", 4)), None, "")
 
 
 def test_a_scalar_that_became_a_vector_keeps_its_numbers() -> None:
-    assert parse("tcp_fin_timeout", "60 90") == Value("tcp_fin_timeout", (("0", 60), ("1", 90)), None, "")
+    assert parse("tcp_fin_timeout", "60 90") == SysctlValue("tcp_fin_timeout", (("0", 60), ("1", 90)), None, "")
 
 
 def test_a_vector_that_became_a_scalar_keeps_its_number() -> None:
-    assert parse("tcp_mem", "5") == Value("tcp_mem", (("", 5),), None, "")
+    assert parse("tcp_mem", "5") == SysctlValue("tcp_mem", (("", 5),), None, "")
 
 
 @pytest.mark.parametrize("text", ["auto", "60s", "6_0", "٦٠", "0x3c", "6.0", "-", "1" * 21])
 def test_what_is_no_integer_of_the_kernels_stays_as_text(text: str) -> None:
-    assert parse("tcp_fin_timeout", text) == Value("tcp_fin_timeout", (), text, "")
+    assert parse("tcp_fin_timeout", text) == SysctlValue("tcp_fin_timeout", (), text, "")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_nothing_where_a_number_should_be_is_an_error(name: str, message: str) -
 )
 def test_a_key_or_a_secret_is_one_by_its_name_and_its_content_is_never_passed_on(name: str) -> None:
     assert is_secret(name)
-    assert parse(name, "5a1e-c0de\n") == parse(name, "1234\n") == parse(name, "") == Value(name, (), None, "")
+    assert parse(name, "5a1e-c0de\n") == parse(name, "1234\n") == parse(name, "") == SysctlValue(name, (), None, "")
 
 
 @pytest.mark.parametrize("name", ["tcp_fastopen", "tcp_keepalive_time", "tcp_rmem", "tcp_key_rotations"])
@@ -160,7 +162,7 @@ def test_a_list_of_ports_is_ports_or_malformed(text: str) -> None:
 
 @given(st.sampled_from(SCALARS), KERNEL_INTEGERS)
 def test_an_integer_comes_out_as_it_went_in(name: str, number: int) -> None:
-    assert parse(name, f"{number}\n") == Value(name, (("", number),), None, CATALOGUE[name].unit)
+    assert parse(name, f"{number}\n") == SysctlValue(name, (("", number),), None, CATALOGUE[name].unit)
 
 
 @given(st.sampled_from(VECTORS), st.data())
@@ -168,7 +170,7 @@ def test_a_vector_comes_out_as_it_went_in(name: str, data: st.DataObject) -> Non
     labels = CATALOGUE[name].fields
     numbers = data.draw(st.lists(KERNEL_INTEGERS, min_size=len(labels), max_size=len(labels)))
     text = "\t".join(map(str, numbers)) + "\n"
-    assert parse(name, text) == Value(name, tuple(zip(labels, numbers, strict=True)), None, CATALOGUE[name].unit)
+    assert parse(name, text) == SysctlValue(name, tuple(zip(labels, numbers, strict=True)), None, CATALOGUE[name].unit)
 
 
 @given(st.lists(KERNEL_INTEGERS, min_size=1, max_size=9))

@@ -18,7 +18,7 @@ from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
-    from exporter.kernel.sysctl import Value
+    from exporter.snapshot import SysctlValue
 
 Expectations = Mapping[str, Range | str]
 """By sysctl what it should be: a range, or exactly a text."""
@@ -58,7 +58,7 @@ class Verdict(NamedTuple):
         return f"{self.name} ({self.field})" if self.field else self.name
 
 
-def verdicts(sysctls: Mapping[str, Value], expected: Expectations, release: str) -> tuple[Verdict, ...]:
+def verdicts(sysctls: Mapping[str, SysctlValue], expected: Expectations, release: str) -> tuple[Verdict, ...]:
     """What is to be said of *sysctls*: the profile in its order, and what the configuration expects beside it.
 
     An expectation replaces the profile's entries of its sysctl. *release* is the kernel's, ``6.18.44``; entries that
@@ -121,7 +121,7 @@ def nearest(limits: Range, value: int) -> int | None:
 
 
 def _recommended(
-    value: Value, entries: Iterable[Recommendation], live: Live, version: tuple[int, int] | None
+    value: SysctlValue, entries: Iterable[Recommendation], live: Live, version: tuple[int, int] | None
 ) -> Iterator[Verdict]:
     numbers = dict(value.fields)
     for entry in entries:
@@ -149,7 +149,9 @@ def _recommended(
         )
 
 
-def _expected(value: Value, wanted: Range | str, live: Live, version: tuple[int, int] | None) -> Iterator[Verdict]:
+def _expected(
+    value: SysctlValue, wanted: Range | str, live: Live, version: tuple[int, int] | None
+) -> Iterator[Verdict]:
     """The verdicts of an expectation: by number where it has as many as the sysctl, else of the text as a whole."""
     words = wanted.split() if isinstance(wanted, str) else []
     if isinstance(wanted, Range):
@@ -166,7 +168,7 @@ def _expected(value: Value, wanted: Range | str, live: Live, version: tuple[int,
 
 
 def _expectation(
-    value: Value, field: str, found: int | str, accepted: str, near: int | str, live: Live,
+    value: SysctlValue, field: str, found: int | str, accepted: str, near: int | str, live: Live,
     version: tuple[int, int] | None,
 ) -> Verdict:  # fmt: skip
     entries = (entry for entry in BY_SYSCTL.get(value.name, ()) if entry.field == field and _applies(entry, version))

@@ -12,9 +12,11 @@ import hashlib
 from typing import NamedTuple
 
 from exporter import __version__
-from exporter.health.saturations import count_text
+from exporter.health.judge import Health
+from exporter.health.measures import amount
 from exporter.health.thresholds import Status
-from exporter.snapshot import Advice, Sample, Snapshot
+from exporter.sampling.sample import Sample
+from exporter.snapshot import Snapshot
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from exporter.web.current import Current
 from exporter.web.page import sections
@@ -67,21 +69,21 @@ class StatusPage:
 
     def _render(self, at: Current) -> str:
         snapshot = None if at.sample is None or at.view.stale else at.sample.snapshot
-        verdict = sections.judge(at, snapshot)
+        headline = sections.headline(at, snapshot)
         head = element(
             "head",
             element("meta", charset="utf-8"),
             element("meta", name="viewport", content="width=device-width, initial-scale=1"),
             element("meta", name="color-scheme", content="light dark"),
-            element("title", f"{verdict.status.name} - {at.host or 'this host'} - TCP"),
-            element("link", rel="icon", href=_favicon(verdict.status)),
+            element("title", f"{headline.status.name} - {at.host or 'this host'} - TCP"),
+            element("link", rel="icon", href=_favicon(headline.status)),
             element("style", self._style),
         )
         body = element(
             "body",
             SIGNS,
             element("a", "To the states", href="#states", class_="skip"),
-            _banner(at, snapshot, verdict),
+            _banner(at, snapshot, headline),
             element("p", id="lost", role="alert", hidden=True, data_own=True),
             element("p", id="said", role="status", class_="unseen", data_own=True),
             element("main", *_main(at, snapshot)),
@@ -92,18 +94,18 @@ class StatusPage:
         return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
-def _banner(at: Current, snapshot: Snapshot | None, verdict: sections.Verdict) -> Markup:
+def _banner(at: Current, snapshot: Snapshot | None, headline: sections.Headline) -> Markup:
     return element(
         "header",
-        element("p", icon(verdict.status), element("span", verdict.status.name, id="status"), class_="word"),
+        element("p", icon(headline.status), element("span", headline.status.name, id="status"), class_="word"),
         element(
             "div",
             element("h1", "TCP on ", element("b", at.host or "this host")),
-            element("p", verdict.summary, class_="summary"),
-            element("ul", *verdict.reasons, class_="reasons") if verdict.reasons else None,
+            element("p", headline.summary, class_="summary"),
+            element("ul", *headline.reasons, class_="reasons") if headline.reasons else None,
         ),
         element("p", *_provenance(at, snapshot), class_="when"),
-        class_=f"verdict {verdict.status.name}",
+        class_=f"verdict {headline.status.name}",
     )
 
 
@@ -125,12 +127,12 @@ def _provenance(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
 
 def _main(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
     states = States(at, snapshot)
-    advice = sections.NO_ADVICE if at.sample is None or snapshot is None else at.sample.advice or sections.NO_ADVICE
+    health = None if at.sample is None or snapshot is None else at.sample.health
     return (
         element(
-            "section", element("h2", "What to do", id="title-findings"), *sections.finding_articles(advice.findings),
+            "section", element("h2", "What to do", id="title-findings"), *sections.finding_articles(health.findings),
             id="findings", aria_labelledby="title-findings", class_="findings",
-        ) if advice.findings else None,
+        ) if health is not None and health.findings else None,
         element(
             "div",
             element(
@@ -147,16 +149,16 @@ def _main(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
                 id="states",
                 aria_labelledby="title-states",
             ),
-            None if snapshot is None else _card("Limits", sections.limits(at, snapshot), _queues(snapshot)),
+            None if snapshot is None or health is None else _card("Limits", sections.limits(health), _queues(snapshot)),
             id="split",
         ),
-        _changes(advice),
+        None if health is None else _changes(health),
         None if snapshot is None else _holders(snapshot),
     )  # fmt: skip
 
 
-def _changes(advice: Advice) -> Markup | None:
-    table = sections.sysctls(advice.verdicts)
+def _changes(health: Health) -> Markup | None:
+    table = sections.sysctls(health.deviations)
     command = element("code", "tcp-exporter advise --sysctl-conf")
     fragment_of_them = element("p", "As a fragment for sysctl.d: ", command, class_="quiet")
     return None if table is None else _card("Sysctls", table, fragment_of_them)
@@ -165,7 +167,7 @@ def _changes(advice: Advice) -> Markup | None:
 def _queues(snapshot: Snapshot) -> Markup | None:
     if snapshot.detail is None:
         return None
-    received, sent = (count_text(it, "bytes") for it in (snapshot.detail.receive_queue, snapshot.detail.send_queue))
+    received, sent = (amount(it, "bytes") for it in (snapshot.detail.receive_queue, snapshot.detail.send_queue))
     said = f"Applications have {received} to read, and peers {sent} to acknowledge."
     return element("p", said, class_="quiet")
 

@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from exporter.health import measures
-from exporter.health.findings import Finding
-from exporter.health.saturations import Saturation, name_of, saturations
-from exporter.health.sysctls.verdicts import Verdict as Judged
-from exporter.health.sysctls.verdicts import deviations
-from exporter.health.thresholds import NO_THRESHOLD, Result, Status, evaluate, worst
-from exporter.snapshot import Advice, Listener, Snapshot, StateCounts
+from exporter.health.finding import Finding
+from exporter.health.judge import Health
+from exporter.health.measures import BY_NAME, RATIOS, Measure, Reading, amount
+from exporter.health.sysctls.verdicts import Verdict
+from exporter.health.thresholds import Result, Status
+from exporter.snapshot import Listener, Snapshot, StateCounts
 from exporter.tcpstate import BY_LABEL, KNOWN_STATES
 from exporter.web.current import Current
 from exporter.web.page.machine import fragment, icon
 from exporter.web.page.markup import Content, Markup, element
 from exporter.web.page.states import breakable, pill, scrolled, sentence
 
-NO_ADVICE = Advice((), ())
 _LISTENERS, _NAMES = 10, 8  # rows that are shown
 _BAR = 100
 
 
-class Verdict(NamedTuple):
+class Headline(NamedTuple):
     """How the host is, in a word and in sentences."""
 
     status: Status
@@ -31,57 +29,52 @@ class Verdict(NamedTuple):
     reasons: tuple[Markup, ...]
 
 
-def judge(at: Current, snapshot: Snapshot | None) -> Verdict:
-    """The verdict; *snapshot* is what may be shown as current. A source that failed is a reason and no status."""
+def headline(at: Current, snapshot: Snapshot | None) -> Headline:
+    """The status of the host and its reasons; *snapshot* is what may be shown as current."""
     waiting = f" It waits for {at.view.hanging_on}." if at.view.hanging_on else ""
     if at.sample is None:
-        return Verdict(Status.UNKNOWN, f"There is no sample yet.{waiting}", ())
+        return Headline(Status.UNKNOWN, f"There is no sample yet.{waiting}", ())
     if snapshot is None:
         age = at.now - at.sample.counted_at
-        return Verdict(
+        return Headline(
             Status.UNKNOWN,
             f"The last sample is {age:.0f} s old and not shown: the polling loop hangs or has died.{waiting}",
             (),
         )
-    results = [
-        result
-        for result in evaluate(measures.read(snapshot, measures.MEASURES), at.view.thresholds)
-        if result.threshold != NO_THRESHOLD
-    ]
-    advice = at.sample.advice or NO_ADVICE
-    deviating = deviations(advice.verdicts)
-    drifted = [it for it in deviating if it.expected]
-    statuses = [*(result.status for result in results), *(finding.severity for finding in advice.findings)]
-    statuses += [Status.WARNING for _ in drifted]
-    if snapshot.connections is None:
-        statuses.append(Status.UNKNOWN)
+    health = at.sample.health
+    drifted = [it for it in health.deviations if it.expected]
     problems = [problem for problem in snapshot.sources.values() if problem is not None]
-    alerting = [result for result in results if result.status is not Status.OK]
-    reasons = [
-        *(_reason(result.status, _alert(result)) for result in alerting),
-        *(
-            _reason(it.severity, element("a", it.what, href=f"#finding-{it.name}"))
-            for it in advice.findings
-        ),
+    unjudged = {it.reason: [] for it in health.unknown if it.reason not in problems}  # type: dict[str, list[str]]
+    for it in health.unknown:
+        if it.reason in unjudged:
+            unjudged[it.reason].append(it.name)
+    reasons = (
+        *(_reason(result.status, _alert(result)) for result in health.alerting),
+        *(_reason(it.severity, element("a", it.what, href=f"#finding-{it.name}")) for it in health.findings),
         *(_reason(Status.WARNING, f"{it.title} is {it.live}, expected {it.accepted}") for it in drifted),
         *(_reason(Status.UNKNOWN, f"Not readable: {problem}") for problem in problems),
-    ]  # fmt: skip
-    status = worst(statuses) if statuses else Status.OK  # no threshold and no finding: nothing speaks against it
+        *(_reason(Status.UNKNOWN, f"Not judged: {', '.join(names)}: {why}") for why, names in unjudged.items()),
+    )
     if snapshot.connections is None:
-        return Verdict(status, "No reader can count the sockets of this host.", tuple(reasons))
-    unknown = sum(result.status is Status.UNKNOWN for result in alerting)
-    to_change = _number(len(deviating), "sysctl") + " to change"
-    said = [
-        _number(len(alerting) - unknown, "threshold") + " crossed" if len(alerting) > unknown else None,
-        _number(unknown, "measure") + " not known" if unknown else None,
-        _number(len(advice.findings), "finding") if advice.findings else None,
-        _number(len(problems), "source") + " not readable" if problems else None,
-        element("a", to_change, href="#sysctls") if deviating else None,
+        return Headline(health.status, "No reader can count the sockets of this host.", reasons)
+    return Headline(health.status, _summary(health, len(problems)), reasons)
+
+
+def _summary(health: Health, problems: int) -> Content:
+    unknown = sum(result.status is Status.UNKNOWN for result in health.alerting)
+    crossed = len(health.alerting) - unknown
+    parts = [
+        f"{_number(crossed, 'threshold')} crossed" if crossed else None,
+        f"{_number(unknown, 'measure')} not known" if unknown else None,
+        _number(len(health.findings), "finding") if health.findings else None,
+        f"{_number(len(health.unknown), 'finding')} not judged" if health.unknown else None,
+        f"{_number(problems, 'source')} not readable" if problems else None,
+        element("a", f"{_number(len(health.deviations), 'sysctl')} to change", href="#sysctls")
+        if health.deviations
+        else None,
     ]
-    summary = [*_listed([it for it in said if it is not None]), "."]
-    if len(summary) == 1:
-        summary = ["Every threshold holds, and there is nothing to do."]
-    return Verdict(status, summary, tuple(reasons))
+    summary = [*_listed([it for it in parts if it is not None]), "."]
+    return summary if len(summary) > 1 else ["Every threshold holds, and nothing was found."]
 
 
 def _reason(status: Status, content: Content) -> Markup:
@@ -89,7 +82,7 @@ def _reason(status: Status, content: Content) -> Markup:
 
 
 def _alert(result: Result) -> Sequence[Markup | str]:
-    state, ratio = BY_LABEL.get(result.measure), result.measure in measures.RATIOS
+    state, ratio = BY_LABEL.get(result.measure), BY_NAME[result.measure].is_ratio
     where = f"#{fragment(state)}" if state else "#limits" if ratio else None
     name = element("a", state.rfc9293 if state else result.measure, href=where) if where else result.measure
     if result.value is None:
@@ -120,9 +113,8 @@ def finding_articles(findings: Sequence[Finding]) -> Iterator[Markup]:
         )  # fmt: skip
 
 
-def sysctls(verdicts: Sequence[Judged]) -> Markup | None:
+def sysctls(deviating: Sequence[Verdict]) -> Markup | None:
     """The sysctls that are not as recommended or as the configuration expects; None where all are."""
-    deviating = deviations(verdicts)
     if not deviating:
         return None
     rows = [
@@ -141,20 +133,23 @@ def sysctls(verdicts: Sequence[Judged]) -> Markup | None:
     return _table("Sysctls to change", ("Sysctl", "Live", "Recommended", "Why"), rows, "sysctls")
 
 
-def limits(at: Current, snapshot: Snapshot) -> Markup:
-    """How full each limit is, as bars and in numbers."""
-    rows = [_bar(at, it) for it in saturations(snapshot)]
+def limits(health: Health) -> Markup:
+    """How full each limit is, as bars in the colour of the measure's status, and in numbers."""
+    results = {result.measure: result for result in health.results}
+    rows = [
+        _bar(measure, reading, results[measure.name])
+        for measure in RATIOS
+        if (reading := health.readings[measure.name]) is not None
+    ]
     if not rows:
         return element("p", "None of the limits can be read.", class_="quiet")
     return _table("How full the limits are", ("Limit", "", "Used", "Of", "Full"), rows, "limits")
 
 
-def _bar(at: Current, it: Saturation) -> Markup:
-    threshold = at.view.thresholds.get(it.measure, NO_THRESHOLD)
-    status, _ = threshold.judge(it.share)
-    judged = it.share is not None and threshold != NO_THRESHOLD
+def _bar(measure: Measure, it: Reading, result: Result) -> Markup:
+    judged = result.value is not None and result.is_judged
     share = 0.0 if it.share is None else max(0.0, min(it.share, 1.0))
-    classes = " ".join(filter(None, ("bar", status.name if judged else "", "full" if share >= 0.8 else "")))
+    classes = " ".join(filter(None, ("bar", result.status.name if judged else "", "full" if share >= 0.8 else "")))
     bar = element(
         "svg",
         element("rect", width=_BAR, height=8, rx=1.5, class_="track"),
@@ -164,16 +159,17 @@ def _bar(at: Current, it: Saturation) -> Markup:
         class_=classes,
         aria_hidden="true",
     )
-    used, limit = it.used_text, it.limit_text
+    used = amount(it.used, measure.unit) if measure.unit else f"{it.used:,}"
+    limit = "?" if it.limit is None else amount(it.limit, measure.unit) if measure.unit else f"{it.limit:,}"
     return element(
         "tr",
         element(
-            "th", sentence(it.title), pill(status) if judged and status is not Status.OK else None,
+            "th", sentence(measure.title), pill(result.status) if judged and result.status is not Status.OK else None,
             element("small", breakable(it.place)) if it.place else None, scope="row",
         ),
         element("td", bar, class_="drawn"),
-        element("td", used if it.unit else f"{it.used:,}", class_="n"),
-        element("td", "?" if limit is None or it.limit is None else limit if it.unit else f"{it.limit:,}", class_="n"),
+        element("td", used, class_="n"),
+        element("td", limit, class_="n"),
         element("td", "?" if it.share is None else _percent(it.share), class_="n"),
     )  # fmt: skip
 
@@ -188,7 +184,7 @@ def listeners(found: Sequence[Listener] | None) -> Markup:
     rows = [
         element(
             "tr",
-            element("th", element("code", breakable(name_of(it))), scope="row"),
+            element("th", element("code", breakable(it.place)), scope="row"),
             element("td", f"{it.accept_queue:,}", class_="n full" if it.fullest >= 0.8 else "n"),
             element("td", f"{it.accept_limit:,}", class_="n"),
             element("td", f"{it.syn_recv:,}", class_="n"),

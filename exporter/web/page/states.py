@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from exporter.health.finding import Finding
 from exporter.health.sysctls.verdicts import Verdict
-from exporter.health.thresholds import NO_THRESHOLD, Status, Threshold
+from exporter.health.thresholds import NO_THRESHOLD, SEVERITY, Status, Threshold, worst
 from exporter.kernel.catalogue import CATALOGUE
-from exporter.kernel.sysctl import Value
 from exporter.sampling.history import POINTS, STEP_SECONDS
-from exporter.snapshot import Snapshot, StateCounts
+from exporter.snapshot import Snapshot, StateCounts, SysctlValue
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from exporter.web.current import Current
 from exporter.web.page.machine import PLACES, Node, arrivals, departures, fragment, icon
@@ -29,10 +29,12 @@ class States:
         connections = None if snapshot is None else snapshot.connections
         self._counts: StateCounts | None = None if connections is None else connections.counts
         self._peaks = None if at.sample is None or connections is None else at.sample.peaks
+        self._health = None if at.sample is None or snapshot is None else at.sample.health
         self._thresholds = at.view.thresholds
-        self._sysctls: Mapping[str, Value] = {} if snapshot is None else snapshot.sysctls
-        advice = None if at.sample is None or snapshot is None else at.sample.advice
-        self._verdicts: Mapping[str, Sequence[Verdict]] = by_sysctl(advice.verdicts if advice else ())
+        self._sysctls: Mapping[str, SysctlValue] = {} if snapshot is None else snapshot.sysctls
+        verdicts = () if self._health is None else self._health.verdicts
+        self._verdicts: Mapping[str, Sequence[Verdict]] = by_sysctl(verdicts)
+        self._found = _by_state(() if self._health is None else self._health.findings)
         taken = at.sample.snapshot.taken_at + at.now - at.sample.counted_at if at.sample else 0.0
         self._span = span(at.points, taken)
         self._plots: dict[TcpState, Plot | None] = {state: plot(at.points, state, taken) for state in KNOWN_STATES}
@@ -52,9 +54,21 @@ class States:
         return f"{POINTS - self._span} 0 {self._span} {HEIGHT}"
 
     def worst(self) -> TcpState:
-        """The state whose panel stands there unasked: the one that alerts, else ESTABLISHED."""
-        order = {Status.CRITICAL: 0, Status.WARNING: 1}
-        return min(KNOWN_STATES, key=lambda it: order.get(self._judge(it)[1], 2))  # which ESTABLISHED is the first of
+        """The state whose panel is open at first: that of the worst finding or threshold, else ESTABLISHED."""
+        worst = max(KNOWN_STATES, key=lambda it: SEVERITY.index(self._status(it)))
+        if SEVERITY.index(self._status(worst)) <= SEVERITY.index(Status.UNKNOWN):
+            return TcpState.ESTABLISHED
+        first = () if self._health is None else self._health.findings[:1]
+        told = [state for finding in first for state in finding.states[:1]]
+        return told[0] if told and self._status(told[0]) is self._status(worst) else worst
+
+    def _status(self, state: TcpState) -> Status:
+        """The worst of the state's threshold and of the findings that bear on it."""
+        threshold, status = self._judge(state)
+        if self._counts is None:
+            return status
+        judged = [Status.OK if threshold == NO_THRESHOLD else status]
+        return worst([*judged, *(finding.severity for finding in self._found.get(state, ()))])
 
     def panels(self) -> Iterator[Markup]:
         """A panel for every state."""
@@ -80,7 +94,8 @@ class States:
         return threshold, status
 
     def _node(self, state: TcpState) -> Node:
-        threshold, status = self._judge(state)
+        threshold, _ = self._judge(state)
+        status = self._status(state)
         judged = None if threshold == NO_THRESHOLD and status is Status.OK else status
         number = None if self._counts is None else self._counts[state]
         peak = None if self._peaks is None else self._peaks[state]
@@ -94,7 +109,8 @@ class States:
         )
 
     def _pill(self, state: TcpState) -> Markup | None:
-        threshold, status = self._judge(state)
+        threshold, _ = self._judge(state)
+        status = self._status(state)
         return None if threshold == NO_THRESHOLD and status is Status.OK else pill(status)
 
     def _facts(self, state: TcpState) -> Markup:
@@ -163,7 +179,7 @@ class States:
         value, verdicts, known = self._sysctls.get(name), self._verdicts.get(name, ()), CATALOGUE.get(name)
         if value is None:
             return None
-        live = value.text if value.text is not None else " ".join(str(number) for _, number in value.fields)
+        live = value.shown
         notes = [known.meaning] if known is not None else []
         notes += dict.fromkeys(it.arithmetic for it in verdicts if it.arithmetic)
         deviates = any(it.deviates for it in verdicts)
@@ -176,6 +192,15 @@ class States:
                 pill(Status.WARNING, "deviates") if deviates else None,
             ),
         )  # fmt: skip
+
+
+def _by_state(findings: Sequence[Finding]) -> dict[TcpState, list[Finding]]:
+    """The findings that bear on each state."""
+    found: dict[TcpState, list[Finding]] = {}
+    for finding in findings:
+        for state in finding.states:
+            found.setdefault(state, []).append(finding)
+    return found
 
 
 def by_sysctl(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:

@@ -13,19 +13,20 @@ from exporter.health.sysctls.profile import PROFILE
 from exporter.health.sysctls.verdicts import Verdict, deviations, nearest, sysctl_conf, verdicts
 from exporter.health.thresholds import Range
 from exporter.kernel.catalogue import CATALOGUE, VECTOR
-from exporter.kernel.sysctl import Value, parse
+from exporter.kernel.sysctl import parse
+from exporter.snapshot import SysctlValue
 from tests.conftest import sample_situation
 
 RELEASE = "6.18.44"
 
 
-def host(**texts: str) -> dict[str, Value]:
+def host(**texts: str) -> dict[str, SysctlValue]:
     """Sysctls from the texts of their files; ``__`` in a name is a point."""
     named = {name.replace("__", "."): text for name, text in texts.items()}
     return {name: parse(name, text + "\n") for name, text in named.items()}
 
 
-def deviating(sysctls: Mapping[str, Value], expected: Mapping[str, Range | str] | None = None) -> list[Verdict]:
+def deviating(sysctls: Mapping[str, SysctlValue], expected: Mapping[str, Range | str] | None = None) -> list[Verdict]:
     return list(deviations(verdicts(sysctls, expected or {}, RELEASE)))
 
 

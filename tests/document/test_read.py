@@ -14,12 +14,12 @@ from exporter.document.read import read, snapshot_of
 from exporter.errors import ExporterError
 from exporter.health import measures
 from exporter.health.thresholds import DEFAULTS
-from exporter.kernel.sysctl import Value
-from exporter.snapshot import NO_SOCKETS, Sample, Snapshot
+from exporter.sampling.sample import Sample
+from exporter.snapshot import NO_SOCKETS, Snapshot, SysctlValue
 from tests.conftest import SITUATIONS, sample_situation
 
 URL = "http://127.0.0.1:19293/api/v1/snapshot"
-TCP_MEM = Value("tcp_mem", (("min", 100), ("pressure", 200), ("max", 400)), None, "pages")
+TCP_MEM = SysctlValue("tcp_mem", (("min", 100), ("pressure", 200), ("max", 400)), None, "pages")
 NOT_OURS = f"{URL}: not a daemon of tcp-exporter: "
 
 

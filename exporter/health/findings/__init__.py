@@ -1,0 +1,33 @@
+"""The findings that can be concluded: one rule each, one file a subject, in the order of what hurts users first.
+
+Adding one is a rule in a file of this package, a line in ``RULES`` and ``make golden``; every consumer has it then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from exporter.health.finding import Rule
+from exporter.health.findings import (
+    accept_queue,
+    close_wait,
+    ephemeral_ports,
+    memory,
+    orphans,
+    syn_queue,
+    time_wait,
+)
+
+RULES: tuple[Rule, ...] = (
+    accept_queue.FULL,
+    syn_queue.FLOOD,
+    syn_queue.TOO_SMALL,
+    syn_queue.HALF_OPEN,
+    memory.PRESSURE,
+    orphans.NEAR_LIMIT,
+    ephemeral_ports.NEAR_LIMIT,
+    time_wait.NEAR_LIMIT,
+    close_wait.LEAK,
+)
+
+BY_NAME: Mapping[str, Rule] = {rule.name: rule for rule in RULES}

@@ -1,0 +1,50 @@
+"""TCP's buffer memory against tcp_mem, of the whole host. Source: net/core/sock.c, __sk_mem_raise_allocated."""
+
+from __future__ import annotations
+
+from exporter.health.finding import Finding, Limit, Rule
+from exporter.health.thresholds import Status
+from exporter.health.window import NotHere, Window
+from exporter.tcpstate import TcpState
+
+_NEARLY_FULL = Limit(0.95, "share of the max of tcp_mem", "at the max the kernel refuses memory to sockets")
+
+
+def _judge(window: Window) -> Finding | None:
+    limits, sockstat = window.now.memory_limits, window.now.sockstat
+    if limits is None and window.now.sources.get("sysctl") is None:
+        raise NotHere("tcp_mem is not visible from this network namespace")
+    entered = window.rose("TcpExt.TCPMemoryPressures")
+    evidence = []
+    above = full = False
+    if limits is not None and sockstat is not None and {"pressure", "max"} <= limits.keys():
+        used = sockstat.mem * window.now.page_size
+        above, full = used >= limits["pressure"] > 0, used >= limits["max"] * _NEARLY_FULL.value > 0
+        if above or entered:
+            sizes = (used / 2**20, limits["pressure"] / 2**20, limits["max"] / 2**20)
+            evidence.append("Buffers take {:.0f} MiB; pressure begins at {:.0f}, the end is {:.0f}.".format(*sizes))
+    if entered:
+        evidence.append(f"TCP came under memory pressure {entered} times {window.during}.")
+    if not above and not entered:
+        return None
+    return Finding(
+        name=PRESSURE.name,
+        severity=Status.CRITICAL if full else Status.WARNING,
+        what="TCP is out of buffer memory" if full else "TCP is under memory pressure",
+        evidence=tuple(evidence),
+        why="Under pressure every window shrinks, and at the end segments are dropped and orphans killed.",
+        remedy="Find whose buffers they are: queues that nobody reads, or many connections with large buffers. Only "
+        "where memory is to spare raise the limits in tcp_mem, which are pages.",
+        command="ss -OHtmn",
+        risk="Memory that TCP takes is not there for applications, and cannot be swapped out.",
+        states=(TcpState.ESTABLISHED, TcpState.CLOSE_WAIT),
+    )
+
+
+PRESSURE = Rule(
+    name="memory_pressure",
+    subject="buffer memory",
+    definition="TCP's buffers take more memory than the pressure mark of tcp_mem.",
+    limits=(_NEARLY_FULL,),
+    judge=_judge,
+)

@@ -1,0 +1,129 @@
+"""A snapshot with those before it: what the findings look at. Pure; nothing here decides what is wrong.
+
+A number that cannot be told raises ``CannotTell`` with the reason instead of being 0, and one that does not exist on
+this host raises ``NotHere``; ``judge`` turns both into what the consumers show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from exporter.errors import ExporterError
+from exporter.record import NamedTuple
+from exporter.snapshot import Listener, Snapshot, StateCounts
+from exporter.tcpstate import TcpState
+
+NEEDS_TWO = "a rate needs a second sample"
+
+
+class CannotTell(ExporterError):
+    """Something should be known here and is not: a source failed, or a rate needs a second sample."""
+
+
+class NotHere(ExporterError):
+    """The subject does not exist or is not visible here, by design."""
+
+
+class Window(NamedTuple):
+    """The newest snapshot, those before it (the oldest first), and the hour of counts where there is one."""
+
+    now: Snapshot
+    past: Sequence[Snapshot] = ()
+    lows: Sequence[Sequence[int]] = ()  # by state the least count of each ten seconds of the last hour; -1 is a hole
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """From the oldest snapshot to the newest; 0.0 where there is nothing to compare with."""
+        return max(0.0, self.now.taken_at - self.past[0].taken_at) if self.past else 0.0
+
+    @property
+    def during(self) -> str:
+        """The time between the oldest and the newest snapshot, for a sentence."""
+        return f"in the last {self.seconds:.3g} s"
+
+    def recent(self, seconds: float) -> Window:
+        """The window without what is older than *seconds*, but with at least one older snapshot if there is any."""
+        kept = [it for it in self.past if self.now.taken_at - it.taken_at <= seconds]
+        return self._replace(past=tuple(kept) or self.past[-1:])
+
+    # -- counters ------------------------------------------------------------------------------------------------------
+
+    def rise(self, counter: str) -> int:
+        """By how much *counter* rose; ``CannotTell`` or ``NotHere`` where that is not known."""
+        after = self.now.counters.get(counter)
+        if after is None:
+            raise self._without(counter)
+        if not self.seconds:
+            raise CannotTell(NEEDS_TWO)
+        before = self.past[0].counters.get(counter)
+        if before is None or after < before:
+            raise CannotTell(f"{counter} began anew")
+        return after - before
+
+    def rose(self, counter: str) -> int:
+        """By how much it rose as far as that is known: for evidence beside what the finding was concluded from."""
+        return self.known_rise(counter) or 0
+
+    def known_rise(self, counter: str) -> int | None:
+        """As ``rise``, or None."""
+        try:
+            return self.rise(counter)
+        except (CannotTell, NotHere):
+            return None
+
+    def steps(self, counter: str) -> list[int]:
+        """By how much it rose from each snapshot to the next, the oldest step first; unknown steps are left out."""
+        found = []
+        snapshots = (*self.past, self.now)
+        for before, after in pairwise(snapshots):
+            least, most = before.counters.get(counter), after.counters.get(counter)
+            if least is not None and most is not None and most >= least:
+                found.append(most - least)
+        return found
+
+    def _without(self, counter: str) -> ExporterError:
+        source = "netstat" if counter.startswith("TcpExt.") else "snmp"
+        problem = self.now.sources.get(source)
+        if problem is not None:
+            return CannotTell(problem)
+        if source not in self.now.sources:
+            return CannotTell(f"{source} was not read")
+        return NotHere(f"this kernel does not count {counter}")
+
+    # -- the newest snapshot -------------------------------------------------------------------------------------------
+
+    def counts(self) -> StateCounts:
+        """The sockets by state; ``CannotTell`` where nothing could count them."""
+        if self.now.connections is None:
+            raise CannotTell("no reader could count the sockets")
+        return self.now.connections.counts
+
+    def count(self, state: TcpState) -> int:
+        """The sockets in one state, as ``counts``."""
+        return self.counts()[state]
+
+    def course(self, state: TcpState) -> list[int]:
+        """The counts of *state* in every snapshot that has them, the oldest first."""
+        return [it.connections.counts[state] for it in (*self.past, self.now) if it.connections is not None]
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """The listeners that are known: none where only procfs could be read."""
+        return self.now.listeners or ()
+
+    def sysctl(self, name: str) -> int | None:
+        """The one number of a sysctl; None where it does not exist or could not be read."""
+        return self.now.scalar(name)
+
+    def visible(self, name: str) -> int:
+        """As ``sysctl``; ``CannotTell`` where the sysctls could not be read, ``NotHere`` where it does not exist."""
+        value = self.now.scalar(name)
+        if value is not None:
+            return value
+        problem = self.now.sources.get("sysctl")
+        if problem is not None:
+            raise CannotTell(problem)
+        raise NotHere(f"{name} is not visible from this network namespace")
