@@ -242,7 +242,7 @@ def test_a_runbook_runs_commands_and_flags_that_exist(name: str) -> None:
     for program, *rest in found:
         if program == "tcp-exporter":
             command, flags = (rest[0], rest[1:]) if rest and rest[0] in cli.COMMANDS else ("serve", rest)
-            cli._PARSERS[command]()[0].parse_args(flags)
+            cli.command(command)[0].parse_args(flags)
         elif program == "check_tcp_states":
             arguments.parse(rest)
         else:

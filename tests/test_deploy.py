@@ -122,7 +122,8 @@ def test_prometheus_accepts_the_scrape_configuration() -> None:
 
 
 def test_the_scrape_interval_is_within_the_peak_window() -> None:
-    from exporter.config.schema import Config, parse_duration  # noqa: PLC0415 - only here
+    from exporter.config.fields import parse_duration  # noqa: PLC0415 - only here
+    from exporter.config.schema import Config  # noqa: PLC0415
 
     text = (ROOT / "deploy/prometheus/scrape.yml").read_text(encoding="utf-8")
     (interval,) = re.findall(r"scrape_interval: (\S+)", text)
