@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from exporter.kernel import cgroup
-
-if TYPE_CHECKING:
-    from exporter.kernel.owners import Process, Survey
-    from exporter.tcpstate import TcpState
+from exporter.kernel import cgroup, owners
+from exporter.kernel.owners import Process, Survey
+from exporter.tcpstate import TcpState
 
 GROUPS = ("process", "unit", "port", "remote")
 """What sockets can be grouped by; the first is what a person means by an owner."""
@@ -60,8 +58,6 @@ def hold(state: TcpState, by: str) -> Holders:
 
     Raises ``SourceError`` where the sockets cannot be listed, and by unit where netlink or cgroup v2 is not to be had.
     """
-    from exporter.kernel import owners  # noqa: PLC0415 - psutil only where it is used
-
     if by == "process":
         return held_by_process(state.label, *owners.by_process(state))
     counts = {"unit": owners.by_unit, "port": owners.by_port, "remote": owners.by_remote}[by](state)

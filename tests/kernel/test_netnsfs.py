@@ -248,6 +248,7 @@ def test_a_count_that_hangs_is_given_up_and_no_other_begins_beside_it(host: Host
     wait(lambda: not any(thread.name == "namespaces" for thread in threading.enumerate()))
     fifo.unlink()
     fifo.write_text(TITLES)
+    namespaces._count_seconds = 120.0  # a machine that is busy is not one that hangs
     assert names(namespaces) == ["host", "nginx-50"]
 
 
@@ -278,7 +279,7 @@ Wait = Callable[[Callable[[], bool]], None]
 @pytest.fixture
 def wait() -> Wait:
     def until(holds: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while not holds():
             assert time.monotonic() < deadline
             time.sleep(0.005)
