@@ -29,6 +29,8 @@ HERE = ADDRESSES[socket.AF_INET].lab
 
 PATIENCE = 30.0  # seconds for what takes a fraction of one: only a hang reaches it
 
+Socket = socket.socket  # World has a method of that name
+
 _BIN = Path(sys.executable).parent
 _PEERS = ADDRESSES[socket.AF_INET].peers
 _FIRST_PORT = 1024
@@ -102,7 +104,7 @@ class World:
         with self._asking:
             self.lab.sysctl(name, value)
 
-    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> socket.socket:
+    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0) -> Socket:
         """A socket of the namespace, for any thread of this process."""
         with self._asking:
             return self.lab.socket(family, kind, protocol)
@@ -142,7 +144,7 @@ class World:
         address: str = HERE,
         device: str = "",
         options: Sequence[tuple[int, int, int]] = (),
-    ) -> socket.socket:
+    ) -> Socket:
         """A listener that nobody accepts from, with these socket options."""
         server = self._keep(self.socket())
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -154,7 +156,7 @@ class World:
         server.listen(backlog)
         return server
 
-    def serve(self, port: int, backlog: int, *, address: str = HERE) -> socket.socket:
+    def serve(self, port: int, backlog: int, *, address: str = HERE) -> Socket:
         """A listener whose application accepts at once and closes."""
         server = self.listen(port, backlog, address=address)
 
@@ -166,7 +168,7 @@ class World:
         self._in_background(accept, lambda: server.shutdown(socket.SHUT_RDWR))
         return server
 
-    def start(self, port: int, number: int, *, address: str = HERE) -> list[socket.socket]:
+    def start(self, port: int, number: int, *, address: str = HERE) -> list[Socket]:
         """Clients that begin to connect; nobody waits for them."""
         clients = [self._keep(self.socket()) for _ in range(number)]
         for client in clients:
@@ -174,7 +176,7 @@ class World:
             client.connect_ex((address, port))
         return clients
 
-    def connect(self, port: int, number: int, *, address: str = HERE) -> list[socket.socket]:
+    def connect(self, port: int, number: int, *, address: str = HERE) -> list[Socket]:
         """Clients whose connect() has succeeded."""
         clients = [self._keep(self.socket()) for _ in range(number)]
         for client in clients:
@@ -272,7 +274,7 @@ class World:
 
     # -- what ends with the block --------------------------------------------------------------------------------------
 
-    def _keep(self, sock: socket.socket) -> socket.socket:
+    def _keep(self, sock: Socket) -> Socket:
         self._open.callback(_abort, sock)
         return sock
 
@@ -296,7 +298,7 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-def _abort(sock: socket.socket) -> None:
+def _abort(sock: Socket) -> None:
     """Close without leaving an orphan that would keep the namespace."""
     with sock, contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
