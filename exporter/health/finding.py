@@ -67,6 +67,7 @@ class Rule(NamedTuple):
     definition: str  # what the finding says, in a sentence for the documents
     limits: tuple[Limit, ...]
     judge: Callable[[Window], Finding | None]  # may raise CannotTell or NotHere
+    worst: Status = Status.CRITICAL  # of the severities that the finding can have
 
 
 def runbook_of(name: str) -> str:

@@ -174,6 +174,7 @@ TOO_SMALL = Rule(
     definition="A SYN queue is too short for the clients that connect: their cookies come back.",
     limits=(_BACK,),
     judge=_too_small,
+    worst=Status.WARNING,
 )
 HALF_OPEN = Rule(
     name="half_open_connections",
@@ -181,4 +182,5 @@ HALF_OPEN = Rule(
     definition="Many handshakes do not complete, in queues that are not full.",
     limits=(_MANY, _SLOW),
     judge=_half_open,
+    worst=Status.WARNING,
 )
