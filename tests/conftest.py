@@ -8,19 +8,23 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from exporter.errors import SourceError
-from exporter.health.judge import Advisor
-from exporter.health.sysctls.verdicts import NO_EXPECTATIONS
+from exporter.health.finding import Finding, Judgement
+from exporter.health.judge import Health, Judge
+from exporter.health.sysctls.verdicts import NO_EXPECTATIONS, Expectations
+from exporter.health.thresholds import DEFAULTS, SEVERITY, Threshold
+from exporter.health.window import Window
 from exporter.kernel.derivation import Trust
 from exporter.kernel.reader import Procfs, ProcfsReader
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.sampler import Sampler, assemble
-from exporter.snapshot import Advice, Snapshot
+from exporter.snapshot import Snapshot
 from tests.lab import LabProcess, LabUnavailable
 
 TESTS = Path(__file__).parent
@@ -32,9 +36,24 @@ TAKEN_AT = 1_700_000_000.0
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# How long an example takes, and how long it takes to draw one, is the machine's affair.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the expected outputs in tests/golden")
     parser.addoption("--no-skips", action="store_true", help="a skipped test is a failed one: for CI, which has it all")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What stands in these folders starts programs, so all of it is marked as such before any is chosen by its mark."""
+    for item in items:
+        if item.path.is_relative_to(TESTS / "e2e") or item.path.is_relative_to(TESTS / "machine"):
+            item.add_marker(pytest.mark.e2e)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -51,11 +70,29 @@ def situation_root(name: str) -> str:
     return os.path.relpath(TESTS / "fixtures" / "proc" / name)
 
 
-def advise_situation(name: str) -> Advice:
-    """What is said of the situation where it was the same ten seconds ago and nothing is expected of its sysctls."""
+def judge_situation(name: str) -> Health:
+    """The health of the situation where it was the same ten seconds ago and nothing is expected of its sysctls."""
     snapshot = sample_situation(name)
     past = (snapshot._replace(taken_at=snapshot.taken_at - 10),)
-    return Advisor(Procfs(situation_root(name)).release()).advise(snapshot, past, NO_EXPECTATIONS)
+    judge = Judge(Procfs(situation_root(name)).release())
+    return judge.judge(Window(snapshot, past), DEFAULTS, NO_EXPECTATIONS)
+
+
+def judged(
+    snapshot: Snapshot,
+    *past: Snapshot,
+    thresholds: Mapping[str, Threshold] = DEFAULTS,
+    expected: Expectations = NO_EXPECTATIONS,
+) -> Health:
+    """The health of *snapshot*, after those of the *past*."""
+    return Judge("6.18.44").judge(Window(snapshot, past), thresholds, expected)
+
+
+def with_findings(health: Health, *findings: Finding) -> Health:
+    """*health*, where exactly these findings were found."""
+    worst = max((*(it.severity for it in findings), health.status), key=SEVERITY.index)
+    judgements = tuple(Judgement(it.name, it.severity, it) for it in findings)
+    return health._replace(status=worst, judgements=judgements)
 
 
 def sample_situation(name: str) -> Snapshot:

@@ -14,15 +14,15 @@ from exporter.daemon.daemon import page_assets
 from exporter.health.thresholds import DEFAULTS
 from exporter.nagios import check
 from exporter.prometheus.families import View
-from exporter.snapshot import Sample
+from exporter.sampling.sample import Sample
 from exporter.web.app import application
 from exporter.web.current import Current
 from exporter.web.server import Limits, Server
-from tests.conftest import sample_situation
+from tests.conftest import judged, sample_situation
 from tests.fuzz import reference
 from tests.fuzz.operator import shown
 
-_PATIENCE = 20.0  # seconds: far above every deadline of the server and of the plugin
+_PATIENCE = 120.0  # seconds: far above every deadline of the server and of the plugin
 _STATUSES = {200, 400, 404, 405, 413, 431, 501, 503, 505}
 _COMMANDS = (
     (), ("-v",), ("-vv",), ("--peak",), ("-s", "sysctl"), ("-v", "-s", "sysctl", "-s", "total"),
@@ -42,7 +42,8 @@ class _Front:
         assert ready.wait(_PATIENCE)
 
     async def _serve(self, ready: threading.Event) -> None:
-        sample = Sample.single(sample_situation("quiet"))._replace(stale_after=1e9)
+        snapshot = sample_situation("quiet")
+        sample = Sample.single(snapshot, judged(snapshot))._replace(stale_after=1e9)
         current = Current(sample, View(DEFAULTS, python="3.11.0"), 1.0, "/metrics", "host.example")
         server = Server(
             application(lambda: current, page_assets()),

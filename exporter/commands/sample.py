@@ -1,0 +1,32 @@
+"""One sample for the commands that end: the snapshot and its health. A rim module."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from exporter.commands.options import in_time
+from exporter.config.schema import Config
+from exporter.health.judge import Health, Judge
+from exporter.health.window import Window
+from exporter.kernel.reader import Procfs
+from exporter.sampling import once
+from exporter.sampling.detailer import Wanted
+from exporter.snapshot import Snapshot
+
+
+def judged(
+    options: argparse.Namespace, settings: Config, past: Sequence[Snapshot] = (), late: int = 1
+) -> tuple[Snapshot, Health]:
+    """A sample, and what it means after the *past*; the process ends with *late* where the kernel hangs."""
+    detail = settings.detail
+    wanted = Wanted(detail.ports, detail.remote_ports, detail.max_series)
+    with in_time(late):
+        snapshot = once.snapshot(options.procfs, options.reader, wanted=wanted)
+    judge = Judge(release(options))
+    return snapshot, judge.judge(Window(snapshot, past), settings.thresholds, settings.sysctl.expected)
+
+
+def release(options: argparse.Namespace) -> str:
+    """The release of the kernel whose procfs is read."""
+    return Procfs(options.procfs).release()
