@@ -55,7 +55,7 @@ class Limits(NamedTuple):
     connections: int = 100  # from accept(2) on: a handshake in progress is one
     head_bytes: int = 16384
     headers: int = 64
-    max_requests: int = 40  # in flight; 0 is without limit
+    max_requests: int = 0  # in flight; 0 is without limit; the configuration has the default
 
 
 DEFAULT_LIMITS = Limits()
