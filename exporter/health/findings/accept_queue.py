@@ -71,4 +71,5 @@ FULL = Rule(
     definition="An application does not call accept() in time, so the kernel drops connections.",
     limits=(NORMAL_HALF_OPEN,),
     judge=_judge,
+    measure="accept_queue_ratio",
 )

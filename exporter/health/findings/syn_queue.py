@@ -167,6 +167,7 @@ FLOOD = Rule(
     definition="A SYN queue is full, and most of the handshakes in it never complete.",
     limits=(NORMAL_HALF_OPEN, _BACK),
     judge=_flood,
+    measure="syn_queue_ratio",
 )
 TOO_SMALL = Rule(
     name="syn_queue_too_small",
@@ -175,6 +176,7 @@ TOO_SMALL = Rule(
     limits=(_BACK,),
     judge=_too_small,
     worst=Status.WARNING,
+    measure="syn_queue_ratio",
 )
 HALF_OPEN = Rule(
     name="half_open_connections",
