@@ -92,3 +92,14 @@ KNOWN_STATES = tuple(state for state in TcpState if state is not TcpState.UNKNOW
 
 BY_LABEL = {state.label: state for state in KNOWN_STATES}
 """From label to state, the eleven known ones."""
+
+_BY_NAME = {name.upper().replace("-", "_"): state for state in KNOWN_STATES for name in (state.label, state.rfc9293)}
+
+
+def of_name(text: str) -> TcpState | None:
+    """The state that a person calls *text*: its label or its RFC 9293 name, in any case, ``-`` and ``_`` alike.
+
+    >>> of_name("CLOSE-WAIT"), of_name("Closed"), of_name("fin_wait_1"), of_name("shut")
+    (<TcpState.CLOSE_WAIT: 8>, <TcpState.CLOSE: 7>, <TcpState.FIN_WAIT1: 4>, None)
+    """
+    return _BY_NAME.get(text.upper().replace("-", "_"))

@@ -114,6 +114,40 @@ class Threshold(NamedTuple):
         return Status.OK, None
 
 
+def contradiction(threshold: Threshold) -> str | None:
+    """The complaint about a warning that critical always hides, or None: wherever warning alerts, critical does too.
+
+    Two equal ranges are a way to have no warning, and so is a warning that never alerts. Measures are never negative,
+    so only values from 0 on count.
+
+    >>> contradiction(Threshold(Range.parse("800"), Range.parse("600")))
+    "'800' can never be seen: critical '600' alerts on all its values; expected a warning that alerts earlier"
+    >>> contradiction(Threshold(Range.parse("10:"), Range.parse("5:")))
+    """
+    warning, critical = threshold.warning, threshold.critical
+    if warning is None or critical is None:
+        return None
+    early, late = _alerting(warning), _alerting(critical)
+    if not early or early == late or not all(any(a <= low and high <= b for a, b in late) for low, high in early):
+        return None
+    return (
+        f"{warning.text!r} can never be seen: critical {critical.text!r} alerts on all its values; "
+        "expected a warning that alerts earlier"
+    )
+
+
+_Point = tuple[float, int]  # a value, and -1 for just below it, 0 for itself, 1 for just above it
+
+
+def _alerting(limits: Range) -> list[tuple[_Point, _Point]]:
+    """The intervals from 0 on in which *limits* alerts, with their first and last points; they never touch."""
+    least, most = (0.0, 0), (_INFINITY, 0)
+    start, end = limits.start, limits.end
+    intervals = [((start, 0), (end, 0))] if limits.inside else [(least, (start, -1)), ((end, 1), most)]
+    clipped = [(max(low, least), high) for low, high in intervals]
+    return [(low, high) for low, high in clipped if low <= high]
+
+
 NO_THRESHOLD = Threshold()
 
 DEFAULTS: Mapping[str, Threshold] = {"established": Threshold(Range.parse("600"), Range.parse("800"))}
