@@ -1,7 +1,7 @@
 """Ours: the passes of the daemon, once in this process between the floor's dumps, and once as the daemon has them.
 
-In this process they are wired as ``exporter.sampling.assembly`` wires them. The daemon's own figures are the result: a user
-runs the daemon; those of this process say what of it the passes are.
+In this process they are wired as ``exporter.sampling.assembly`` wires them. The daemon's own figures are the result,
+because a user runs the daemon; those of this process show which part of it the passes are.
 """
 
 from __future__ import annotations

@@ -8,19 +8,22 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from exporter.errors import SourceError
-from exporter.health.judge import Advisor
-from exporter.health.sysctls.verdicts import NO_EXPECTATIONS
+from exporter.health.finding import Finding, Judgement
+from exporter.health.judge import Health, Judge
+from exporter.health.sysctls.verdicts import NO_EXPECTATIONS, Expectations
+from exporter.health.thresholds import DEFAULTS, SEVERITY, Threshold
+from exporter.health.window import Window
 from exporter.kernel.derivation import Trust
 from exporter.kernel.reader import Procfs, ProcfsReader
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.sampler import Sampler, assemble
-from exporter.snapshot import Advice, Snapshot
+from exporter.snapshot import Snapshot
 from tests.lab import LabProcess, LabUnavailable
 
 TESTS = Path(__file__).parent
@@ -51,11 +54,29 @@ def situation_root(name: str) -> str:
     return os.path.relpath(TESTS / "fixtures" / "proc" / name)
 
 
-def advise_situation(name: str) -> Advice:
-    """What is said of the situation where it was the same ten seconds ago and nothing is expected of its sysctls."""
+def judge_situation(name: str) -> Health:
+    """The health of the situation where it was the same ten seconds ago and nothing is expected of its sysctls."""
     snapshot = sample_situation(name)
     past = (snapshot._replace(taken_at=snapshot.taken_at - 10),)
-    return Advisor(Procfs(situation_root(name)).release()).advise(snapshot, past, NO_EXPECTATIONS)
+    judge = Judge(Procfs(situation_root(name)).release())
+    return judge.judge(Window(snapshot, past), DEFAULTS, NO_EXPECTATIONS)
+
+
+def judged(
+    snapshot: Snapshot,
+    *past: Snapshot,
+    thresholds: Mapping[str, Threshold] = DEFAULTS,
+    expected: Expectations = NO_EXPECTATIONS,
+) -> Health:
+    """The health of *snapshot*, after those of the *past*."""
+    return Judge("6.18.44").judge(Window(snapshot, past), thresholds, expected)
+
+
+def with_findings(health: Health, *findings: Finding) -> Health:
+    """*health*, where exactly these findings were found."""
+    worst = max((*(it.severity for it in findings), health.status), key=SEVERITY.index)
+    judgements = tuple(Judgement(it.name, it.severity, it) for it in findings)
+    return health._replace(status=worst, judgements=judgements)
 
 
 def sample_situation(name: str) -> Snapshot:

@@ -20,9 +20,9 @@ from exporter.prometheus.counters import COUNTERS
 from exporter.prometheus.exposition import page
 from exporter.prometheus.families import View
 from exporter.prometheus.formats import Format
-from exporter.snapshot import Sample
+from exporter.sampling.sample import Sample
 from exporter.terminal import report, table
-from tests.conftest import SITUATIONS, advise_situation, sample_situation, situation_root
+from tests.conftest import SITUATIONS, judge_situation, sample_situation, situation_root
 
 Golden = Callable[[str, str], None]
 VIEW = View(DEFAULTS, python="3.11.0")
@@ -34,7 +34,7 @@ def situation(request: pytest.FixtureRequest) -> str:
 
 
 def metrics(situation: str, form: Format) -> str:
-    return page(Sample.single(sample_situation(situation), advise_situation(situation)), VIEW, form).decode()
+    return page(Sample.single(sample_situation(situation), judge_situation(situation)), VIEW, form).decode()
 
 
 def test_the_metrics_page_of_each_situation(situation: str, golden: Golden) -> None:
@@ -56,20 +56,20 @@ def test_the_openmetrics_page_of_a_quiet_host(golden: Golden) -> None:
 
 
 def test_the_json_of_each_situation(situation: str, golden: Golden) -> None:
-    document = api.document(sample_situation(situation), DEFAULTS, advise_situation(situation))
+    document = api.document(sample_situation(situation), judge_situation(situation))
     golden(f"{situation}.json", api.encode(document).decode())
 
 
 def test_the_table_of_each_situation(situation: str, golden: Golden) -> None:
-    snapshot, advice = sample_situation(situation), advise_situation(situation)
-    text = table.render(snapshot, DEFAULTS, advice, "host.example", "2023-11-14 22:13:20 UTC", color=False)
+    snapshot, health = sample_situation(situation), judge_situation(situation)
+    text = table.render(snapshot, health, "host.example", "2023-11-14 22:13:20 UTC", color=False)
     golden(f"{situation}.table", text)
 
 
 def test_the_advice_on_each_situation(situation: str, golden: Golden) -> None:
-    advice = advise_situation(situation)
-    said = report.render(advice, [], 100, everything=False, color=False)
-    golden(f"{situation}.advise", f"{said}\n--sysctl-conf:\n{sysctl_conf(advice.verdicts)}")
+    health = judge_situation(situation)
+    said = report.render(health, [], 100, everything=False, color=False)
+    golden(f"{situation}.advise", f"{said}\n--sysctl-conf:\n{sysctl_conf(health.verdicts)}")
 
 
 def test_the_plugins_answer_to_each_situation(situation: str, golden: Golden) -> None:
@@ -79,12 +79,12 @@ def test_the_plugins_answer_to_each_situation(situation: str, golden: Golden) ->
 
 @pytest.mark.parametrize("form", list(Format))
 def test_the_fast_open_key_is_on_no_page_and_in_no_answer(situation: str, form: Format) -> None:
-    snapshot, advice = sample_situation(situation), advise_situation(situation)
+    snapshot, health = sample_situation(situation), judge_situation(situation)
     said = [
-        page(Sample.single(snapshot, advice), VIEW, form).decode(),
-        json.dumps(api.document(snapshot, DEFAULTS, advice)),
-        table.render(snapshot, DEFAULTS, advice, "host", "now", color=True),
-        report.render(advice, [], 80, everything=True, color=True),
+        page(Sample.single(snapshot, health), VIEW, form).decode(),
+        json.dumps(api.document(snapshot, health)),
+        table.render(snapshot, health, "host", "now", color=True),
+        report.render(health, [], 80, everything=True, color=True),
         check.run(["--path.procfs", situation_root(situation), "-vvv"])[1],
         repr(snapshot),
     ]

@@ -21,8 +21,6 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter.daemon import log
 from exporter.daemon.daemon import page_assets
 from exporter.document import write as api
-from exporter.health.findings import findings
-from exporter.health.judge import Advisor
 from exporter.health.sysctls.verdicts import sysctl_conf
 from exporter.health.thresholds import DEFAULTS, Threshold, evaluate
 from exporter.kernel import cgroup, netns, sysctl
@@ -31,13 +29,14 @@ from exporter.nagios.details import explain, provenance
 from exporter.prometheus.exposition import page
 from exporter.prometheus.families import View
 from exporter.prometheus.formats import Format
-from exporter.snapshot import NO_SOCKETS, Pass, Sample, Snapshot
+from exporter.sampling.sample import Pass, Sample
+from exporter.snapshot import NO_SOCKETS, Snapshot
 from exporter.tcpstate import TcpState
 from exporter.terminal import report, table, who
-from exporter.terminal.frame import Moment, Screen, frame
+from exporter.terminal.frame import FrameContext, Screen, frame
 from exporter.web.current import Current
 from exporter.web.page import StatusPage
-from tests.conftest import sample_situation
+from tests.conftest import judged, sample_situation
 from tests.hostile import NAMES, NEWLINE, Hostile, is_presentable
 from tests.web.test_page import Read
 
@@ -65,9 +64,9 @@ def attacked(name: Hostile) -> Sample:
         sysctls={**snapshot.sysctls, "tcp_congestion_control": words},
         sources={**snapshot.sources, "sysctl": f"tcp_x: cannot read {text!r}: expected nothing"},
     )
-    advice = Advisor("6.18.44").advise(snapshot, (), {"tcp_congestion_control": "cubic"})
+    health = judged(snapshot, expected={"tcp_congestion_control": "cubic"})
     passes = {"counting": Pass(duration=0.01, cpu=0.01, interval=1.0, configured=1.0, total=5)}
-    return Sample.single(snapshot, advice)._replace(passes=passes, stale_after=1e9, peaks=LEAKED)
+    return Sample.single(snapshot, health)._replace(passes=passes, stale_after=1e9, peaks=LEAKED)
 
 
 def label_values(text: str, parse: Callable[[str], object]) -> dict[str, float]:
@@ -106,7 +105,7 @@ def sysctl_text(sample: Sample) -> str:
 
 
 def as_json(sample: Sample, name: Hostile) -> str:
-    body = api.encode(api.sampled(sample, DEFAULTS, 1.0))
+    body = api.encode(api.sampled(sample, 1.0))
     document = json.loads(body)
     assert document["detail"]["units"].keys() == {name.shown}
     assert document["namespaces"].keys() == {name.shown}
@@ -126,26 +125,22 @@ def status_page(sample: Sample, name: Hostile) -> str:
 
 
 def show(sample: Sample, name: Hostile) -> str:
-    assert sample.advice is not None
-    text = table.render(sample.snapshot, DEFAULTS, sample.advice, os.fsdecode(name.raw), "now", color=False)
+    text = table.render(sample.snapshot, sample.health, os.fsdecode(name.raw), "now", color=False)
     assert f"\n{name.shown:<28}      200  close_wait 200\n" in text
     return text
 
 
 def watch(sample: Sample, name: Hostile) -> str:
-    moment = Moment(os.fsdecode(name.raw), "now", 1.0, None)
-    lines = [line.text for line in frame(sample, moment, DEFAULTS, [], Screen(200, 200))]
+    moment = FrameContext(os.fsdecode(name.raw), "now", 1.0, None)
+    lines = [line.text for line in frame(sample, moment, [], Screen(200, 200))]
     assert f"{name.shown:<28}      200  close_wait 200" in lines
     return "\n".join(lines)
 
 
 def advise(sample: Sample, name: Hostile) -> str:
-    assert sample.advice is not None
-    text = report.render(
-        sample.advice, [*filter(None, sample.snapshot.sources.values())], 200, everything=True, color=False
-    )
+    text = report.render(sample.health, sample.snapshot.problems, 200, everything=True, color=False)
     assert " ".join(f"of unit {name.shown} does".split()) in " ".join(text.split())
-    fragment = sysctl_conf(sample.advice.verdicts)
+    fragment = sysctl_conf(sample.health.verdicts)
     assert all(not line or line.startswith("#") or re.match(r"[a-z0-9_.]+ = ", line) for line in fragment.splitlines())
     return text + fragment
 
@@ -175,7 +170,7 @@ def logged(form: str) -> Callable[[Sample, Hostile], str]:
     def output_of(sample: Sample, name: Hostile) -> str:
         stream = io.StringIO()
         logger = log.logger("info", form, stream, {"NO_COLOR": "1"})
-        (leak,) = (it for it in findings(sample.snapshot) if it.name == "close_wait_leak")
+        (leak,) = (it for it in sample.health.findings if it.name == "close_wait_leak")
         logger.warning("finding", finding=leak.name, what=leak.what)
         logger.info("sysctl changed", name="tcp_congestion_control", **{"from": sysctl_text(sample), "to": "cubic"})
         lines = stream.getvalue().splitlines()

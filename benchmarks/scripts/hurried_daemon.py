@@ -6,9 +6,9 @@ The configuration refuses intervals below 100 ms, for good reasons that do not h
 from exporter import cli
 from exporter.config.schema import Config
 from exporter.sampling import assembly, loop
-from exporter.sampling.loop import Beat, Schedule
+from exporter.sampling.loop import PassSchedule, Schedule
 
-_COUNTING, _DETAIL = Beat(0.001, 1.0), Beat(0.04, 1.0)  # where a pass takes some ms, about one to 15
+_COUNTING, _DETAIL = PassSchedule(0.001, 1.0), PassSchedule(0.04, 1.0)  # where a pass takes some ms, about one to 15
 _usual = assembly.schedule  # there is no other way around the limit, and there should be none
 
 

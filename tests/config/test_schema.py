@@ -18,7 +18,7 @@ from exporter.config import schema as config
 from exporter.config import yamlnodes
 from exporter.config.schema import Config, Detail, Log, Sample, SysctlExpectations, Web, parse
 from exporter.errors import ConfigError, UsageError
-from exporter.health.measures import MEASURES
+from exporter.health.measures import BY_NAME
 from exporter.health.thresholds import DEFAULTS, Range, Threshold
 from tests.conftest import situation_root
 
@@ -89,7 +89,7 @@ def test_the_example_is_the_default_configuration_and_shows_every_key() -> None:
         for section in fields(Config)
         if section.name != "thresholds"
     }
-    assert [measure for measure in MEASURES if measure not in EXAMPLE.read_text()] == []
+    assert [measure for measure in BY_NAME if measure not in EXAMPLE.read_text()] == []
 
 
 def test_the_defaults_are_the_documented_ones() -> None:
@@ -209,7 +209,7 @@ def test_what_is_no_listen_address_is_refused(text: str) -> None:
 
 def test_an_unknown_measure_is_told_the_known_ones() -> None:
     assert mistakes_in(b"thresholds: {bananas: {}}") == [
-        f"f.yml:1:14: thresholds.bananas: unknown measure; known are {', '.join(MEASURES)}"
+        f"f.yml:1:14: thresholds.bananas: unknown measure; known are {', '.join(BY_NAME)}"
     ]
 
 
@@ -391,7 +391,7 @@ CONFIGS = st.builds(
     Config,
     st.builds(Sample, SECONDS, SECONDS, SHARES, st.sampled_from(["auto", "netlink", "procfs", "psutil"])),
     st.builds(Detail, st.just(0.0) | SECONDS, SHARES, PORTS, PORTS, COUNTS, st.booleans()),
-    st.dictionaries(st.sampled_from(MEASURES), THRESHOLDS),
+    st.dictionaries(st.sampled_from(sorted(BY_NAME)), THRESHOLDS),
     st.builds(SysctlExpectations, EXPECTATIONS),
     st.builds(
         Web,

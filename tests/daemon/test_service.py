@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from exporter.daemon.service import Service
-from exporter.snapshot import Sample
-from tests.conftest import sample_situation
+from exporter.sampling.sample import Sample
+from tests.conftest import judged, sample_situation
 
 BUSY = sample_situation("busy")
 WORKING = "STATUS=counting by procfs, 656 established"
@@ -16,7 +16,7 @@ def sample(at: float, stale_after: float = 3.0, *, established: int | None = 656
     counts = list(connections.counts)
     counts[1] = established or 0
     snapshot = BUSY._replace(connections=None if established is None else connections._replace(counts=tuple(counts)))
-    return Sample.single(snapshot)._replace(counted_at=at, stale_after=stale_after)
+    return Sample.single(snapshot, judged(snapshot))._replace(counted_at=at, stale_after=stale_after)
 
 
 class Manager:

@@ -14,8 +14,8 @@ from exporter.document.read import read, snapshot_of
 from exporter.errors import ExporterError
 from exporter.health import measures
 from exporter.health.thresholds import DEFAULTS
-from exporter.snapshot import SysctlValue
-from exporter.snapshot import NO_SOCKETS, Sample, Snapshot
+from exporter.sampling.sample import Sample
+from exporter.snapshot import NO_SOCKETS, Snapshot, SysctlValue
 from tests.conftest import SITUATIONS, sample_situation
 
 URL = "http://127.0.0.1:19293/api/v1/snapshot"

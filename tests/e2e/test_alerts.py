@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.health.measures import STATES
+from exporter.tcpstate import BY_LABEL
 from tests.e2e.conftest import Daemon, get, wait_for
 from tests.e2e.test_advice import FLOOD, FULL_QUEUE, hold
 from tests.lab import KINDS, LabProcess
@@ -200,7 +200,7 @@ def test_the_optional_rules_record_what_node_exporter_itself_says(lab: LabProces
         "rules"
     ]
     assert rule["record"] == "node_tcp_connection_states"
-    assert set(re.findall(r'"state", "(\w+)"', rule["expr"])) == theirs.keys() - set(STATES)
+    assert set(re.findall(r'"state", "(\w+)"', rule["expr"])) == theirs.keys() - set(BY_LABEL)
 
 
 FIRING = (

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from exporter.health.measures import STATES
+from exporter.tcpstate import BY_LABEL
 from tests.e2e.conftest import wait_for
 from tests.e2e.test_nagios import running_daemon, running_nrpe
 from tests.lab import LabProcess
@@ -188,7 +188,7 @@ def test_icinga_shows_what_the_kernel_has(lab: LabProcess, icinga: Site) -> None
         assert result.state == ("OK", "WARNING", "CRITICAL").index(status)
         assert result.output.startswith(f"TCP STATES {status}: established ")
         labels = [item.partition("=")[0] for item in result.data.split()]
-        assert labels == list(STATES)
+        assert labels == list(BY_LABEL)
         assert re.match(rf"established={least // 100}\d\d;600;800;0", result.data)
 
     lab.establish(100)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.health.measures import STATES
+from exporter.tcpstate import BY_LABEL
 from tests.e2e.conftest import Daemon, wait_for
 from tests.lab import LabProcess
 from tests.nagios4 import NAGIOS, PLUGINS, SERVER_FILES, SHIPPED, Service, Site, install_plugins, open_to_nagios
@@ -64,7 +64,7 @@ class Running:
         reason = {"WARNING": " (> 600)", "CRITICAL": " (> 800)"}.get(status, "")
         assert (found.state, text) == (CODES[status], f"TCP STATES {status}: established {number}{reason}")
         # The performance data arrives whole: eleven states, with the thresholds.
-        assert list(data(found.data)) == list(STATES)
+        assert list(data(found.data)) == list(BY_LABEL)
         assert data(found.data)["established"] == f"{number};600;800;0;"
         assert data(found.data)["closing"] == "0;;;0;"
 

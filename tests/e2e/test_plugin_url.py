@@ -21,7 +21,7 @@ import pytest
 
 from exporter.document import write as api
 from exporter.health.thresholds import DEFAULTS
-from exporter.snapshot import Sample
+from exporter.sampling.sample import Sample
 from tests.conftest import sample_situation, situation_root
 from tests.e2e.conftest import PLUGIN, Daemon, by_state, wait_for
 

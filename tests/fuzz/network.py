@@ -14,11 +14,11 @@ from exporter.daemon.daemon import page_assets
 from exporter.health.thresholds import DEFAULTS
 from exporter.nagios import check
 from exporter.prometheus.families import View
-from exporter.snapshot import Sample
+from exporter.sampling.sample import Sample
 from exporter.web.app import application
 from exporter.web.current import Current
 from exporter.web.server import Limits, Server
-from tests.conftest import sample_situation
+from tests.conftest import judged, sample_situation
 from tests.fuzz import reference
 from tests.fuzz.operator import shown
 
@@ -42,7 +42,8 @@ class _Front:
         assert ready.wait(_PATIENCE)
 
     async def _serve(self, ready: threading.Event) -> None:
-        sample = Sample.single(sample_situation("quiet"))._replace(stale_after=1e9)
+        snapshot = sample_situation("quiet")
+        sample = Sample.single(snapshot, judged(snapshot))._replace(stale_after=1e9)
         current = Current(sample, View(DEFAULTS, python="3.11.0"), 1.0, "/metrics", "host.example")
         server = Server(
             application(lambda: current, page_assets()),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.health.findings import findings, is_blind, unseen
+from exporter.health.finding import Finding
+from exporter.health.findings import RULES
+from exporter.health.judge import judge_findings, worst_first
 from exporter.health.thresholds import Status
+from exporter.health.window import Window
 from exporter.kernel.sysctl import parse
 from exporter.snapshot import NO_SOCKETS, Connections, Detail, Listener, Snapshot, Sockstat, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
@@ -59,12 +62,19 @@ def detail(**groups: Mapping[str, StateCounts]) -> Detail:
     )  # fmt: skip
 
 
+def findings(now: Snapshot, past: Sequence[Snapshot] = ()) -> tuple[Finding, ...]:
+    judgements, _ = judge_findings(Window(now, past), RULES)
+    return worst_first(judgement.finding for judgement in judgements)
+
+
 def names(now: Snapshot, *past: Snapshot) -> list[tuple[str, str]]:
     return [(finding.name, finding.severity.name) for finding in findings(now, past)]
 
 
-FULL = Listener("::", 8080, sockets=1, accept_queue=17, accept_limit=16, syn_recv=40, fullest=1.0)
-FLOODED = FULL._replace(accept_queue=0, fullest=0.0)
+FULL = Listener(
+    "::", 8080, sockets=1, accept_queue=17, accept_limit=16, syn_recv=40, fullest_queue=17, fullest_limit=16
+)
+FLOODED = FULL._replace(accept_queue=0, fullest_queue=0)
 
 
 def test_a_full_queue_that_drops_is_critical_and_one_that_does_not_yet_a_warning() -> None:
@@ -139,9 +149,9 @@ def test_a_full_syn_queue_is_a_flood_without_any_older_count() -> None:
 
 
 def test_half_open_connections_that_the_rate_of_handshakes_explains_are_normal() -> None:
-    before = snapshot(90.0, counters={"Tcp.PassiveOpens": 0})
-    busy = snapshot(states={"syn_recv": 150}, counters={"Tcp.PassiveOpens": 30_000})
-    stuck = snapshot(states={"syn_recv": 150}, counters={"Tcp.PassiveOpens": 300})
+    before = snapshot(90.0, counters=cookies(0, 0))
+    busy = snapshot(states={"syn_recv": 150}, counters=cookies(0, 0) | {"Tcp.PassiveOpens": 30_000})
+    stuck = snapshot(states={"syn_recv": 150}, counters=cookies(0, 0) | {"Tcp.PassiveOpens": 300})
     assert names(busy, before) == []
     assert names(stuck, before) == [("half_open_connections", "WARNING")]
     assert names(stuck) == []
@@ -222,21 +232,27 @@ def test_where_nothing_could_be_read_nothing_is_found() -> None:
     assert findings(blind, (blind._replace(taken_at=90.0),)) == ()
 
 
-QUEUES = "queues of listeners: only netlink tells their lengths, so only what they dropped is noticed"
+def test_a_finding_that_could_not_be_judged_is_unknown_with_the_reason() -> None:
+    def unknown(now: Snapshot, *past: Snapshot) -> dict[str, str]:
+        judgements, _ = judge_findings(Window(now, past), RULES)
+        return {it.name: it.reason for it in judgements if it.status is Status.UNKNOWN}
+
+    before = snapshot(90.0)
+    failed = {"netstat": "it is gone", "procfs": None}
+    assert unknown(snapshot(taken_at=100.0)._replace(sources=failed), before)["accept_queue_full"] == "it is gone"
+    blind = snapshot()._replace(connections=None, sources={"procfs": "it is gone"})
+    assert unknown(blind, before)["close_wait_leak"] == "no reader could count the sockets"
+    alone = unknown(snapshot(counters={"TcpExt.ListenOverflows": 1}))
+    assert alone["accept_queue_full"] == "a rate needs a second sample"
 
 
-@pytest.mark.parametrize(
-    ("now", "said", "blind"),
-    [
-        (snapshot(), (), False),
-        (snapshot(listeners=None), (QUEUES,), False),
-        (snapshot()._replace(sources={"netlink": "it is refused", "procfs": None}), ("it is refused",), False),
-        (snapshot()._replace(sources={"netstat": "it is gone", "procfs": None}), ("it is gone",), True),
-        (snapshot(listeners=None)._replace(connections=None, sources={"procfs": "it is gone"}), ("it is gone",), True),
-    ],
-)  # fmt: skip
-def test_what_could_not_be_looked_at_is_said(now: Snapshot, said: tuple[str, ...], *, blind: bool) -> None:
-    assert (unseen(now), is_blind(now)) == (said, blind)
+def test_a_finding_whose_subject_does_not_exist_here_is_not_judged_and_not_unknown() -> None:
+    now = snapshot(sysctls={})._replace(sources={"sysctl": None, "netstat": None, "snmp": None})
+    judgements, not_judged = judge_findings(Window(now, (now._replace(taken_at=90.0),)), RULES)
+    assert {it.name: it.reason for it in not_judged}["memory_pressure"] == (
+        "tcp_mem is not visible from this network namespace"
+    )
+    assert "memory_pressure" not in {it.name for it in judgements}
 
 
 NUMBERS = st.integers(0, 2**40)
@@ -253,7 +269,7 @@ COUNTERS = st.fixed_dictionaries(
 )  # fmt: skip
 LISTENERS = st.lists(
     st.builds(Listener, st.sampled_from(["::", "0.0.0.0"]), st.integers(1, 65535), st.integers(1, 8), NUMBERS, NUMBERS,
-              NUMBERS, st.floats(0, 2)),
+              NUMBERS, NUMBERS, NUMBERS),
     max_size=5,
 ).map(tuple)  # fmt: skip
 SNAPSHOTS = st.builds(

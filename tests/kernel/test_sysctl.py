@@ -86,7 +86,8 @@ def test_an_unknown_integer_has_no_unit() -> None:
 
 
 def test_unknown_integers_are_numbered() -> None:
-    assert parse("tcp_of_tomorrow", "5 6\t7\n") == SysctlValue("tcp_of_tomorrow", (("0", 5), ("1", 6), ("2", 7)), None, "")
+    numbered = (("0", 5), ("1", 6), ("2", 7))
+    assert parse("tcp_of_tomorrow", "5 6\t7\n") == SysctlValue("tcp_of_tomorrow", numbered, None, "")
 
 
 @pytest.mark.parametrize(("text", "words"), [("on  5\n", "on 5"), ("\n", "")])

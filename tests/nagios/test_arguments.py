@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.errors import UsageError
-from exporter.health.measures import MEASURES
+from exporter.health.measures import BY_NAME
 from exporter.health.thresholds import DEFAULTS, Range, Status, Threshold
 from exporter.nagios.arguments import HELP, Options, judged, parse
 
@@ -103,8 +103,8 @@ def test_a_wrong_timeout_is_refused(text: str) -> None:
             "-w: 'abc' is not a range: expected [@][start:][end], such as 10, 10:, ~:10 or @5:8",
         ),
         (["--critical", "2:1"], "--critical: '2:1' is not a range: its start 2 is above its end 1"),
-        (["-w", "nosuch=5"], f"-w: unknown measure 'nosuch': expected one of {', '.join(MEASURES)}, sysctl"),
-        (["-s", "ESTAB"], f"-s: unknown measure 'ESTAB': expected one of {', '.join(MEASURES)}, sysctl"),
+        (["-w", "nosuch=5"], f"-w: unknown measure 'nosuch': expected one of {', '.join(BY_NAME)}, sysctl"),
+        (["-s", "ESTAB"], f"-s: unknown measure 'ESTAB': expected one of {', '.join(BY_NAME)}, sysctl"),
         (["-w", "established=5,7"], "-w: expected measure=range, got '7'"),
         (["--reader", "ss"], "--reader: expected one of auto, netlink, procfs, psutil, got 'ss'"),
         (["-p", "9" * 5000], f"-p: expected a port from 1 to 65535, got '{'9' * 5000}'"),
@@ -180,7 +180,7 @@ def test_help_and_version_beat_everything_else() -> None:
 
 def test_the_help_fits_a_terminal_and_names_every_measure() -> None:
     assert [line for line in HELP.splitlines() if len(line) > 80] == []
-    assert [measure for measure in MEASURES if measure not in HELP] == []
+    assert [measure for measure in BY_NAME if measure not in HELP] == []
 
 
 @given(st.lists(st.text(max_size=12), max_size=5))

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
 
 from exporter.errors import SourceUnreadable
-from exporter.health.judge import Advisor
+from exporter.health.judge import Health, Judge, failed
 from exporter.health.sysctls.verdicts import Expectations
+from exporter.health.thresholds import Threshold
+from exporter.health.window import Window
 from exporter.kernel.derivation import Trust
 from exporter.kernel.netnsfs import Namespaces
 from exporter.kernel.reader import Procfs, ProcfsReader
 from exporter.sampling.detailer import Detailer, Wanted
-from exporter.sampling.loop import Beat, Loop, Schedule
+from exporter.sampling.loop import Loop, PassSchedule, Schedule
+from exporter.sampling.sample import Sample
 from exporter.sampling.sampler import Sampler
-from exporter.snapshot import Advice, Detail, Sample, Snapshot
+from exporter.snapshot import Detail
 from tests.conftest import situation_root
 
-FAST = Schedule(counting=Beat(0.05, 1.0), detail=Beat(0.1, 1.0))
+FAST = Schedule(counting=PassSchedule(0.05, 1.0), detail=PassSchedule(0.1, 1.0))
 
 
 class Log:
@@ -31,7 +34,7 @@ class Log:
     def info(self, event: str, **fields: object) -> None:
         self.said.append(event)
 
-    warning = exception = info
+    warning = error = exception = info
 
 
 class Slow(Detailer):
@@ -58,13 +61,18 @@ class Failing(Detailer):
 
 @contextmanager
 def running(
-    kind: type[Detailer], schedule: Schedule = FAST, advisor: Advisor | None = None, log: Log | None = None
+    kind: type[Detailer], schedule: Schedule = FAST, judge: Judge | None = None, log: Log | None = None
 ) -> Iterator[Loop]:
     procfs = Procfs(situation_root("busy"))
     trust = Trust("6.18.44")
     sampler = Sampler(procfs, [ProcfsReader(procfs)], trust, time.monotonic)
     loop = Loop(
-        sampler, kind(procfs, [ProcfsReader(procfs)], trust), Namespaces(enter=False), schedule, log or Log(), advisor
+        sampler,
+        kind(procfs, [ProcfsReader(procfs)], trust),
+        Namespaces(enter=False),
+        schedule,
+        log or Log(),
+        judge or Judge(""),
     )
     loop.start()
     try:
@@ -86,17 +94,19 @@ def wait(loop: Loop, found: Callable[[Sample], bool]) -> Sample:
     pytest.fail("waited in vain")
 
 
-class Broken(Advisor):
-    """An advisor with a bug."""
+class Broken(Judge):
+    """A judge with a bug."""
 
-    def advise(self, snapshot: Snapshot, past: Sequence[Snapshot], expected: Expectations) -> Advice:
+    def judge(self, window: Window, thresholds: Mapping[str, Threshold], expected: Expectations) -> Health:
         raise ZeroDivisionError
 
 
-def test_a_bug_in_the_advice_costs_the_advice_and_not_the_counts() -> None:
-    with running(Detailer, advisor=Broken("6.18")) as loop:
+def test_a_bug_in_judging_costs_the_health_and_not_the_counts() -> None:
+    with running(Detailer, judge=Broken("6.18")) as loop:
         sample = wait(loop, lambda sample: sample.passes["counting"].total > 3)
-        assert (sample.advice, sample.snapshot.connections is not None, loop.is_alive) == (None, True, True)
+        reason = "judging failed: this is a bug, and the log has it"
+        assert sample.health == failed(reason)
+        assert (sample.snapshot.connections is not None, loop.is_alive) == (True, True)
 
 
 def test_a_slow_detail_pass_delays_no_count() -> None:
@@ -140,8 +150,8 @@ def test_a_pass_that_ends_in_a_bug_is_said_once_and_marked_until_it_succeeds_aga
         failed = wait(loop, lambda sample: sample.snapshot.sources.get("detail") is not None)
         assert failed.snapshot.sources["detail"] == "detail: MemoryError"
         wait(loop, lambda sample: sample.passes["detail"].total > 6 and sample.snapshot.sources["detail"] is None)
-    said = [event for event in log.said if event in {"sample failed", "samples succeed again"}]
-    assert said == ["sample failed", "samples succeed again"]
+    said = [event for event in log.said if event in {"sample failed", "sampling succeeds again"}]
+    assert said == ["sample failed", "sampling succeeds again"]
 
 
 def test_detail_that_is_switched_off_verifies_once_and_shows_nothing() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.sampling.past import Past
+from exporter.sampling.past import SnapshotWindow
 from exporter.snapshot import Snapshot
 
 UNIX = 1_700_000_000.0  # Unix time at monotonic second 0
@@ -16,15 +16,15 @@ def at(seconds: float, clock_set_by: float = 0.0) -> Snapshot:
     return taken(UNIX + seconds + clock_set_by)
 
 
-def filled() -> Past:
-    past = Past()
+def filled() -> SnapshotWindow:
+    past = SnapshotWindow()
     for second in (0.0, 10.0, 20.0):
         past.add(second, at(second))
     return past
 
 
 def test_the_past_is_of_even_distances_and_of_a_minute() -> None:
-    past = Past()
+    past = SnapshotWindow()
     before = {}
     for second in range(200):
         before[second] = [it.taken_at - UNIX for it in past.before(float(second), UNIX + second)]

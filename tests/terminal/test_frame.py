@@ -10,24 +10,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.health.thresholds import DEFAULTS, Status
-from exporter.snapshot import NO_SOCKETS, Pass, Sample, StateCounts
+from exporter.health.thresholds import Status
+from exporter.sampling.sample import Pass, Sample
+from exporter.snapshot import NO_SOCKETS, StateCounts
 from exporter.tcpstate import TcpState
-from exporter.terminal.frame import Lately, Moment, Screen, frame
+from exporter.terminal.frame import FrameContext, RecentCounts, Screen, frame
 from exporter.terminal.table import Line
-from tests.conftest import advise_situation, sample_situation
+from tests.conftest import judge_situation, judged, sample_situation
 
-MOMENT = Moment("host.example", "2023-11-14 22:13:20 UTC", now=100.0, asking=None)
+MOMENT = FrameContext("host.example", "2023-11-14 22:13:20 UTC", now=100.0, asking=None)
 SCREEN = Screen(100, 60)
 
 
-published, advised = cache(sample_situation), cache(advise_situation)
+published, advised = cache(sample_situation), cache(judge_situation)
 
 
 def sample_of(situation: str, **changed: object) -> Sample:
     """What the loop has published at 100 monotonic seconds, with other fields in the snapshot."""
     snapshot = published(situation)._replace(**changed)  # type: ignore[arg-type]
-    single = Sample.single(snapshot, advised(situation))
+    before = snapshot._replace(taken_at=snapshot.taken_at - 10)
+    health = judged(snapshot, before) if changed else advised(situation)
+    single = Sample.single(snapshot, health)
     return single._replace(counted_at=100.0, stale_after=3.0, passes={"counting": Pass(0.01, 0.01, 1.0, 1, 1.0)})
 
 
@@ -49,7 +52,7 @@ def test_a_frame_of_a_flooded_host_at_two_sizes(columns: int, rows: int, golden:
     assert sample.snapshot.connections is not None
     now = sample.snapshot.connections.counts
     past = [counts_of(established=650, listen=12), None, *(tuple(n * part // 9 for n in now) for part in range(10))]
-    lines = frame(sample, MOMENT, DEFAULTS, past, Screen(columns, rows))
+    lines = frame(sample, MOMENT, past, Screen(columns, rows))
     golden(f"syn-flood.frame-{columns}x{rows}", "".join(f"{line.text}\n" for line in lines))
 
 
@@ -81,8 +84,8 @@ def test_every_line_of_every_frame_fits_and_says_nothing_to_the_terminal(
     detail = sample.snapshot.detail
     assert detail is not None
     sample = sample._replace(snapshot=sample.snapshot._replace(detail=detail._replace(units=units), sources=sources))
-    moment = Moment(host, "now", now, asking=host, bug=host)
-    lines = texts(frame(sample, moment, DEFAULTS, past, Screen(columns, rows, encoding)))
+    moment = FrameContext(host, "now", now, asking=host, bug=host)
+    lines = texts(frame(sample, moment, past, Screen(columns, rows, encoding)))
     assert 1 <= len(lines) <= rows
     assert [line for line in lines if columns_of(line) > columns or not line.isprintable()] == []
     assert "".join(lines).encode(encoding).decode(encoding) == "".join(lines)
@@ -90,15 +93,15 @@ def test_every_line_of_every_frame_fits_and_says_nothing_to_the_terminal(
 
 @pytest.mark.parametrize("more", [-20, -2, -1, 0, 1])
 def test_the_last_line_says_how_many_rows_are_hidden(more: int) -> None:
-    whole = texts(frame(sample_of("busy"), MOMENT, DEFAULTS, [], SCREEN))
+    whole = texts(frame(sample_of("busy"), MOMENT, [], SCREEN))
     rows = len(whole) + more
-    lines = texts(frame(sample_of("busy"), MOMENT, DEFAULTS, [], Screen(100, rows)))
+    lines = texts(frame(sample_of("busy"), MOMENT, [], Screen(100, rows)))
     assert lines == (whole if more >= 0 else [*whole[: rows - 1], f"... {1 - more} more rows"])
 
 
 def test_what_is_wrong_stands_above_the_limits() -> None:
     sample = sample_of("syn-flood", sources={"netstat": "net/netstat: Permission denied (EACCES)"})
-    lines = texts(frame(sample, MOMENT, DEFAULTS, [], SCREEN))
+    lines = texts(frame(sample, MOMENT, [], SCREEN))
     found = [line for line in lines if line.startswith(("Read by", "FINDINGS", "Not readable", "LIMIT", "PORT"))]
     assert [line.split()[0] for line in found] == ["Read", "FINDINGS", "Not", "LIMIT", "PORT"]
 
@@ -107,7 +110,7 @@ def test_a_sparkline_goes_from_zero_to_the_highest_and_has_a_gap_where_nothing_i
     past = [counts_of(listen=0), counts_of(listen=1), None, counts_of(listen=6), counts_of(listen=12)]
 
     def listening(encoding: str) -> Line:
-        lines = frame(sample_of("busy"), MOMENT, DEFAULTS, past, Screen(72, 60, encoding))
+        lines = frame(sample_of("busy"), MOMENT, past, Screen(72, 60, encoding))
         return next(line for line in lines if line.text.startswith("LISTEN"))
 
     assert listening("utf-8") == Line("LISTEN              12       ▁▂ ▅█")
@@ -118,45 +121,45 @@ def test_a_wider_screen_shows_more_of_the_past() -> None:
     past = [counts_of(listen=number) for number in range(300)]
 
     def drawn(columns: int) -> int:
-        lines = texts(frame(sample_of("busy"), MOMENT, DEFAULTS, past, Screen(columns, 60)))
+        lines = texts(frame(sample_of("busy"), MOMENT, past, Screen(columns, 60)))
         return len(next(line for line in lines if line.startswith("LISTEN")).split()[-1])
 
     assert [drawn(columns) for columns in (40, 80, 162, 1000)] == [10, 18, 100, 240]
 
 
 def test_a_state_beyond_its_threshold_and_a_finding_have_their_colour() -> None:
-    lines = frame(sample_of("busy"), MOMENT, DEFAULTS, [], SCREEN)
+    lines = frame(sample_of("busy"), MOMENT, [], SCREEN)
     assert [line.status for line in lines if line.text.startswith("ESTABLISHED")] == [Status.WARNING]
-    flooded = frame(sample_of("syn-flood"), MOMENT, DEFAULTS, [], SCREEN)
+    flooded = frame(sample_of("syn-flood"), MOMENT, [], SCREEN)
     assert {line.status for line in flooded if line.text.startswith("WARNING ")} == {Status.WARNING}
 
 
 def test_numbers_that_are_not_known_are_question_marks() -> None:
-    lines = texts(frame(sample_of("busy", connections=None), MOMENT, DEFAULTS, [None], SCREEN))
+    lines = texts(frame(sample_of("busy", connections=None), MOMENT, [None], SCREEN))
     assert next(line.split() for line in lines if line.startswith("LISTEN")) == ["LISTEN", "?", "UNKNOWN"]
 
 
 @pytest.mark.parametrize(("asking", "waiting"), [("snmp", ", waiting for snmp"), (None, "")])
 def test_of_a_sample_that_is_too_old_or_not_there_only_that_is_said(asking: str | None, waiting: str) -> None:
     moment = MOMENT._replace(now=104.0, asking=asking)
-    assert frame(sample_of("busy"), moment, DEFAULTS, [NO_SOCKETS], SCREEN) == [
+    assert frame(sample_of("busy"), moment, [NO_SOCKETS], SCREEN) == [
         Line("TCP on host.example"),
         Line(""),
         Line(f"The last sample is 4 s old{waiting}.", Status.UNKNOWN),
     ]
-    assert frame(None, moment, DEFAULTS, [], SCREEN)[2:] == [Line(f"There is no sample yet{waiting}.", Status.UNKNOWN)]
+    assert frame(None, moment, [], SCREEN)[2:] == [Line(f"There is no sample yet{waiting}.", Status.UNKNOWN)]
 
 
 def test_a_bug_is_said() -> None:
     moment = MOMENT._replace(bug="sample failed: KeyError: 'x'")
     said = Line("A bug of this program: sample failed: KeyError: 'x'", Status.CRITICAL)
-    assert frame(sample_of("busy"), moment, DEFAULTS, [], SCREEN)[1] == said
-    assert frame(None, moment, DEFAULTS, [], SCREEN)[3] == said
+    assert frame(sample_of("busy"), moment, [], SCREEN)[1] == said
+    assert frame(None, moment, [], SCREEN)[3] == said
 
 
 def test_samples_that_did_not_come_are_gaps() -> None:
     one, two = counts_of(listen=1), counts_of(listen=2)
-    lately = Lately()
+    lately = RecentCounts()
     for at, counts, interval in (
         (10.0, one, 1.0), (11.1, two, 1.0), (11.9, None, 1.0), (13.0, one, 1.0),  # a little early or late
         (16.05, two, 4.0),  # two are missing

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from exporter.health.thresholds import DEFAULTS, Range, Threshold
-from exporter.snapshot import Advice
+from exporter.health.thresholds import Range, Threshold
 from exporter.terminal import table
-from tests.conftest import sample_situation
-
-NOTHING = Advice((), ())
+from tests.conftest import judged, sample_situation, with_findings
 
 
 def rows(text: str, *names: str) -> list[str]:
@@ -21,7 +18,7 @@ def test_names_from_the_host_say_nothing_to_the_terminal() -> None:
     hostile = snapshot._replace(
         detail=snapshot.detail._replace(units={"a\x1b[31m\n.service": counts}), sources={"snmp": "\x1b]0;title\x07"}
     )
-    text = table.render(hostile, DEFAULTS, NOTHING, "host\x1b[2J", "now", color=False)
+    text = table.render(hostile, with_findings(judged(hostile)), "host\x1b[2J", "now", color=False)
     assert "\x1b" not in text
     assert rows(text, "TCP on", "a?", "  ?]") == [
         "TCP on host?[2J, now",
@@ -34,7 +31,9 @@ def test_a_line_beyond_its_threshold_is_coloured_whole_and_only_where_colour_is_
     thresholds = {"established": Threshold(None, Range.parse("600")), "total": Threshold(Range.parse("700"))}
 
     def said(*, color: bool) -> list[str]:
-        text = table.render(sample_situation("busy"), thresholds, NOTHING, "host", "now", color=color)
+        snapshot = sample_situation("busy")
+        health = with_findings(judged(snapshot, thresholds=thresholds))
+        text = table.render(snapshot, health, "host", "now", color=color)
         return rows(text, "ESTABLISHED", "total", "\x1b")
 
     plain = [

@@ -22,7 +22,8 @@ from exporter.health.judge import Advisor
 from exporter.health.thresholds import DEFAULTS, Range, Status, Threshold
 from exporter.prometheus.families import View
 from exporter.sampling.history import HOLE, POINTS, Points
-from exporter.snapshot import Advice, Listener, Pass, Sample, Snapshot
+from exporter.sampling.sample import Pass, Sample
+from exporter.snapshot import Listener, Snapshot
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from exporter.web.current import Current
 from exporter.web.page import StatusPage

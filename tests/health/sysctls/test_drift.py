@@ -9,12 +9,12 @@ import pytest
 from exporter.document import read as remote
 from exporter.document import write as api
 from exporter.errors import SourceError, UsageError
-from exporter.health.sysctls.verdicts import Expectations, verdicts
+from exporter.health.sysctls.drift import Drift, drift_of
+from exporter.health.sysctls.verdicts import Expectations
 from exporter.health.thresholds import DEFAULTS, DRIFT, Threshold
 from exporter.nagios import arguments, check
-from exporter.health.sysctls.drift import Drift, drift_of
-from exporter.snapshot import Advice, Sample
-from tests.conftest import sample_situation, situation_root
+from exporter.sampling.sample import Sample
+from tests.conftest import judged, sample_situation, situation_root
 
 
 def test_a_vector_counts_once_with_each_number_that_differs() -> None:
@@ -67,15 +67,16 @@ def test_v_says_what_a_sysctl_should_be(tmp_path: Path) -> None:
     )
 
 
-def answer(advice: Advice | None) -> remote.Answer:
-    sample = Sample.single(sample_situation("quiet"), advice)._replace(stale_after=3.0)
-    return remote.read("http://x", 200, "OK", api.encode(api.sampled(sample, DEFAULTS, now=0.5)))
+def answer(expected: Expectations) -> remote.Answer:
+    snapshot = sample_situation("quiet")
+    sample = Sample.single(snapshot, judged(snapshot, expected=expected))._replace(stale_after=3.0)
+    return remote.read("http://x", 200, "OK", api.encode(api.sampled(sample, now=0.5)))
 
 
 def test_a_daemons_drift_is_that_of_its_own_configuration() -> None:
     sysctls = sample_situation("quiet").sysctls
     expected: Expectations = {"tcp_sack": "0", "tcp_dsack": "1", "tcp_congestion_control": "reno"}
-    drift = answer(Advice((), verdicts(sysctls, expected, ""))).drift()
+    drift = answer(expected).drift()
     live = sysctls["tcp_congestion_control"].text
     assert drift.lines == {
         "tcp_congestion_control": f"tcp_congestion_control is {live}, expected reno",
@@ -83,10 +84,6 @@ def test_a_daemons_drift_is_that_of_its_own_configuration() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("advice", "reason"),
-    [(None, "is too old to tell"), (Advice((), ()), "has none that exist in its sysctl.expected")],
-)
-def test_a_daemon_that_expects_nothing_cannot_tell(advice: Advice | None, reason: str) -> None:
-    with pytest.raises(SourceError, match=reason):
-        answer(advice).drift()
+def test_a_daemon_that_expects_nothing_cannot_tell() -> None:
+    with pytest.raises(SourceError, match=r"has none that exist in its sysctl\.expected"):
+        answer({}).drift()
