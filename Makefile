@@ -9,13 +9,16 @@ DIST ?= dist
 FUZZ_ARGS ?=
 SOAK_ARGS ?=
 
-.PHONY: run test lint demo golden dashboards bench fuzz soak screenshots deb lock clean
+.PHONY: run test unit lint demo golden dashboards bench fuzz soak screenshots deb lock clean
 
 run: $(VENV)/installed  ## the daemon, its address printed
 	exec $(BIN)/tcp-exporter $(ARGS)
 
 test: $(VENV)/installed-dev lint  ## everything that needs no system package; what is missing is named
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+unit: $(VENV)/installed-dev  ## what needs neither root nor namespaces nor other programs, in less than a minute
+	$(BIN)/pytest -q -m "not lab and not e2e" $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

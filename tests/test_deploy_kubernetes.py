@@ -17,6 +17,7 @@ import yaml
 
 import exporter
 from exporter.config import schema as config
+from exporter.config.fields import parse_duration
 from exporter.config.schema import Config
 from tests.e2e.conftest import Daemon
 
@@ -212,8 +213,8 @@ def test_the_pod_monitor_finds_the_pods_in_time_for_their_peaks(built: Mapping[s
         {"sourceLabels": ["__meta_kubernetes_pod_node_name"], "targetLabel": "instance", "action": "replace"}
     ]
     settings = config.parse(configuration(built["prometheus-operator"]).encode(), "ConfigMap")
-    interval = config.parse_duration(endpoint["interval"])
-    assert config.parse_duration(endpoint["scrapeTimeout"]) <= interval <= settings.sample.peak_window
+    interval = parse_duration(endpoint["interval"])
+    assert parse_duration(endpoint["scrapeTimeout"]) <= interval <= settings.sample.peak_window
     assert endpoint["path"] == Config().web.telemetry_path
 
 

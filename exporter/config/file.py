@@ -1,4 +1,4 @@
-"""Brings the configuration file's bytes to ``config``: the rim's part of it, and all of its IO."""
+"""Reads the configuration file and hands its bytes to ``schema``: all IO of the configuration. A rim module."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The part of YAML that a configuration needs: bytes in, nodes out, every scalar still the text that was written.
 
 YAML's own guesses would turn the range ``10:20`` into 620 and ``on`` into a boolean, so nothing is resolved here:
-``config`` knows what each value should be. Built on the parser's events, because on deep nesting PyYAML's own composers
+``schema`` knows what each value should be. Built on the parser's events, because on deep nesting PyYAML's own composers
 raise RecursionError (the Python one) or end the process (the C one).
 """
 
@@ -15,7 +15,7 @@ import yaml
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 16
 MAX_MISTAKES = 100
-"""That are looked for in one list or mapping, and shown of a file: somebody mends them one after the other."""
+"""The most that are looked for in one list or mapping, and shown of a file: a person mends them one by one."""
 
 _BOM = b"\xef\xbb\xbf"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one where PyYAML was built with it
@@ -44,8 +44,8 @@ class MistakesError(Exception):
         self.mistakes = mistakes
 
 
-class Collector:
-    """``with collector:`` keeps the mistakes of its block and goes on; ``done()`` raises them all together."""
+class Mistakes:
+    """``with mistakes:`` keeps the mistakes of its block and goes on; ``done()`` raises them all together."""
 
     def __init__(self) -> None:
         self.mistakes: list[Mistake] = []
@@ -55,7 +55,7 @@ class Collector:
         """Whether there are so many that looking for more only takes time: in a megabyte there may be 400,000."""
         return len(self.mistakes) >= MAX_MISTAKES
 
-    def __enter__(self) -> Collector:
+    def __enter__(self) -> Mistakes:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:

@@ -21,7 +21,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from exporter import __version__
-from exporter.config.schema import Config, parse_listen_address
+from exporter.config.fields import parse_listen_address
+from exporter.config.schema import Config
 from exporter.daemon import log
 from exporter.daemon.service import FIRST_SECONDS, Service
 from exporter.daemon.systemd import Notifier, passed_sockets

@@ -16,13 +16,12 @@ from structlog import processors
 if TYPE_CHECKING:
     from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
-FORMATS = ("auto", "logfmt", "json", "console")
+_LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
 _PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}  # of syslog, sd-daemon(3)
 
 
 def logger(level: str, form: str, stream: TextIO, environ: Mapping[str, str]) -> FilteringBoundLogger:
-    """A logger of events of at least *level* to *stream*; *form* is one of ``FORMATS``."""
+    """A logger to *stream* of events of at least *level*; *level* and *form* are those of ``LogSettings``."""
     terminal, journal = stream.isatty(), _is_journal(stream, environ)
     if form == "auto":
         form = "console" if terminal else "logfmt"
@@ -39,7 +38,7 @@ def logger(level: str, form: str, stream: TextIO, environ: Mapping[str, str]) ->
     bound: FilteringBoundLogger = structlog.wrap_logger(
         structlog.WriteLogger(cast("TextIO", _Unfailing(stream))),
         processors=chain,
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
     )
     return bound
 

@@ -40,6 +40,10 @@ class EphemeralPorts(NamedTuple):
     high: int
     reserved: frozenset[int] = frozenset()
 
+    def has(self, port: int) -> bool:
+        """Whether connect() may pick this port."""
+        return self.low <= port <= self.high and port not in self.reserved
+
     @property
     def number(self) -> int:
         """How many there are."""
@@ -51,9 +55,10 @@ def told_apart(
 ) -> frozenset[int]:
     """The local ports that are counted by themselves: configured ones, and those with a listener that has its place.
 
-    A listener inside the ephemeral range is somebody's for the moment: an FTP data channel, a test, a Java RMI port.
+    A listener on an ephemeral port is somebody's for the moment: an FTP data channel, a test, a Java RMI port. A
+    reserved port inside the range is a service's.
     """
-    fixed = (port for port in listening if ephemeral is None or not ephemeral.low <= port <= ephemeral.high)
+    fixed = (port for port in listening if ephemeral is None or not ephemeral.has(port))
     return frozenset((*configured, *fixed))
 
 
@@ -265,7 +270,7 @@ class _Picked:
         table = bytearray(65536)
         low, above = max(ports.low, 0), max(min(ports.high, 65535) + 1, 0)
         table[low:above] = b"\1" * (above - low) if low < above else b""
-        for port in listening:
+        for port in listening | ports.reserved:
             table[port] = 0
         self._table = bytes(table)
         picked = (table.count(1, first, first + 256) for first in range(0, 65536, 256))

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from exporter.errors import SourceError, SourceMissing
 from exporter.kernel import derivation, procnet
+from exporter.kernel.inetdiag import TallyDump
 from exporter.kernel.netns import Counts, Key, NamespaceCounts, Reading, Resident, labels, told, unchanged
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
 from exporter.record import TYPE_CHECKING, NamedTuple
@@ -29,7 +30,6 @@ _KEEP_SECONDS = 60.0  # for so long a count holds if nothing happens: about as l
 _WALK_SECONDS = 1.0  # of one count: namespaces share one hash table, and each walk goes through all of it
 _COUNT_SECONDS = 30.0
 _MOST_LISTED = 2000  # sockets, read as text: about 10 ms
-_TRIES = 2  # as in ``sampling.sampler``
 _UNIQUE_FILE = "net/snmp"  # each namespace has its own inode of it, and unlike ns/net anybody may look at it
 
 
@@ -70,6 +70,7 @@ class Namespaces:
         self._names: dict[Key, str] = {}
         self._counted: dict[Key, _Counted] = {}
         self._next_scan = -float("inf")
+        self._meaning: derivation.Meaning | None = None  # of CurrEstab
         self._thread: threading.Thread | None = None
         self.walks = 0
         """How many times the sockets of a namespace were walked so far."""
@@ -182,17 +183,21 @@ class Namespaces:
     def _count_here(self) -> Counts:
         """Count by netlink, in the namespace that this thread is in."""
         procfs = Procfs(f"{self._root}/thread-self")
-        before = _reading(procfs).sums if self._derivable else None
-        for _ in range(_TRIES):
-            if before is None:
-                break
-            states = derivation.states_to_dump(before.established)
-            sockets = self._netlink.dump(states)
-            after = _reading(procfs).sums
-            derived = after and derivation.derive(sockets, states, before, after)
-            if derived:
+        before = _reading(procfs)
+        if self._derivable and before.sums is not None:
+            found, _ = derivation.count(
+                lambda states: self._netlink.collect(states, TallyDump),
+                lambda: _reading(procfs),
+                before,
+                before.sums.established,
+                self._meaning,
+            )
+            if found is not None:
+                derived, _ = found
+                if derived.meaning is not None:
+                    self._meaning = derived.meaning
                 return derived.counts
-            before = after
+            self._meaning = None  # it may be what was wrong
         return self._netlink.full()[0]
 
     def _enter(self, path: str, nsfs: Key | None) -> bool:

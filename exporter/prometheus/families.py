@@ -150,9 +150,10 @@ def _listeners(listeners: Sequence[Listener], max_series: int) -> Iterator[Metri
         labels=["address", "port"],
     )
     # In the order of ports, and not of queues: which series there are must not change with the load.
-    groups = {(it.address, str(it.port)): [it] for it in listeners[:max_series]}
-    if len(listeners) > max_series:
-        groups["other", "other"] = list(listeners[max_series:])
+    groups: dict[tuple[str, str], list[Listener]] = {}
+    for it in listeners:  # those of several devices are one series
+        name = (it.address, str(it.port))
+        groups.setdefault(name if name in groups or len(groups) < max_series else ("other", "other"), []).append(it)
     for labels, group in groups.items():
         length.add_metric(labels, sum(it.accept_queue for it in group))
         limit.add_metric(labels, sum(it.accept_limit for it in group))
@@ -184,7 +185,8 @@ def _namespaces(namespaces: Mapping[str, tuple[int | None, ...]], max_series: in
 def _folded(snapshot: Snapshot, max_series: int) -> Iterator[Metric]:
     folded = dict(snapshot.detail.folded) if snapshot.detail is not None else {}
     if snapshot.listeners is not None:
-        folded["tcp_listener_sockets"] = max(0, len(snapshot.listeners) - max_series)
+        names = {(it.address, it.port) for it in snapshot.listeners}
+        folded["tcp_listener_sockets"] = max(0, len(names) - max_series)
     if snapshot.namespaces is not None:
         folded["tcp_netns_connections"] = max(0, len(snapshot.namespaces) - max_series)
     family = GaugeMetricFamily(

@@ -35,8 +35,8 @@ _ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _SIGNALS = {*_ENDING, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT}
 
 
-class Heard:
-    """What the loop logs: it stands on the screen anyway, but for its bugs."""
+class NullLog:
+    """The loop's log here: the screen shows everything but bugs, and only those are kept."""
 
     def __init__(self) -> None:
         self.bug: str | None = None
@@ -52,7 +52,7 @@ class Heard:
         self.bug = f"{event}: {type(error).__name__}: {error}"
 
 
-def draw(loop: Loop, heard: Heard, host: str, *, color: bool) -> int:
+def draw(loop: Loop, log: NullLog, host: str, *, color: bool) -> int:
     """Draw on the terminal that standard output is until a person or a signal ends it, and leave it as it was: 0.
 
     As for watch(1) and top(1), being ended is no failure.
@@ -68,7 +68,7 @@ def draw(loop: Loop, heard: Heard, host: str, *, color: bool) -> int:
                 lately.add(sample.counted_at, connections and connections.counts, _interval(sample))
             if (sample is not shown or now - drawn_at >= _AGAIN_SECONDS) and terminal.is_ready():
                 when = "" if sample is None else _local(sample.snapshot.taken_at)
-                moment = FrameContext(host, when, now, loop.asking, heard.bug)
+                moment = FrameContext(host, when, now, loop.asking, log.bug)
                 screen = terminal.size()
                 terminal.show(frame(sample, moment, lately.counts, screen), screen.columns)
                 drawn_at = now
@@ -86,7 +86,7 @@ def draw(loop: Loop, heard: Heard, host: str, *, color: bool) -> int:
 
 def stream(
     loop: Loop,
-    heard: Heard,
+    log: NullLog,
     write: Callable[[bytes], object],
     say: Callable[[str], object],
 ) -> NoReturn:
@@ -101,8 +101,8 @@ def stream(
     loop.start()
     while True:
         sample, now = _latest(loop), time.monotonic()
-        if heard.bug not in {None, said}:
-            said = heard.bug
+        if log.bug not in {None, said}:
+            said = log.bug
             say(f"a bug of this program: {said}")
         elif sample is None and said is None and now - started >= _FIRST_SECONDS:
             said = f"no sample within {_FIRST_SECONDS:g} s, waiting for {loop.asking or 'the kernel'}"

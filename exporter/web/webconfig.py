@@ -15,8 +15,20 @@ from ssl import SSLContext
 from typing import Annotated, NamedTuple
 
 from exporter.config import yamlnodes
-from exporter.config.schema import Reader, boolean, choice, integer, of, optional, parsed, section, table, unique
-from exporter.config.yamlnodes import Collector, Node, Scalar, expected, wrong
+from exporter.config.fields import (
+    FieldReader,
+    boolean,
+    choice,
+    integer,
+    key_of,
+    of,
+    optional,
+    parsed,
+    section,
+    table,
+    unique,
+)
+from exporter.config.yamlnodes import Mistakes, Node, Scalar, expected, wrong
 from exporter.errors import ConfigError, UsageError
 
 Read = Callable[[str], bytes]
@@ -123,7 +135,7 @@ def pem(node: Node) -> bytes:
     return node.text.encode()
 
 
-def file(read: Read) -> Reader[bytes]:
+def file(read: Read) -> FieldReader[bytes]:
     """The content of the file that is named."""
 
     def content(path: str) -> bytes:
@@ -188,7 +200,9 @@ def _header(text: str) -> str:
 
 
 def _user(name: str) -> str:
-    return "expected a user's name without a colon, which ends it in basic authentication" if ":" in name else ""
+    if ":" in name:
+        raise UsageError("expected a user's name without a colon, which ends it in basic authentication")
+    return name
 
 
 def _hash(text: str) -> str:
@@ -276,7 +290,7 @@ class WebConfig:
     rate_limit: RateLimit = field(default_factory=RateLimit)
 
 
-_USERS = table(_user, parsed(_hash))
+_USERS = table(_user, lambda _: parsed(_hash))
 
 
 def _users(node: Node) -> Mapping[str, str]:
@@ -286,18 +300,14 @@ def _users(node: Node) -> Mapping[str, str]:
 def _rate_limit(node: Node) -> RateLimit:
     limit = of(RateLimit)(node)
     if limit.interval > 0 and limit.burst < 1:
-        raise wrong(_at(node, "burst"), "expected a burst of at least 1 with an interval: 0 would refuse every request")
+        raise wrong(
+            key_of(node, "burst"), "expected a burst of at least 1 with an interval: 0 would refuse every request"
+        )
     return limit
 
 
-def _at(node: Node, *keys: str) -> Node:
-    """The first of *keys* that stands in the mapping *node*, else the mapping itself."""
-    found = {key.text: key for key, _ in node.items} if isinstance(node, yamlnodes.Mapping) else {}
-    return next((found[key] for key in keys if key in found), node)
-
-
-def _tls(read: Read, build: Callable[[Tls], SSLContext]) -> Reader[ServerTls | None]:
-    readers: dict[str, Reader[object]] = {
+def _tls(read: Read, build: Callable[[Tls], SSLContext]) -> FieldReader[ServerTls | None]:
+    readers: dict[str, FieldReader[object]] = {
         "cert": pem,
         "key": pem,
         "client_ca": pem,
@@ -322,7 +332,7 @@ def _tls(read: Read, build: Callable[[Tls], SSLContext]) -> Reader[ServerTls | N
         given = {key.text for key, value in node.items if not value.is_null}
         if not given:
             return None
-        found, tls = Collector(), Tls()
+        found, tls = Mistakes(), Tls()
         with found:
             tls = read_keys(node)
         for complaint in _together(node, given):
@@ -336,7 +346,7 @@ def _tls(read: Read, build: Callable[[Tls], SSLContext]) -> Reader[ServerTls | N
         try:
             context = build(tls)
         except Refused as error:
-            raise wrong(_at(node, error.key, f"{error.key}_file"), str(error)) from None
+            raise wrong(key_of(node, error.key, f"{error.key}_file"), str(error)) from None
         return ServerTls(context, frozenset(map(normal_san, tls.client_allowed_sans or ())))
 
     return read_all
@@ -347,7 +357,7 @@ def _together(node: Node, given: set[str]) -> list[yamlnodes.MistakesError]:
     twice = [key for key in ("cert", "key", "client_ca") if {key, f"{key}_file"} <= given]
     missing = [key for key in ("cert", "key") if given.isdisjoint({key, f"{key}_file"})]
     return [
-        *(wrong(_at(node, key), f"{key}_file stands beside it: expected one of the two") for key in twice),
+        *(wrong(key_of(node, key), f"{key}_file stands beside it: expected one of the two") for key in twice),
         *(wrong(node, f"missing one of {key} or {key}_file") for key in missing),
     ]
 
@@ -357,21 +367,23 @@ def _consistent(node: Node, tls: Tls) -> list[yamlnodes.MistakesError]:
     complaints = []
     verified = tls.client_auth_type in {IF_GIVEN, REQUIRED}
     if tls.authorities is not None and not verified:
-        at = _at(node, "client_ca", "client_ca_file")
+        at = key_of(node, "client_ca", "client_ca_file")
         complaints.append(wrong(at, "client CAs have been configured without a client auth policy: "
                                     f"expected client_auth_type: {REQUIRED} or {IF_GIVEN}"))  # fmt: skip
     if verified and tls.authorities is None:
         complaints.append(
-            wrong(_at(node, "client_auth_type"), "missing one of client_ca or client_ca_file: whose clients come in?")
+            wrong(
+                key_of(node, "client_auth_type"), "missing one of client_ca or client_ca_file: whose clients come in?"
+            )
         )
     if tls.client_allowed_sans and not verified:
-        at = _at(node, "client_allowed_sans")
+        at = key_of(node, "client_allowed_sans")
         complaints.append(wrong(at, f"without client_auth_type: {REQUIRED} or {IF_GIVEN} no name is verified"))
     least, most = tls.min_version or VERSIONS[0], tls.max_version or VERSIONS[-1]
     if VERSIONS.index(least) > VERSIONS.index(most):
-        complaints.append(wrong(_at(node, "max_version"), f"expected at least min_version, {least}, got {most}"))
+        complaints.append(wrong(key_of(node, "max_version"), f"expected at least min_version, {least}, got {most}"))
     if tls.cipher_suites and least == "TLS12" and not any(name in CIPHERS for name in tls.cipher_suites):
-        at = _at(node, "cipher_suites")
+        at = key_of(node, "cipher_suites")
         complaints.append(wrong(at, "has no suite of TLS 1.2, and TLS 1.3 has them all anyway: "
                                     "leave it out, or set min_version: TLS13"))  # fmt: skip
     return complaints
@@ -382,11 +394,11 @@ def parse(data: bytes, source: str, read: Read, build: Callable[[Tls], SSLContex
 
     *read* brings the files that it names; *build* makes a TLS context, or raises Refused.
     """
-    found = Collector()
+    found = Mistakes()
     with found:
         document, refused = yamlnodes.compose(data)
         found.mistakes += refused
-        own: dict[str, Reader[object]] = {
+        own: dict[str, FieldReader[object]] = {
             "tls_server_config": _tls(read, build),
             "basic_auth_users": _users,
             "rate_limit": _rate_limit,

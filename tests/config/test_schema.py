@@ -13,13 +13,21 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from exporter.config import fields as vocabulary
 from exporter.config import file as configfile
-from exporter.config import schema as config
 from exporter.config import yamlnodes
-from exporter.config.schema import Config, Detail, Log, Sample, SysctlExpectations, Web, parse
+from exporter.config.schema import (
+    Config,
+    DetailSettings,
+    LogSettings,
+    SampleSettings,
+    SysctlSettings,
+    WebSettings,
+    parse,
+)
 from exporter.errors import ConfigError, UsageError
 from exporter.health.measures import BY_NAME
-from exporter.health.thresholds import DEFAULTS, Range, Threshold
+from exporter.health.thresholds import DEFAULTS, Range, Threshold, contradiction
 from tests.conftest import situation_root
 
 CASES = Path(__file__).parent
@@ -34,8 +42,8 @@ def mistakes_in(data: bytes, source: str = "f.yml") -> list[str]:
 
 def everything() -> Config:
     return Config(
-        Sample(interval=0.25, peak_window=90.0, max_cpu_ratio=0.05, reader="procfs"),
-        Detail(0.0, 1.0, ports=(80, 443), remote_ports=(5432,), max_series=1, namespaces=True),
+        SampleSettings(interval=0.25, peak_window=90.0, max_cpu_ratio=0.05, reader="procfs"),
+        DetailSettings(0.0, 1.0, ports=(80, 443), remote_ports=(5432,), max_series=1, namespaces=True),
         {
             "established": Threshold(Range.parse("10:"), Range.parse("@5:8")),
             "total": Threshold(None, Range.parse("10:20")),
@@ -43,7 +51,7 @@ def everything() -> Config:
             "close_wait": Threshold(Range.parse("~:5"), None),
             "listen": Threshold(),
         },
-        SysctlExpectations(
+        SysctlSettings(
             {
                 "tcp_syncookies": "1",
                 "tcp_fin_timeout": Range.parse("15:60"),
@@ -52,8 +60,10 @@ def everything() -> Config:
                 "net.ipv4.ip_local_port_range": "32768 60999",
             }
         ),
-        Web((":9100", "127.0.0.1:0", "[::1]:19293", "localhost:80"), "/tcp/metrics", "/etc/tcp-exporter/web.yml", 0),
-        Log("warn", "json"),
+        WebSettings(
+            (":9100", "127.0.0.1:0", "[::1]:19293", "localhost:80"), "/tcp/metrics", "/etc/tcp-exporter/web.yml", 0
+        ),
+        LogSettings("warn", "json"),
     )
 
 
@@ -62,7 +72,7 @@ GOOD = {
     "empty": Config(),
     "only-comments": Config(),
     "hollow": Config(),
-    "bom-and-crlf": Config(log=Log(level="debug")),
+    "bom-and-crlf": Config(log=LogSettings(level="debug")),
 }
 
 
@@ -94,12 +104,12 @@ def test_the_example_is_the_default_configuration_and_shows_every_key() -> None:
 
 def test_the_defaults_are_the_documented_ones() -> None:
     assert Config() == Config(
-        Sample(1.0, 60.0, 0.01, "auto"),
-        Detail(15.0, 0.01, (), (), 100, namespaces=False),
+        SampleSettings(1.0, 60.0, 0.01, "auto"),
+        DetailSettings(15.0, 0.01, (), (), 100, namespaces=False),
         DEFAULTS,
-        SysctlExpectations({}),
-        Web((":19293",), "/metrics", None, 40),
-        Log("info", "auto"),
+        SysctlSettings({}),
+        WebSettings((":19293",), "/metrics", None, 40),
+        LogSettings("info", "auto"),
     )
 
 
@@ -151,7 +161,7 @@ def test_a_sysctl_of_a_newer_kernel_may_be_named_where_it_exists(tmp_path: Path)
     ],
 )
 def test_a_duration_has_units_from_large_to_small(text: str, seconds: float) -> None:
-    assert config.parse_duration(text) == seconds
+    assert vocabulary.parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -159,7 +169,7 @@ def test_a_duration_has_units_from_large_to_small(text: str, seconds: float) -> 
 )
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"^expected a duration such as 500ms, 15s or 1m30s, got "):
-        config.parse_duration(text)
+        vocabulary.parse_duration(text)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +185,7 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
     ],
 )
 def test_a_listen_address_is_a_host_and_a_port_or_a_path(text: str, address: tuple[str, int] | str) -> None:
-    assert config.parse_listen_address(text) == address
+    assert vocabulary.parse_listen_address(text) == address
 
 
 @pytest.mark.parametrize(
@@ -204,7 +214,13 @@ def test_a_listen_address_is_a_host_and_a_port_or_a_path(text: str, address: tup
 )
 def test_what_is_no_listen_address_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"^expected "):
-        config.parse_listen_address(text)
+        vocabulary.parse_listen_address(text)
+
+
+@pytest.mark.parametrize("spelling", ["close_wait", "CLOSE-WAIT", "Close-Wait", "CLOSE_WAIT"])
+def test_a_threshold_takes_a_state_in_any_spelling_that_is_printed(spelling: str) -> None:
+    read = parse(f"thresholds: {{{spelling}: {{warning: 5}}}}".encode(), "").thresholds
+    assert read == {"close_wait": Threshold(Range.parse("5"))}
 
 
 def test_an_unknown_measure_is_told_the_known_ones() -> None:
@@ -376,7 +392,7 @@ RANGES = st.builds(
     st.sampled_from(["{1}", "{0}:", "~:{1}", "{0}:{1}", "@{0}:{1}", "0.{1}"]),
     st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)),
 )
-THRESHOLDS = st.builds(Threshold, st.none() | RANGES, st.none() | RANGES)
+THRESHOLDS = st.builds(Threshold, st.none() | RANGES, st.none() | RANGES).filter(lambda it: contradiction(it) is None)
 NUMBERS = st.integers(-(10**17), 10**17)
 EXPECTATIONS = st.fixed_dictionaries(
     {},
@@ -389,19 +405,21 @@ EXPECTATIONS = st.fixed_dictionaries(
 ADDRESSES = st.builds("{}:{}".format, st.sampled_from(["", "localhost", "[::]", "0.0.0.0"]), st.integers(0, 65535))
 CONFIGS = st.builds(
     Config,
-    st.builds(Sample, SECONDS, SECONDS, SHARES, st.sampled_from(["auto", "netlink", "procfs", "psutil"])),
-    st.builds(Detail, st.just(0.0) | SECONDS, SHARES, PORTS, PORTS, COUNTS, st.booleans()),
+    st.builds(SampleSettings, SECONDS, SECONDS, SHARES, st.sampled_from(["auto", "netlink", "procfs", "psutil"])),
+    st.builds(DetailSettings, st.just(0.0) | SECONDS, SHARES, PORTS, PORTS, COUNTS, st.booleans()),
     st.dictionaries(st.sampled_from(sorted(BY_NAME)), THRESHOLDS),
-    st.builds(SysctlExpectations, EXPECTATIONS),
+    st.builds(SysctlSettings, EXPECTATIONS),
     st.builds(
-        Web,
+        WebSettings,
         st.lists(ADDRESSES, min_size=1, unique=True).map(tuple),
         st.sampled_from(["/metrics", "/a/b.c", "/apis", "/-x"]),
         st.none(),
         st.just(0) | COUNTS,
     ),
     st.builds(
-        Log, st.sampled_from(["debug", "info", "warn", "error"]), st.sampled_from(["auto", "logfmt", "json", "console"])
+        LogSettings,
+        st.sampled_from(["debug", "info", "warn", "error"]),
+        st.sampled_from(["auto", "logfmt", "json", "console"]),
     ),
 )
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.terminal.watch import Heard
+from exporter.terminal.watch import NullLog
 from tests.conftest import situation_root
 from tests.e2e.conftest import DEADLINE, PROGRAM, wait_for
 from tests.lab import LabProcess
@@ -342,7 +342,7 @@ def test_with_json_it_ends_when_its_reader_does() -> None:
 
 
 def test_of_what_the_loop_logs_only_a_bug_is_heard() -> None:
-    heard = Heard()
+    heard = NullLog()
     heard.warning("source failed", source="snmp")
     assert heard.bug is None
     try:

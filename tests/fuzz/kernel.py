@@ -94,7 +94,9 @@ def _summed(counting: CountingDump, detail: DetailDump, by_peer: Counting[tuple[
     """What is made of the counters has every socket too, and nothing in it fails."""
     total = counting.sockets.total()
     assert sum(state_counts(counting.sockets)[0]) == total
-    assert all(it.sockets > 0 and it.fullest >= 0 for it in listeners_of(counting.listening, counting.half_open))
+    listeners, unmatched = listeners_of(counting.listening, counting.half_open, str)
+    assert all(it.sockets > 0 and it.fullest >= 0 for it in listeners)
+    assert sum(it.syn_recv for it in listeners) + unmatched == counting.half_open.total()
     units = {number: f"unit-{number % 7}" for number, _ in detail.by_cgroup}
     told = summarise(detail, units, sorted(_PORTS), 3, _EPHEMERAL, 0.0)
     assert told.units is not None

@@ -21,7 +21,7 @@ def configuration(data: bytes) -> None:
     except ConfigError as error:
         _complained(error)
     else:
-        assert found.sample.interval >= config.MIN_INTERVAL
+        assert found.sample.interval >= 0.1
 
 
 def web_configuration(data: bytes) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.errors import RangeError
-from exporter.health.thresholds import Range, Status, Threshold, evaluate, worst
+from exporter.health.thresholds import Range, Status, Threshold, contradiction, evaluate, worst
 
 INF = math.inf
 
@@ -215,3 +215,47 @@ def test_any_text_is_a_range_or_a_range_error(text: str) -> None:
         assert Range.parse(text).text == text.strip(" \t")
     except RangeError as error:
         assert repr(text) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("warning", "critical"),
+    [
+        ("800", "600"),
+        ("5:", "10:"),
+        ("10", "~:5"),  # below 0 there is no value of a measure
+        ("@5:8", "@1:9"),
+        ("@5:8", "4"),
+        ("5:10", "6:9"),
+    ],
+)
+def test_a_warning_that_critical_always_hides_is_a_contradiction(warning: str, critical: str) -> None:
+    assert contradiction(Threshold(Range.parse(warning), Range.parse(critical))) == (
+        f"{warning!r} can never be seen: critical {critical!r} alerts on all its values; "
+        "expected a warning that alerts earlier"
+    )
+
+
+@pytest.mark.parametrize(
+    ("warning", "critical"),
+    [("600", "800"), ("10:", "5:"), ("800", "800"), ("5:", "10"), ("@5:8", "8"), ("~:", "5"), (None, "5"), ("5", None)],
+)
+def test_a_warning_that_can_be_seen_or_is_switched_off_is_no_contradiction(
+    warning: str | None, critical: str | None
+) -> None:
+    ranges = [None if text is None else Range.parse(text) for text in (warning, critical)]
+    assert contradiction(Threshold(*ranges)) is None
+
+
+BOUNDS = st.integers(-3, 8)
+SMALL_RANGES = st.builds(
+    lambda form, bounds: Range.parse(form.format(*sorted(bounds))),
+    st.sampled_from(["{0}:{1}", "~:{1}", "{0}:", "@{0}:{1}", "@~:{1}", "@{0}:", "~:"]),
+    st.tuples(BOUNDS, BOUNDS),
+)
+VALUES = [half / 2 for half in range(20)]  # every bound, what lies between two of them, and what lies above all
+
+
+@given(SMALL_RANGES, SMALL_RANGES)
+def test_a_contradiction_is_what_trying_every_value_finds(warning: Range, critical: Range) -> None:
+    early, late = ({value for value in VALUES if limits.alerts(value)} for limits in (warning, critical))
+    assert (contradiction(Threshold(warning, critical)) is not None) == (bool(early) and early < late)

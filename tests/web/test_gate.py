@@ -39,7 +39,7 @@ class Checking:
         self.go.set()
 
     def __call__(self, password: bytes, stored: bytes) -> bool:
-        self.go.wait(30)
+        self.go.wait(120)
         self.asked.append((password, stored))
         return check(password, stored)
 

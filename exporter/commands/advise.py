@@ -1,0 +1,82 @@
+"""``tcp-exporter advise``: what is wrong, which sysctls are not as they should be, and what to do."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+
+from exporter.commands.options import (
+    add_config,
+    add_interval,
+    add_reading,
+    command_parser,
+    complain,
+    settings_of,
+    wants_color,
+    write,
+)
+from exporter.commands.sample import judged, release
+from exporter.errors import ConfigError, ExporterError
+from exporter.health.sysctls.verdicts import sysctl_conf
+
+COULD_NOT_TELL = 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of ``advise``."""
+    parser = command_parser(
+        "advise",
+        "Says what is wrong on this host, and which sysctls are not as they should be: why, and what to do. It changes "
+        "nothing. Counts twice, a moment apart, because some of it shows only in a change. Exit code 0: nothing to "
+        "change, 1: something to change, 2: could not tell.",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print it as JSON")
+    form.add_argument(
+        "--sysctl-conf", dest="fragment", action="store_true",
+        help="print a fragment for sysctl.d that mends the sysctls, its reasons as comments: for sysctl -p -",
+    )  # fmt: skip
+    parser.add_argument("--all", dest="everything", action="store_true", help="also the sysctls that are right")
+    add_interval(parser)
+    add_config(parser, "its sysctl.expected")
+    add_reading(parser)
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the advice; 1 where there is any, 2 where there could not be."""
+    try:
+        settings = settings_of(options)
+        interval = 0.0 if options.fragment else options.interval
+        snapshot, health = judged(options, settings, interval, COULD_NOT_TELL)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return COULD_NOT_TELL
+    except ExporterError as error:
+        complain(str(error))
+        return COULD_NOT_TELL
+    if options.fragment:
+        print(sysctl_conf(health.verdicts), end="")
+        unread = snapshot.sources.get("sysctl")
+        if unread is not None:
+            complain(unread)
+        return 1 if any(it.deviates for it in health.verdicts) else COULD_NOT_TELL if unread is not None else 0
+    if options.json:
+        from exporter.document import write as document
+
+        problems, everything = snapshot.problems, options.everything
+        write(
+            document.encode(
+                document.advised(health, release(options), snapshot.taken_at, problems, everything=everything)
+            )
+        )
+    else:
+        from exporter.terminal import report
+
+        width = shutil.get_terminal_size((100, 24)).columns
+        color = wants_color()
+        print(report.render(health, snapshot.problems, width, everything=options.everything, color=color), end="")
+    if health.findings or health.deviations:
+        return 1
+    return COULD_NOT_TELL if health.unknown or snapshot.connections is None else 0

@@ -1,0 +1,76 @@
+"""``tcp-exporter dump``: one sample as metrics or JSON, printed or put in the place of a file."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import tempfile
+
+from exporter.commands.options import add_config, add_interval, add_reading, command_parser, settings_of, write
+from exporter.commands.sample import judged
+from exporter.errors import UsageError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of ``dump``."""
+    parser = command_parser(
+        "dump",
+        "Takes one sample and writes it, for node_exporter's textfile directory or for a script. Counts twice, a "
+        "moment apart, because some findings show only in a change.",
+    )
+    parser.add_argument("--format", choices=("prometheus", "openmetrics", "json"), default="prometheus",
+                        help="(default: prometheus, text format 0.0.4)")  # fmt: skip
+    parser.add_argument("--output", metavar="PATH", help="replace this file atomically instead of printing")
+    add_interval(parser)
+    add_config(parser, "its thresholds")
+    add_reading(parser)
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the sample; ``UsageError`` where no reader could count, or the file cannot be written."""
+    settings = settings_of(options)
+    snapshot, health = judged(options, settings, options.interval)
+    if snapshot.connections is None:
+        reasons = [problem for source, problem in snapshot.sources.items() if problem and source != "detail"]
+        raise UsageError("no reader could count the sockets: " + "; ".join(reasons))
+    if options.format == "json":
+        from exporter.document import write as document
+
+        content = document.encode(document.document(snapshot, health))
+    else:
+        from exporter.prometheus.exposition import page
+        from exporter.prometheus.families import View
+        from exporter.prometheus.formats import Format
+        from exporter.sampling.sample import Sample
+
+        form = Format.TEXT if options.format == "prometheus" else Format.OPENMETRICS
+        view = View(settings.thresholds, python=platform.python_version(), max_series=settings.detail.max_series)
+        content = page(Sample.single(snapshot, health), view, form)
+    if options.output is not None:
+        _replace(options.output, content)
+    else:
+        write(content)
+    return 0
+
+
+def _replace(path: str, content: bytes) -> None:
+    """Write *content* to a file beside *path* and put it in its place: a reader sees the old file or the new one."""
+    directory = os.path.dirname(path) or "."
+    temporary = None
+    try:
+        # The name must not end in .prom: node_exporter reads every such file of the directory.
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=directory)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None

@@ -1,0 +1,144 @@
+"""What the commands share: parsers and types of arguments, the configuration, a deadline, the terminal's colour.
+
+Each command is a module with ``parser()`` and ``run(options)``, which returns the exit code. Defaults that the
+configuration has are taken from it, in help texts too. A rim module.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from exporter import deadline
+from exporter.config import file as configfile
+from exporter.config.fields import duration_within, parse_listen_address
+from exporter.config.schema import Config, parse_interval
+from exporter.errors import ExporterError, UsageError
+from exporter.kernel import READERS
+from exporter.tcpstate import BY_LABEL, TcpState, of_name
+
+T = TypeVar("T")
+
+DEFAULTS = Config()
+_DEADLINE_SECONDS = 60.0  # for one sample of a command
+
+
+# -- Parsers -----------------------------------------------------------------------------------------------------------
+
+
+def command_parser(command: str, description: str) -> argparse.ArgumentParser:
+    """The parser of ``tcp-exporter COMMAND``."""
+    return argparse.ArgumentParser(prog=f"tcp-exporter {command}", description=description, allow_abbrev=False)
+
+
+def add_config(parser: argparse.ArgumentParser, purpose: str = "") -> None:
+    """Add the configuration file, under the plugin's name for it and under Prometheus's."""
+    what = f"configuration file, for {purpose}" if purpose else "configuration file; a flag beats it"
+    parser.add_argument("--config", "--config.file", dest="file", metavar="FILE", help=what)
+
+
+def add_reading(parser: argparse.ArgumentParser, reader: str | None = DEFAULTS.sample.reader) -> None:
+    """Add how the kernel is read; *reader* is what counts where none is named."""
+    parser.add_argument("--reader", choices=READERS, default=reader,
+                        help=f"who counts the sockets (default: {DEFAULTS.sample.reader})")  # fmt: skip
+    parser.add_argument("--path.procfs", dest="procfs", default="/proc", metavar="DIR",
+                        help="where procfs is mounted (default: %(default)s)")  # fmt: skip
+
+
+def add_interval(parser: argparse.ArgumentParser) -> None:
+    """Add the time between two counts."""
+    parser.add_argument("--interval", type=argument(duration_within("0", "1h")), default=1.0, metavar="DURATION",
+                        help="time between the two counts, 0 for only one (default: 1s)")  # fmt: skip
+
+
+# -- Types of arguments ------------------------------------------------------------------------------------------------
+
+
+def argument(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """*parse* as argparse wants it: its complaint becomes the usage error."""
+
+    def read(text: str) -> T:
+        try:
+            return parse(text)
+        except ExporterError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
+
+
+interval = argument(parse_interval)
+"""Seconds between samples."""
+
+
+@argument
+def listen_address(text: str) -> str:
+    """An address to listen on, as it was written."""
+    parse_listen_address(text)
+    return text
+
+
+@argument
+def count(text: str) -> int:
+    """An integer that is not negative."""
+    if not text.isascii() or not text.isdigit():
+        raise UsageError(f"expected an integer >= 0, got {text!r}")
+    return int(text)
+
+
+@argument
+def state(text: str) -> TcpState:
+    """A state, in any spelling."""
+    found = of_name(text)
+    if found is None:
+        raise UsageError(f"unknown state {text!r}: expected one of {', '.join(BY_LABEL)}")
+    return found
+
+
+def given(flag: T | None, setting: T) -> T:
+    """The flag, or the setting where the flag was not given."""
+    return setting if flag is None else flag
+
+
+# -- Running -----------------------------------------------------------------------------------------------------------
+
+
+def settings_of(options: argparse.Namespace) -> Config:
+    """The configuration of the file that was named, or the defaults; ``ConfigError`` has every mistake."""
+    return DEFAULTS if options.file is None else configfile.load(options.file, options.procfs)
+
+
+@contextlib.contextmanager
+def in_time(code: int = 1) -> Iterator[None]:
+    """End the process with a line and *code* where the kernel does not answer in time."""
+    late = f"tcp-exporter: no answer from the kernel within {_DEADLINE_SECONDS:g} s"
+    deadline.arm(_DEADLINE_SECONDS, descriptor=2, text=late, code=code)
+    try:
+        yield
+    finally:
+        deadline.disarm()
+
+
+def refused(text: str) -> int:
+    """The exit code of a command line that is wrong, after saying why."""
+    print(f"tcp-exporter {text}", file=sys.stderr)
+    return 2
+
+
+def complain(text: str) -> None:
+    """Print a problem to standard error, after the program's name."""
+    print(f"tcp-exporter: {text}", file=sys.stderr)
+
+
+def write(data: bytes) -> None:
+    """Write *data* to standard output, now."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def wants_color() -> bool:
+    """Whether standard output is a terminal whose user has nothing against colours (https://no-color.org)."""
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ

@@ -1,0 +1,40 @@
+"""The sample of the commands that end: a snapshot and its health. A rim module: it waits between two counts."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from exporter.commands.options import in_time
+from exporter.config.schema import Config
+from exporter.health.judge import Health, Judge
+from exporter.health.window import Window
+from exporter.kernel.reader import Procfs
+from exporter.sampling import once
+from exporter.sampling.detailer import Wanted
+from exporter.snapshot import Snapshot
+
+
+def judged(
+    options: argparse.Namespace, settings: Config, interval: float = 0.0, late: int = 1
+) -> tuple[Snapshot, Health]:
+    """A sample and what it means; the process ends with the exit code *late* where the kernel hangs.
+
+    With an *interval* in seconds it is the second of two counts, for what only a change tells.
+    """
+    past = []
+    if interval:
+        with in_time(late):
+            past.append(once.snapshot(options.procfs, options.reader, sysctls=False))
+        time.sleep(interval)
+    detail = settings.detail
+    wanted = Wanted(detail.ports, detail.remote_ports, detail.max_series)
+    with in_time(late):
+        snapshot = once.snapshot(options.procfs, options.reader, wanted=wanted)
+    judge = Judge(release(options))
+    return snapshot, judge.judge(Window(snapshot, past), settings.thresholds, settings.sysctl.expected)
+
+
+def release(options: argparse.Namespace) -> str:
+    """The release of the kernel whose procfs is read."""
+    return Procfs(options.procfs).release()

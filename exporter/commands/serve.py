@@ -1,0 +1,98 @@
+"""``tcp-exporter``, or ``tcp-exporter serve``: the daemon. Flags go on top of the configuration file."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import platform
+
+from exporter import __version__
+from exporter.commands.options import (
+    DEFAULTS,
+    add_config,
+    add_reading,
+    argument,
+    count,
+    given,
+    interval,
+    listen_address,
+    settings_of,
+)
+from exporter.config.schema import LOG_FORMATS, LOG_LEVELS, Config, parse_telemetry_path
+
+_EPILOG = """\
+commands:
+  serve          the daemon (what runs when no command is given); its options are above
+  show           one sample as a table, or the table of each sample from now on
+  who            who holds the sockets in a state: process, unit, port or remote address
+  advise         what is wrong, what the sysctls should be, and what to do
+  dump           one sample as metrics or JSON, to standard output or atomically to a file
+  check-config   every mistake of a configuration file, each with its line
+  healthcheck    0 when a running daemon is ready, for container health checks
+
+tcp-exporter COMMAND --help describes a command.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the daemon, which also describes the commands."""
+    parser = argparse.ArgumentParser(
+        prog="tcp-exporter",
+        description="Samples TCP sockets by state and the sysctls behind them, and serves them to Prometheus.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    web, add = DEFAULTS.web, parser.add_argument
+    add_config(parser)
+    add(
+        "--web.listen-address", dest="listen", action="append", type=listen_address, metavar="ADDRESS",
+        help="[HOST]:PORT or unix:/PATH to listen on; repeatable; port 0 takes a free one "
+        f"(default: {' '.join(web.listen_address)})",
+    )  # fmt: skip
+    add("--web.systemd-socket", dest="systemd_socket", action="store_true",
+        help="serve on the sockets that systemd passes, and not on the listen addresses")  # fmt: skip
+    add("--web.telemetry-path", dest="path", type=argument(parse_telemetry_path), metavar="PATH",
+        help=f"path of the metrics (default: {web.telemetry_path})")  # fmt: skip
+    add("--web.config.file", dest="web_file", metavar="FILE",
+        help="TLS and authentication, in the format of Prometheus's exporters (default: neither)")  # fmt: skip
+    add("--web.max-requests", dest="max_requests", type=count, metavar="N",
+        help=f"requests at a time, 0 for no limit (default: {web.max_requests})")  # fmt: skip
+    add("--sample.interval", dest="interval", type=interval, metavar="DURATION",
+        help=f"time between samples (default: {DEFAULTS.sample.interval:g}s)")  # fmt: skip
+    add_reading(parser, reader=None)
+    log = DEFAULTS.log
+    add("--log.level", choices=LOG_LEVELS, dest="level", help=f"least level to log (default: {log.level})")
+    add("--log.format", choices=LOG_FORMATS, dest="format", help=f"format of the log (default: {log.format})")
+    version = f"tcp-exporter {__version__} (Python {platform.python_version()})"
+    add("--version", action="version", version=version)
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until a signal ends it."""
+    from exporter.daemon import daemon
+
+    def load() -> Config:
+        return _with_flags(settings_of(options), options)
+
+    return daemon.serve(load, options.procfs, systemd_socket=options.systemd_socket)
+
+
+def _with_flags(settings: Config, options: argparse.Namespace) -> Config:
+    """The configuration with the flags that were given on top."""
+    sample, web, log = settings.sample, settings.web, settings.log
+    return dataclasses.replace(
+        settings,
+        sample=dataclasses.replace(
+            sample, interval=given(options.interval, sample.interval), reader=given(options.reader, sample.reader)
+        ),
+        web=dataclasses.replace(
+            web,
+            listen_address=tuple(given(options.listen, web.listen_address)),
+            telemetry_path=given(options.path, web.telemetry_path),
+            config_file=given(options.web_file, web.config_file) or None,
+            max_requests=given(options.max_requests, web.max_requests),
+        ),
+        log=dataclasses.replace(log, level=given(options.level, log.level), format=given(options.format, log.format)),
+    )

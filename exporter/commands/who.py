@@ -1,0 +1,33 @@
+"""``tcp-exporter who``: the owners of the sockets in a state, counted once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from exporter.commands.options import command_parser, count, in_time, state, wants_color
+from exporter.kernel import owners
+from exporter.tcpstate import BY_LABEL, TcpState
+from exporter.terminal import who
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of ``who``."""
+    parser = command_parser("who", "Says who holds the sockets in a state: the owners, counted. Reads the kernel once.")
+    parser.add_argument("state", nargs="?", default=TcpState.ESTABLISHED, type=state, metavar="STATE",
+                        help="(default: established) " + " ".join(BY_LABEL))  # fmt: skip
+    parser.add_argument("--by", choices=who.GROUPS, default="process", help="(default: process)")
+    parser.add_argument("--top", type=count, default=20, metavar="N", help="rows to show, 0 for all (default: 20)")
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the owners."""
+    with in_time():
+        holders = owners.hold(options.state, options.by)
+    if options.json:
+        print(json.dumps(who.document(holders, options.top), indent=2))
+    else:
+        print(who.render(holders, options.top, color=wants_color()), end="")
+    return 0

@@ -1,0 +1,58 @@
+"""What the commands share of their command lines, and what belongs to one of them; no command runs here."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.cli import COMMANDS, command, run
+from exporter.commands import options
+from exporter.config.schema import Config
+from exporter.tcpstate import KNOWN_STATES, TcpState
+
+TAKE_A_FILE = ("serve", "show", "advise", "dump")
+
+
+@pytest.mark.parametrize("name", TAKE_A_FILE)
+def test_the_configuration_file_has_the_name_of_the_plugin_and_that_of_prometheus(name: str) -> None:
+    parser, _ = command(name)
+    assert parser.parse_args(["--config", "a.yml"]) == parser.parse_args(["--config.file=a.yml"])
+    assert parser.parse_args(["--config", "a.yml"]).file == "a.yml"
+
+
+@pytest.mark.parametrize("arguments", [["f.yml"], ["--config", "f.yml"], ["--config.file", "f.yml"]])
+def test_check_config_takes_its_file_in_each_way(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check-config", *arguments]) == 1
+    assert capsys.readouterr().err == "f.yml: cannot be read: No such file or directory\n"
+
+
+def test_check_config_takes_one_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check-config", "a.yml", "--config", "b.yml"]) == 2
+    expected = "tcp-exporter check-config: expected one FILE, as an argument or with --config\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize("state", KNOWN_STATES, ids=lambda state: state.label)
+def test_who_takes_a_state_in_every_spelling_that_is_printed(state: TcpState) -> None:
+    parser, _ = command("who")
+    spellings = (state.label, state.rfc9293, state.rfc9293.lower(), state.label.upper(), state.label.replace("_", "-"))
+    assert {parser.parse_args([spelling]).state for spelling in spellings} == {state}
+    assert parser.parse_args([]).state is TcpState.ESTABLISHED
+
+
+def test_who_names_the_states_where_one_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command("who")[0].parse_args(["shut"])
+    labels = ", ".join(state.label for state in KNOWN_STATES)
+    assert f"argument STATE: unknown state 'shut': expected one of {labels}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_a_module_with_a_parser_that_explains_it(name: str) -> None:
+    parser, _ = command(name)
+    assert parser.prog == ("tcp-exporter" if name == "serve" else f"tcp-exporter {name}")
+    assert parser.description
+
+
+def test_without_a_file_the_settings_are_the_defaults() -> None:
+    parser, _ = command("serve")
+    assert options.settings_of(parser.parse_args([])) == Config()
