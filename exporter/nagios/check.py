@@ -127,6 +127,7 @@ def _acquire(
         netstat=False,
         sysctls=read_sysctls or measures.SYSCTLS in needs,
         queues=measures.LISTENERS in needs,
+        conntrack=measures.CONNTRACK in needs,
         wanted=wanted,
         units=False,
         port=options.port,

@@ -23,17 +23,18 @@ def snapshot(
     netstat: bool = True,
     sysctls: bool = True,
     queues: bool = True,
+    conntrack: bool = True,
     wanted: Wanted | None = None,
     units: bool = True,
     port: int = 0,
 ) -> Snapshot:
-    """Sample this host once, and leave out what nobody asks for: *netstat*, *sysctls*, *queues*, the detail *wanted*.
+    """Sample this host once, and leave out what nobody asks for: *netstat*, *sysctls*, *queues*, *conntrack*, the detail *wanted*.
 
     With a local *port* the states are those of its sockets.
     """
     procfs, trust = Procfs(procfs_root), Trust(os.uname().release)
     sampler = Sampler(procfs, readers(reader, procfs), trust, time.monotonic)
-    counted = sampler.count(netstat=netstat, queues=queues)
+    counted = sampler.count(netstat=netstat, queues=queues, conntrack=conntrack)
     if port:
         by_port = sampler.count_port(port)
         counted = counted._replace(connections=by_port.connections, sources=counted.sources | by_port.sources)
