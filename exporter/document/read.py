@@ -15,7 +15,17 @@ from exporter.health.finding import Finding, Judgement, NotJudged
 from exporter.health.sysctls.drift import Drift, line_of
 from exporter.health.thresholds import Status
 from exporter.record import TYPE_CHECKING, NamedTuple
-from exporter.snapshot import Connections, Conntrack, Detail, Listener, Peers, Snapshot, Sockstat, StateCounts, SysctlValue
+from exporter.snapshot import (
+    Connections,
+    Conntrack,
+    Detail,
+    Listener,
+    Peers,
+    Snapshot,
+    Sockstat,
+    StateCounts,
+    SysctlValue,
+)
 from exporter.tcpstate import BY_LABEL, KNOWN_STATES, TcpState
 
 if TYPE_CHECKING:
@@ -171,9 +181,7 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
         ephemeral_towards=_field(detail, "ephemeral_towards", str),
         folded=_integers(_field(detail, "folded", dict)),
         troubles={
-            name: Peers(
-                _field(entry, "sockets", int), _field(entry, "most", int), _field(entry, "place", str)
-            )
+            name: Peers(_field(entry, "sockets", int), _field(entry, "most", int), _field(entry, "place", str))
             for name, entry in _entries(detail, "troubles")
         },
     )

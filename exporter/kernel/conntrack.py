@@ -42,7 +42,9 @@ def parse_statistics(text: str, source: str) -> dict[str, int]:
     sums = dict.fromkeys(names, 0)
     for lineno, row in enumerate(rows, start=2):
         words = row.split()
-        if len(words) != len(names) or not all(len(word) <= _DIGITS and _HEXADECIMAL.issuperset(word) for word in words):
+        if len(words) != len(names) or not all(
+            len(word) <= _DIGITS and _HEXADECIMAL.issuperset(word) for word in words
+        ):
             raise SourceMalformed(source, lineno, row, f"{len(names)} hexadecimal numbers")
         for name, word in zip(names, words, strict=True):
             sums[name] += int(word, 16)

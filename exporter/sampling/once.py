@@ -28,7 +28,9 @@ def snapshot(
     units: bool = True,
     port: int = 0,
 ) -> Snapshot:
-    """Sample this host once, and leave out what nobody asks for: *netstat*, *sysctls*, *queues*, *conntrack*, the detail *wanted*.
+    """Sample this host once, and leave out what nobody asks for.
+
+    That is *netstat*, *sysctls*, *queues*, *conntrack*, and the detail *wanted*.
 
     With a local *port* the states are those of its sockets.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from exporter.health.finding import Limit
+from exporter.health.window import Window
 from exporter.snapshot import Snapshot, StateCounts
 from exporter.tcpstate import TcpState
 
@@ -18,6 +19,12 @@ NEAR = Limit(0.8, "share of a limit", "a fifth of it is left: time to act before
 
 NAMELESS = frozenset({"other", "none", "root", "gone", "outside"})
 """Labels of ports and units that name nobody."""
+
+
+def lasting(window: Window, state: TcpState, least: int) -> str:
+    """For how long at least *least* sockets have been in *state*, to be appended; nothing where it is not known."""
+    seconds = window.held(state, least)
+    return f", {least} or more for at least {seconds:.3g} s" if seconds else ""
 
 
 def holders(snapshot: Snapshot, state: TcpState) -> Iterator[tuple[str, str, int]]:
