@@ -13,7 +13,7 @@ from exporter.record import NamedTuple
 from exporter.snapshot import Listener, Snapshot
 from exporter.tcpstate import KNOWN_STATES, TcpState
 
-LISTENERS, DETAIL, SYSCTLS = "listeners", "detail", "sysctls"
+LISTENERS, DETAIL, SYSCTLS, CONNTRACK = "listeners", "detail", "sysctls", "conntrack"
 """What a measure may need of a snapshot beside the counts."""
 
 
@@ -41,7 +41,7 @@ class Measure(NamedTuple):
     title: str  # "accept queue": in tables and on the page
     definition: str  # the whole meaning in one line: HELP, -v, documents
     sysctls: tuple[str, ...]  # that bear on it, the most telling first
-    needs: frozenset[str]  # of LISTENERS, DETAIL, SYSCTLS
+    needs: frozenset[str]  # of LISTENERS, DETAIL, SYSCTLS, CONNTRACK
     unit: str  # "bytes", or "" for things that are counted
     read: Callable[[Snapshot], Reading | None]  # None: this host cannot tell at this moment
     unknown: Callable[[Snapshot], str] = _unread  # why there is no value, of a snapshot where there is none
@@ -138,6 +138,11 @@ def _ephemeral_ports(snapshot: Snapshot) -> Reading | None:
     if detail is None or detail.ephemeral_used is None:
         return None
     return _of(detail.ephemeral_used, detail.ephemeral_available, detail.ephemeral_towards)
+
+
+def _conntrack(snapshot: Snapshot) -> Reading | None:
+    """Source: net/netfilter/nf_conntrack_core.c, __nf_conntrack_alloc; a limit of 0 is none."""
+    return None if snapshot.conntrack is None else _of(snapshot.conntrack.entries, snapshot.conntrack.limit)
 
 
 def _of(used: int, limit: int | None, place: str = "") -> Reading:
@@ -262,6 +267,15 @@ MEASURES: tuple[Measure, ...] = (
         unit="",
         read=_ephemeral_ports,
         unknown=_no_ports,
+    ),
+    Measure(
+        name="conntrack_ratio",
+        title="conntrack",
+        definition="tracked connections against nf_conntrack_max: at 1 new connections are dropped",
+        sysctls=(),
+        needs=frozenset({CONNTRACK}),
+        unit="",
+        read=_conntrack,
     ),
 )
 """Every measure, in the order in which they are shown: the states, ``total``, the ratios."""

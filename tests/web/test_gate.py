@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from exporter.web.gate import Bucket, Gate
 from exporter.web.http import Request, Response, plain_text
-from exporter.web.passwords import Passwords, Admission, check, credentials
+from exporter.web.passwords import Admission, Passwords, check, credentials
 from exporter.web.webconfig import HttpServer, RateLimit, WebConfig
 
 
