@@ -9,13 +9,16 @@ DIST ?= dist
 FUZZ_ARGS ?=
 SOAK_ARGS ?=
 
-.PHONY: run test lint demo golden dashboards bench fuzz soak screenshots deb lock clean
+.PHONY: run test unit lint demo golden dashboards bench fuzz soak screenshots deb lock clean
 
 run: $(VENV)/installed  ## the daemon, its address printed
 	exec $(BIN)/tcp-exporter $(ARGS)
 
 test: $(VENV)/installed-dev lint  ## everything that needs no system package; what is missing is named
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+unit: $(VENV)/installed-dev  ## what needs neither root nor namespaces nor other programs, in less than a minute
+	$(BIN)/pytest -q -m "not lab and not e2e" $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
@@ -26,7 +29,8 @@ demo: $(VENV)/installed-dev  ## sockets in every state in a namespace of its own
 	$(BIN)/python -m tests.lab --family both --all 3 --establish 350 -- $(BIN)/python -m tests.demo
 
 golden: $(VENV)/installed-dev  ## rewrite the expected outputs; review the diff
-	$(BIN)/pytest -q --update-golden tests/test_golden.py tests/test_readme.py tests/test_docs.py tests/test_alerts.py tests/test_fleet.py
+	$(BIN)/pytest -q --update-golden tests/test_golden.py tests/test_readme.py tests/test_docs.py tests/test_alerts.py tests/test_fleet.py \
+	  tests/health/test_findings_doc.py tests/terminal/test_frame.py tests/web/test_page.py
 
 dashboards: $(VENV)/installed-dev  ## write deploy/grafana/*.json from dashboards/; review the diff
 	$(BIN)/python -m dashboards

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from types import FrameType
+
+from exporter.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 
 def arm(seconds: float, *, descriptor: int, text: str, code: int) -> None:

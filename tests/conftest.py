@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from exporter.errors import SourceError
@@ -35,9 +36,24 @@ TAKEN_AT = 1_700_000_000.0
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# How long an example takes, and how long it takes to draw one, is the machine's affair.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the expected outputs in tests/golden")
     parser.addoption("--no-skips", action="store_true", help="a skipped test is a failed one: for CI, which has it all")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What stands in these folders starts programs, so all of it is marked as such before any is chosen by its mark."""
+    for item in items:
+        if item.path.is_relative_to(TESTS / "e2e") or item.path.is_relative_to(TESTS / "machine"):
+            item.add_marker(pytest.mark.e2e)
 
 
 @pytest.hookimpl(wrapper=True)

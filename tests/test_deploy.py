@@ -29,10 +29,16 @@ def installed(program: str) -> str:
 
 
 def run(*command: str) -> tuple[int, str]:
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False, cwd=ROOT
-    )
-    return done.returncode, done.stdout
+    """The exit code, and what it wrote to standard output and after that what it wrote to standard error."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT)
+    return done.returncode, done.stdout + done.stderr
+
+
+def output(*command: str) -> str:
+    """The standard output alone of a command that succeeds: in a pipe that is shared, a log lies inside of it."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def install(folder: Path, unit: str, *drop_ins: str) -> str:
@@ -90,7 +96,7 @@ def test_a_unit_begins_with_how_to_install_it_from_files_that_are_there(file: Pa
 def test_the_units_run_the_program_and_flags_that_exist() -> None:
     assert Path(sys.executable).with_name("tcp-exporter").exists()
     helps = {
-        command: run(sys.executable, "-m", "exporter", *([command] if command else []), "--help")[1]
+        command: output(sys.executable, "-m", "exporter", *([command] if command else []), "--help")
         for command in ("", "dump")
     }
     started = []

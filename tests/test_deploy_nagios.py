@@ -46,8 +46,9 @@ def answer(line: str) -> tuple[int, str]:
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "NRPE_MULTILINESUPPORT": "1"}
     done = subprocess.run(
         ["/bin/sh", "-c", command], env=environment, cwd=ROOT, timeout=60, check=False,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        capture_output=True, text=True,
     )  # fmt: skip
+    assert done.stderr == ""
     return done.returncode, done.stdout
 
 

@@ -15,6 +15,7 @@ from itertools import chain, compress
 
 from exporter.kernel.inetdiag import AF_INET, AF_INET6, FAMILY, MAPPED, STATE, TIMER, Block, Dump, Tally, packed
 from exporter.kernel.sockets import address_text, cgroup_columns
+from exporter.kernel.troubles import Troubles
 from exporter.record import NamedTuple
 from exporter.snapshot import NO_SOCKETS, Detail, StateCounts
 from exporter.tcpstate import TcpState, of_number
@@ -40,6 +41,10 @@ class EphemeralPorts(NamedTuple):
     high: int
     reserved: frozenset[int] = frozenset()
 
+    def has(self, port: int) -> bool:
+        """Whether connect() may pick this port."""
+        return self.low <= port <= self.high and port not in self.reserved
+
     @property
     def number(self) -> int:
         """How many there are."""
@@ -51,9 +56,10 @@ def told_apart(
 ) -> frozenset[int]:
     """The local ports that are counted by themselves: configured ones, and those with a listener that has its place.
 
-    A listener inside the ephemeral range is somebody's for the moment: an FTP data channel, a test, a Java RMI port.
+    A listener on an ephemeral port is somebody's for the moment: an FTP data channel, a test, a Java RMI port. A
+    reserved port inside the range is a service's.
     """
-    fixed = (port for port in listening if ephemeral is None or not ephemeral.low <= port <= ephemeral.high)
+    fixed = (port for port in listening if ephemeral is None or not ephemeral.has(port))
     return frozenset((*configured, *fixed))
 
 
@@ -92,6 +98,7 @@ def summarise(
             "tcp_port_connections": folded + dump.untold,
             **({} if by_unit is None else {"tcp_unit_connections": folded_units}),
         },
+        troubles=dump.troubles.peers(),
     )
 
 
@@ -132,6 +139,7 @@ class DetailDump(Dump):
         ephemeral: EphemeralPorts | None = None,
     ) -> None:
         super().__init__()
+        self.troubles = Troubles()
         self.receive_queue = 0
         self.send_queue = 0
         self.untold = len(listening - ports)  # ports with a listener that are not counted by themselves
@@ -159,6 +167,7 @@ class DetailDump(Dump):
         self.send_queue += _queued(block, _SEND_QUEUE, states)
         if self._picked is not None:
             self._add_destinations(block, states, self._picked.column(low, high))
+        self.troubles.take(block, states)
         self._fold()
 
     @property
@@ -265,7 +274,7 @@ class _Picked:
         table = bytearray(65536)
         low, above = max(ports.low, 0), max(min(ports.high, 65535) + 1, 0)
         table[low:above] = b"\1" * (above - low) if low < above else b""
-        for port in listening:
+        for port in listening | ports.reserved:
             table[port] = 0
         self._table = bytes(table)
         picked = (table.count(1, first, first + 256) for first in range(0, 65536, 256))

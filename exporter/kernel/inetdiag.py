@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from errno import errorcode
 from functools import lru_cache
 from itertools import compress
+from operator import and_
 
 from exporter.errors import SourceError, SourceMalformed, SourceMissing, SourceUnreadable
 from exporter.record import TYPE_CHECKING, NamedTuple
@@ -44,7 +45,7 @@ ATTRIBUTE_SHUTDOWN = 8  # INET_DIAG_SHUTDOWN: the first attribute of every full 
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 BARE = 16 + 72  # nlmsghdr and inet_diag_msg, without attributes
-FAMILY, STATE, TIMER = 16, 17, 18  # offsets in a message
+FAMILY, STATE, TIMER, TRIES = 16, 17, 18, 19  # offsets in a message; TRIES is idiag_retrans
 _ANY_COOKIE = 0xFFFFFFFF
 _BLOCK = 131072  # bytes of messages that are read in columns at once: a processor's nearer caches hold them
 _WORTH_A_PATTERN = 8192  # bytes: a shorter reply is split sooner than a pattern is compiled, as in the plugin
@@ -52,6 +53,7 @@ _ERRNO = struct.Struct("=i")
 DONE = _HEADER.pack(20, NLMSG_DONE, NLM_F_MULTI, 1, 0) + bytes(4)  # how a dump ends
 _QUEUES = struct.Struct("=72xII")  # of a message: receive and send queue, of a listener what waits and may wait
 _IS_SYN_RECV = bytes(state == TcpState.SYN_RECV for state in range(256))  # for bytes.translate
+_IS_NOT_FULL = bytes(attribute != ATTRIBUTE_SHUTDOWN for attribute in range(256))
 MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, IPv4 within IPv6
 
 Tally = Counter[tuple[int, int, int, int]]
@@ -164,13 +166,14 @@ class Local(NamedTuple):
     family: int
     port: bytes  # network order
     address: bytes  # 16 bytes; IPv4 has the first four
+    device: int = 0  # index of the interface that the socket is bound to; 0: any
 
     @classmethod
-    def of(cls, family: int, port: bytes, address: bytes) -> Local:
+    def of(cls, family: int, port: bytes, address: bytes, device: int = 0) -> Local:
         """The local end of a socket as its message has it."""
         if family == AF_INET6 and address.startswith(MAPPED):
-            return cls(AF_INET, port, address[12:] + bytes(12))
-        return cls(family, port, address)
+            return cls(AF_INET, port, address[12:] + bytes(12), device)
+        return cls(family, port, address, device)
 
 
 class Listening(NamedTuple):
@@ -182,7 +185,7 @@ class Listening(NamedTuple):
 
 
 class CountingDump(TallyDump):
-    """Collects what the counting pass needs: the tally, the listeners, and where the half-open connections are."""
+    """Collects what the counting pass needs: the tally, the listeners, and where the request sockets are."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -197,10 +200,12 @@ class CountingDump(TallyDump):
             self._add_listeners(block, states)
 
     def _add_listeners(self, block: Block, states: bytes) -> None:
-        ends = struct.Struct(f"=16xB3x2s2x16s{block.length - 40}x")  # family, local port and address
+        ends = struct.Struct(f"=16xB3x2s2x16s16xI{block.length - 60}x")  # family, local port and address, device
         if states.count(TcpState.SYN_RECV):
-            half_open = compress(ends.iter_unpack(block.data), states.translate(_IS_SYN_RECV))
-            for end, number in Counter(half_open).items():
+            half_open, attributes = states.translate(_IS_SYN_RECV), block.first_attributes
+            if ATTRIBUTE_SHUTDOWN in attributes:  # full sockets, of which no SYN queue has any
+                half_open = bytes(map(and_, half_open, attributes.translate(_IS_NOT_FULL)))
+            for end, number in Counter(compress(ends.iter_unpack(block.data), half_open)).items():
                 self.half_open[Local.of(*end)] += number
         position = states.find(TcpState.LISTEN)
         while position >= 0:

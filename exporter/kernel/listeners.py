@@ -1,7 +1,7 @@
 """Listeners: what waits in each one's queues, and the limits, from what the counting pass's dump lists anyway.
 
-Half-open connections belong to no listening socket but to its address and port, so they are matched here, as the kernel
-finds a listener for a SYN. ``sampling.sampler`` brings both, ``snapshot`` has the result.
+Half-open connections belong to no listening socket but to its address, port and device, so they are matched here, as
+the kernel finds a listener for a SYN. ``sampling.sampler`` brings both, ``snapshot`` has the result.
 """
 
 from __future__ import annotations
@@ -11,26 +11,38 @@ from collections.abc import Iterable, Mapping
 
 from exporter.kernel.inetdiag import AF_INET6, Listening, Local
 from exporter.kernel.sockets import address_text
+from exporter.record import TYPE_CHECKING
 from exporter.snapshot import Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _ANY = bytes(16)
 
 
-def listeners_of(sockets: Iterable[Listening], half_open: Mapping[Local, int]) -> tuple[Listener, ...]:
-    """The listeners by address and port, with the half-open connections of each, sorted by port and address."""
+def listeners_of(
+    sockets: Iterable[Listening], half_open: Mapping[Local, int], device_name: Callable[[int], str]
+) -> tuple[tuple[Listener, ...], int]:
+    """The listeners with the half-open connections of each, and how many half-open connections match none.
+
+    They are sorted by port, address and device. What matches none is of a listener that closed just now, or of one that
+    the kernel picks by other rules: a transparent proxy's, or a BPF program's choice (sk_lookup). *device_name* gives
+    the name of an interface by its index.
+    """
     groups: dict[Local, list[Listening]] = {}
     for socket in sockets:
         groups.setdefault(socket.local, []).append(socket)
-    waiting: Counter[Local] = Counter()
+    waiting: Counter[Local | None] = Counter()
     for local, number in half_open.items():
-        listener = _listener_of(local, groups)
-        if listener is not None:  # else it closed just now: what is left of its half-open connections is nobody's
-            waiting[listener] += number
-    found = [_listener(local, group, waiting[local]) for local, group in groups.items()]
-    return tuple(sorted(found, key=lambda listener: (listener.port, listener.address)))
+        waiting[_listener_of(local, groups)] += number
+    found = [
+        _listener(local, group, waiting[local], device_name(local.device) if local.device else "")
+        for local, group in groups.items()
+    ]
+    return tuple(sorted(found, key=lambda it: (it.port, it.address, it.device))), waiting[None]
 
 
-def _listener(local: Local, group: list[Listening], half_open: int) -> Listener:
+def _listener(local: Local, group: list[Listening], half_open: int, device: str) -> Listener:
     fullest = max(group, key=lambda socket: socket.queue / (socket.limit + 1))
     return Listener(
         address=address_text(local.family, local.address),
@@ -41,12 +53,19 @@ def _listener(local: Local, group: list[Listening], half_open: int) -> Listener:
         syn_recv=half_open,
         fullest_queue=fullest.queue,
         fullest_limit=fullest.limit,
+        device=device,
     )
 
 
 def _listener_of(local: Local, groups: Mapping[Local, object]) -> Local | None:
-    """The listener that a SYN to *local* reaches: of its very address, of any address, of any of both families."""
-    for candidate in (local, local._replace(address=_ANY), Local(AF_INET6, local.port, _ANY)):
-        if candidate in groups:
-            return candidate
+    """The listener that a SYN to *local* reaches: of its very address, of any address, of any of both families.
+
+    A half-open connection has the device of a listener that is bound to one. Where it has one of its own, as that of a
+    VRF or towards a link-local address, a listener on any device may have it too.
+    """
+    for family, address in ((local.family, local.address), (local.family, _ANY), (AF_INET6, _ANY)):
+        for device in (local.device, 0):
+            candidate = Local(family, local.port, address, device)
+            if candidate in groups:
+                return candidate
     return None

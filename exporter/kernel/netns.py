@@ -54,7 +54,7 @@ class Reading(NamedTuple):
 def told(reading: Reading) -> Counts:
     """What the sums alone say. A sum of several states tells each only where it is 0.
 
-    CurrEstab does not even do that: before Linux 6.12 it can drift. A half-open connection needs a listener, which is
+    CurrEstab adds nothing to that: its sockets are in ``inuse`` too. A half-open connection needs a listener, which is
     in ``inuse``; those of a listener that was closed just now are passed over.
     """
     counts = list(NOTHING_TOLD)

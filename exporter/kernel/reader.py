@@ -34,7 +34,8 @@ _REPLY = 65536  # bytes; the kernel fills at most half of it, and cuts what does
 _RECEIVE_SECONDS = 5.0  # a kernel that works answers within milliseconds, however many sockets it walks
 _DUMP_SECONDS = 60.0
 _INTERRUPTED_TRIES = 3
-_CHUNK = 16384  # bytes: more than any of these files has
+_CHUNK = 16384  # bytes: more than nearly any of these files has
+_LONGEST_SYSCTL = 16 * _CHUNK  # bytes: more than ip_local_reserved_ports has with every second port in it
 
 
 class Procfs:
@@ -76,7 +77,15 @@ class Procfs:
 
     def sysctl(self, path: str) -> str:
         """The content of one sysctl below sys/, such as ``net/ipv4/tcp_rmem``."""
-        return _text(f"{self.root}/sys/{path}")
+        return _sysctl_text(f"{self.root}/sys/{path}")
+
+
+def device_name(index: int) -> str:
+    """The name of a network interface of this process's namespace; ``if7`` of one that is gone."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return f"if{index}"
 
 
 class NetlinkReader:
@@ -88,10 +97,6 @@ class NetlinkReader:
         self._receive_seconds = receive_seconds
         self._dump_seconds = dump_seconds
         self._legacy = True  # whether TCPDIAG_GETSOCK is offered; once refused, two dumps by family are asked for
-
-    def dump(self, states: int) -> inetdiag.Tally:
-        """Tally the sockets whose state is in the mask, both families."""
-        return self.collect(states, inetdiag.TallyDump).sockets
 
     def collect(self, states: int, begin: Callable[[], C], port: int = 0) -> C:
         """Hand a dump of the sockets whose state is in the mask to the collector that *begin* makes, reply by reply.
@@ -225,6 +230,23 @@ def _text(path: str) -> str:
             os.close(descriptor)
     except OSError as error:
         _raise(path, error)
+    return content.decode("utf-8", "backslashreplace")
+
+
+def _sysctl_text(path: str) -> str:
+    """The whole of a sysctl, by one read: a long list of ports is cut by the buffer, and a second read has nothing."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = _CHUNK
+            while len(content := os.pread(descriptor, size, 0)) == size < _LONGEST_SYSCTL:
+                size *= 4
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        _raise(path, error)
+    if len(content) == size:
+        raise SourceUnreadable(path, f"longer than {size} bytes")
     return content.decode("utf-8", "backslashreplace")
 
 

@@ -44,6 +44,7 @@ def families(sample: Sample | None, view: View) -> Iterator[Metric]:
         yield from _connections(sample)
         yield from _memory(current)
         yield from _counters(current)
+        yield from _conntrack(current)
         yield from _saturations(sample.health)
         if current.listeners is not None:
             yield from _listeners(current.listeners, view.max_series)
@@ -109,11 +110,42 @@ def _counters(snapshot: Snapshot) -> Iterator[Metric]:
             )
 
 
+def _conntrack(snapshot: Snapshot) -> Iterator[Metric]:
+    tracked = snapshot.conntrack
+    if tracked is None:
+        return
+    yield GaugeMetricFamily(
+        "tcp_conntrack_entries",
+        "Connections that netfilter tracks in this namespace (/proc/sys/net/netfilter/nf_conntrack_count).",
+        tracked.entries,
+    )
+    yield GaugeMetricFamily(
+        "tcp_conntrack_entries_limit",
+        "Connections that netfilter may track in each namespace, 0 is no limit "
+        "(/proc/sys/net/netfilter/nf_conntrack_max).",
+        tracked.limit,
+    )
+    if tracked.insert_failed is not None:
+        yield CounterMetricFamily(
+            "tcp_conntrack_insert_failed",
+            "Connections that could not be added to those that netfilter tracks "
+            "(/proc/net/stat/nf_conntrack: insert_failed).",
+            tracked.insert_failed,
+        )
+    if tracked.drops is not None:
+        yield CounterMetricFamily(
+            "tcp_conntrack_drops",
+            "Packets dropped because netfilter could not track their connection (/proc/net/stat/nf_conntrack: drop).",
+            tracked.drops,
+        )
+
+
 def _saturations(health: Health) -> Iterator[Metric]:
     definitions = "; ".join(f"{_resource(measure)}: {measure.definition.partition(': ')[0]}" for measure in RATIOS)
     ratios = GaugeMetricFamily(
         "tcp_saturation_ratio",
-        f"How full a limit is, absent where it is not visible. {definitions} (/proc/net/sockstat, sysctls, inet_diag).",
+        f"How full a limit is, absent where it is not visible. {definitions} "
+        "(/proc/net/sockstat, sysctls, inet_diag, nf_conntrack).",
         labels=["resource"],
     )
     for measure in RATIOS:
@@ -150,9 +182,10 @@ def _listeners(listeners: Sequence[Listener], max_series: int) -> Iterator[Metri
         labels=["address", "port"],
     )
     # In the order of ports, and not of queues: which series there are must not change with the load.
-    groups = {(it.address, str(it.port)): [it] for it in listeners[:max_series]}
-    if len(listeners) > max_series:
-        groups["other", "other"] = list(listeners[max_series:])
+    groups: dict[tuple[str, str], list[Listener]] = {}
+    for it in listeners:  # those of several devices are one series
+        name = (it.address, str(it.port))
+        groups.setdefault(name if name in groups or len(groups) < max_series else ("other", "other"), []).append(it)
     for labels, group in groups.items():
         length.add_metric(labels, sum(it.accept_queue for it in group))
         limit.add_metric(labels, sum(it.accept_limit for it in group))
@@ -184,7 +217,8 @@ def _namespaces(namespaces: Mapping[str, tuple[int | None, ...]], max_series: in
 def _folded(snapshot: Snapshot, max_series: int) -> Iterator[Metric]:
     folded = dict(snapshot.detail.folded) if snapshot.detail is not None else {}
     if snapshot.listeners is not None:
-        folded["tcp_listener_sockets"] = max(0, len(snapshot.listeners) - max_series)
+        names = {(it.address, it.port) for it in snapshot.listeners}
+        folded["tcp_listener_sockets"] = max(0, len(names) - max_series)
     if snapshot.namespaces is not None:
         folded["tcp_netns_connections"] = max(0, len(snapshot.namespaces) - max_series)
     family = GaugeMetricFamily(

@@ -11,20 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from exporter.errors import SourceError, SourceTimeout, UsageError
 from exporter.kernel import READERS, derivation
 from exporter.kernel.inetdiag import ALL_STATES, CountingDump, state_counts
-from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, PsutilReader
+from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, PsutilReader, device_name
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.sampling.sources import Reading, Sources
 from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat
 from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
-    from exporter.snapshot import SysctlValue
+    from exporter.snapshot import Conntrack, SysctlValue
 
 Reader = NetlinkReader | ProcfsReader | PsutilReader
 
 _RETRY_SECONDS, _RETRY_MOST_SECONDS = 1.0, 60.0  # until a better reader is asked again: twice as long each time
-_QUIET = 10  # by which the sums may differ where what happened since the last pass is all that explains it
-_TRIES = 2  # a socket that opens between two files of one reading looks like a contradiction: look again
 
 
 def readers(name: str, procfs: Procfs) -> list[Reader]:
@@ -58,6 +56,8 @@ class Counted(NamedTuple):
     sockstat: Sockstat | None
     sources: dict[str, str | None]
     listeners: tuple[Listener, ...] | None = None
+    unmatched_half_open: int = 0
+    conntrack: Conntrack | None = None
 
 
 def assemble(
@@ -80,8 +80,10 @@ def assemble(
         page_size=page_size,
         sources={**counted.sources, "sysctl": sysctl_problem},
         listeners=counted.listeners,
+        unmatched_half_open=counted.unmatched_half_open,
         detail=detail,
         namespaces=namespaces,
+        conntrack=counted.conntrack,
     )
 
 
@@ -102,6 +104,7 @@ class Sampler:
         self._dump: CountingDump | None = None  # of the pass that is being made
         self._before: Reading | None = None  # the sums as the last pass left them
         self._established: int | None = None  # sockets, as the last pass counted them
+        self._is_busy = False  # so much happens between two passes that the sums have to be read just before a dump
 
     @property
     def asking(self) -> str:
@@ -112,25 +115,38 @@ class Sampler:
         """As ``Sources.sysctls``."""
         return self._sources.sysctls()
 
-    def count(self, *, netstat: bool = True, queues: bool = True) -> Counted:
-        """The counting pass: every state's sockets; with *netstat* all counters, with *queues* the listeners."""
+    def count(self, *, netstat: bool = True, queues: bool = True, conntrack: bool = True) -> Counted:
+        """The counting pass: every state's sockets; with *netstat* all counters, with *queues* the listeners.
+
+        With *conntrack* also how full connection tracking is.
+        """
         problems: dict[str, str | None] = {}
         self._dump = None
         # The sums as the last pass left them do for a reading before this dump, as long as there is little to explain.
-        before = self._before or self._sources.sums(problems)
+        last = self._before
+        before = self._sources.sums(problems) if last is None or self._is_busy else last
         connections, after = self._connections(before, problems)
         self._before = after if after.sums else None
         self._established = None if connections is None else connections.counts[TcpState.ESTABLISHED]
+        self._is_busy = self._has_been_busy(last, after)
         counters = dict(after.counters)
         if netstat:
             counters |= self._sources.netstat(problems)
+        tracked = self._sources.conntrack(problems) if conntrack else None
         self._sources.asking = ""
-        listeners = None
+        listeners, unmatched = None, 0
         if queues and self._dump is not None:
             from exporter.kernel.listeners import listeners_of  # noqa: PLC0415 - the plugin does without unless asked
 
-            listeners = listeners_of(self._dump.listening, self._dump.half_open)
-        return Counted(connections, counters, after.sockstat, problems, listeners)
+            listeners, unmatched = listeners_of(self._dump.listening, self._dump.half_open, device_name)
+        return Counted(connections, counters, after.sockstat, problems, listeners, unmatched, tracked)
+
+    def _has_been_busy(self, last: Reading | None, now: Reading) -> bool:
+        """Whether more happened since the *last* pass than a derived count may be off by."""
+        if last is None or last.sums is None or now.sums is None or self._established is None:
+            return False
+        slack = now.sums.churn_since(last.sums)
+        return self._established > derivation.FEW and not derivation.close_enough(self._established, slack)
 
     def count_port(self, port: int) -> Counted:
         """Count the sockets of one local port, by the first reader that answers: without sums, which know no ports."""
@@ -188,29 +204,29 @@ class Sampler:
     def _count_by_netlink(
         self, reader: NetlinkReader, before: Reading, problems: dict[str, str | None]
     ) -> tuple[Connections, Reading]:
-        for _ in range(_TRIES if self._trust.holds else 0):
-            if before.sums is None:
-                break
+        def dump(states: int) -> CountingDump:
             self._sources.asking = reader.name
-            states = derivation.states_to_dump(
-                before.sums.established if self._established is None else self._established
+            return reader.collect(states, CountingDump)
+
+        if self._trust.holds and before.sums is not None:
+            expected = before.sums.established if self._established is None else self._established
+            found, before = derivation.count(
+                dump,
+                lambda: self._sources.sums(problems),
+                before,
+                expected,
+                self._trust.meaning,
+                just_read=before is not self._before,
             )
-            dump = reader.collect(states, CountingDump)
-            sockets = dump.sockets
-            after = self._sources.sums(problems)
-            derived = after.sums and derivation.derive(sockets, states, before.sums, after.sums)
-            # What happened since the last pass explains too much: a difference is held against this dump's time alone.
-            if derived and (derived.listed or before is not self._before or abs(derived.difference) <= _QUIET):
-                self._dump = dump
-                self._trust.seen(derived.difference)
-                unknown = state_counts(sockets)[1]
-                return Connections(derived.counts, reader.name, derived=True, unknown_states=unknown), after
-            before = after
-        self._sources.asking = reader.name
-        dump = reader.collect(ALL_STATES, CountingDump)
-        sockets, self._dump = dump.sockets, dump
+            if found is not None:
+                derived, self._dump = found
+                self._trust.seen(derived.difference, derived.meaning)
+                unknown = state_counts(self._dump.sockets)[1]
+                return Connections(derived.counts, reader.name, derived=True, unknown_states=unknown), before
+        self._dump = dump(ALL_STATES)
         after = self._sources.sums(problems)
         if before.sums and after.sums:
-            self._trust.seen(derivation.compare(sockets, before.sums, after.sums).established)
-        counts, unknown = state_counts(sockets)
+            comparison = derivation.compare(self._dump.sockets, before.sums, after.sums)
+            self._trust.seen(comparison.established, comparison.meaning)
+        counts, unknown = state_counts(self._dump.sockets)
         return Connections(counts, reader.name, derived=False, unknown_states=unknown), after

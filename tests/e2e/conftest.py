@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import random
 import re
 import shutil
 import signal
@@ -24,7 +25,7 @@ import pytest
 from tests.lab import KINDS, LabProcess
 
 T = TypeVar("T")
-DEADLINE = 30.0  # seconds for what takes a fraction of one: only a hang reaches it
+DEADLINE = 120.0  # seconds for what takes a fraction of one: only a hang reaches it, on a busy machine too
 PROGRAM = [sys.executable, "-m", "exporter"]
 PLUGIN = [sys.executable, "-c", "from exporter.nagios.check import main; main()"]
 
@@ -46,6 +47,18 @@ def wait_for(found: Callable[[], T | None], what: str, seconds: float = DEADLINE
             return answer
         time.sleep(0.02)
     raise AssertionError(f"waited {seconds:g} s in vain for {what}")
+
+
+def free_port(lab: LabProcess | None = None) -> int:
+    """A port of 127.0.0.1, here or in a lab, for a program that does not say which one it was given.
+
+    It is below those that the kernel gives to clients, so none of them has it by the time that the program listens.
+    """
+    for port in random.sample(range(10_000, 30_000), 100):
+        with lab.socket() if lab is not None else socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("none of a hundred ports is free")
 
 
 def get(

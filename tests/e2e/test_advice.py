@@ -54,11 +54,14 @@ def test_on_a_quiet_host_there_is_nothing_to_change(lab: LabProcess) -> None:
 
 
 FULL_QUEUE = """
-import socket
+import socket, threading, time
 server = socket.socket(); server.bind(("127.0.0.1", 8080)); server.listen({backlog})
 ends = [socket.create_connection(("127.0.0.1", 8080)) for _ in range({backlog} + 1)]
-for _ in range(8):  # their SYNs are dropped, and sent again a second later, and again
-    end = socket.socket(); end.setblocking(False); end.connect_ex(("127.0.0.1", 8080)); ends.append(end)
+def ask():  # whenever somebody counts, SYNs are dropped: those of a fixed number come at longer and longer intervals
+    while True:
+        with socket.socket() as end:
+            end.setblocking(False); end.connect_ex(("127.0.0.1", 8080)); time.sleep(0.01)
+threading.Thread(target=ask, daemon=True).start()
 """
 
 
@@ -95,13 +98,16 @@ from tests.lab.packets import SYN, Endpoint, Segment
 from tests.lab.peer import Peer
 server = socket.socket(); server.bind(("192.0.2.1", 8080)); server.listen(64)
 target, peer = Endpoint(socket.inet_aton("192.0.2.1"), 8080), Peer()
+enough = threading.Event()
 def flood():
     for number in range(10**6):
+        if number == 500:
+            enough.set()
         source = socket.inet_aton(ADDRESSES[socket.AF_INET].peers[number % 126])
         peer.say(Segment(Endpoint(source, 1024 + number // 126), target, SYN, 1000 + number))
         time.sleep(0.001)
 threading.Thread(target=flood, daemon=True).start()
-time.sleep(0.5)
+enough.wait()
 """
 
 

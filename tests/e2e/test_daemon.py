@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import json
@@ -12,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.parse
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import pytest
 
 from exporter.tcpstate import KNOWN_STATES
 from tests.conftest import situation_root
-from tests.e2e.conftest import PROGRAM, Daemon, by_state, get, wait_for
+from tests.e2e.conftest import DEADLINE, PROGRAM, Daemon, by_state, free_port, get, wait_for
 from tests.lab import LabProcess
 
 SYSCTLS_THAT_A_NAMESPACE_HAS_NOT = {"tcp_mem", "tcp_max_orphans", "tcp_low_latency", "tcp_available_ulp"}
@@ -75,9 +75,7 @@ def test_a_real_prometheus_scrapes_counts_and_sysctls(populated: LabProcess, tmp
     prometheus = shutil.which("prometheus")
     if prometheus is None:
         pytest.skip("prometheus is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port(populated)
     with Daemon(tmp_path / "log", lab=populated) as daemon:
         daemon.ready()
         (tmp_path / "prometheus.yml").write_text(
@@ -321,12 +319,12 @@ def test_it_ends_cleanly_when_told(tmp_path: Path, number: signal.Signals) -> No
     with Daemon(tmp_path / "log") as daemon:
         daemon.ready()
         daemon.process.send_signal(number)
-        assert daemon.process.wait(30) == 0
+        assert daemon.process.wait(DEADLINE) == 0
         assert "Traceback" not in daemon.said()
 
 
 def program(*arguments: str) -> tuple[int, str, str]:
-    done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, check=False, timeout=DEADLINE)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -419,10 +417,12 @@ def test_show_colours_what_alerts_on_a_terminal() -> None:
             [*PROGRAM, "show", "--path.procfs", situation_root("busy")],
             stdout=terminal, check=False, env={**os.environ, "TERM": "xterm"},
         )  # fmt: skip
-    time.sleep(0.05)
-    said = os.read(leader, 65536).decode()
+    said = b""
+    with contextlib.suppress(OSError):  # EIO: all has been read, and nobody has the terminal open any more
+        while data := os.read(leader, 65536):
+            said += data
     os.close(leader)
-    assert (done.returncode, "\x1b[33mESTABLISHED        656" in said) == (0, True)
+    assert (done.returncode, b"\x1b[33mESTABLISHED        656" in said) == (0, True)
 
 
 def test_nobody_reading_the_output_is_no_traceback() -> None:
@@ -500,10 +500,12 @@ def test_a_source_that_fails_each_time_in_other_words_is_logged_once(tmp_path: P
     shutil.copytree(situation_root("quiet"), root)
     with Daemon(tmp_path / "log", "--path.procfs", str(root), "--sample.interval", "100ms") as daemon:
         daemon.ready()
+        errors = 'tcp_exporter_sample_errors_total{source="sockstat"}'
         for number in range(8):
+            before = daemon.metrics().get(errors, 0.0)
             (root / "net" / "new").write_text(f"junk {number}\n")
             (root / "net" / "new").rename(root / "net" / "sockstat")
-            time.sleep(0.1)
+            wait_for(lambda: daemon.metrics().get(errors, 0.0) > before + 1 or None, "an error")  # noqa: B023 - at once
         wait_for(lambda: "source failed" in daemon.said() or None, "the line")
         assert daemon.said().count("source failed") == 1
 

@@ -250,7 +250,7 @@ def test_axe_finds_nothing(populated: LabProcess, tmp_path: Path, situation: str
             for dark in (False, True):
                 browser.look(*size, dark=dark)
                 browser.open(url(daemon.ready()))
-                assert browser.text("#status") == word
+                wait_for(lambda: browser.text("#status") == word or None, word)
                 browser.run(f"{axe}\n")
                 assert browser.run(AXE) == []
                 assert browser.run("return document.documentElement.scrollWidth <= innerWidth")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from exporter.tcpstate import KNOWN_STATES
 from tests.conftest import situation_root
-from tests.e2e.conftest import PLUGIN, wait_for
+from tests.e2e.conftest import DEADLINE, PLUGIN, free_port, wait_for
 from tests.lab import LabProcess
 
 NRPE = shutil.which("nrpe", path="/usr/sbin:/usr/bin")
@@ -80,7 +79,7 @@ def test_help_and_version_exit_3(option: str) -> None:
 def test_a_read_that_hangs_is_cut_by_the_timeout_with_its_state(tmp_path: Path) -> None:
     (tmp_path / "net").mkdir()
     os.mkfifo(tmp_path / "net" / "snmp")
-    done = plugin("--path.procfs", str(tmp_path), "-t", "0.3:critical", timeout=20)
+    done = plugin("--path.procfs", str(tmp_path), "-t", "0.3:critical", timeout=DEADLINE)
     assert (done.returncode, done.stdout, done.stderr) == (2, "TCP STATES CRITICAL: no answer within 0.3 s\n", "")
 
 
@@ -140,9 +139,7 @@ def test_it_imports_nothing_heavy() -> None:
 def test_a_real_nrpe_returns_the_plugins_line_and_code(lab: LabProcess, tmp_path: Path, anyones_python: str) -> None:
     if NRPE is None or not os.path.exists(CHECK_NRPE):
         pytest.skip("nagios-nrpe-server and nagios-nrpe-plugin are not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port(lab)
     command = f"{anyones_python} -I -c 'from exporter.nagios.check import main; main()'"
     tmp_path.chmod(0o755)
     config = tmp_path / "nrpe.cfg"

@@ -23,7 +23,7 @@ from exporter.document import write as api
 from exporter.health.thresholds import DEFAULTS
 from exporter.sampling.sample import Sample
 from tests.conftest import sample_situation, situation_root
-from tests.e2e.conftest import PLUGIN, Daemon, by_state, wait_for
+from tests.e2e.conftest import DEADLINE, PLUGIN, Daemon, by_state, wait_for
 
 BUSY = (
     "established=656;600;800;0; syn_sent=6;;;0; syn_recv=12;;;0; fin_wait1=6;;;0; fin_wait2=12;;;0; time_wait=6;;;0; "
@@ -37,7 +37,9 @@ PATH = "/api/v1/snapshot"
 def plugin(*arguments: str, **environment: str) -> tuple[int, str]:
     """Exit code and answer; nothing is ever on standard error. Proxies only where a test has one."""
     environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")} | environment
-    done = subprocess.run([*PLUGIN, *arguments], capture_output=True, text=True, check=False, env=environ, timeout=60)
+    done = subprocess.run(
+        [*PLUGIN, *arguments], capture_output=True, text=True, check=False, env=environ, timeout=DEADLINE
+    )
     assert done.stderr == ""
     return done.returncode, done.stdout.removesuffix("\n")
 
@@ -104,7 +106,7 @@ def saying(said: bytes, *, then_hang: bool = False) -> Iterator[int]:
             self.request.recv(65536)
             self.request.sendall(said)
             if then_hang:
-                release.wait(30)
+                release.wait(DEADLINE)
 
     with serving(socketserver.TCPServer(("127.0.0.1", 0), Handler)) as port:
         try:
@@ -276,7 +278,7 @@ def test_a_name_resolution_that_hangs_is_cut_too() -> None:
         "from exporter.nagios.check import main; main()"
     )
     command = [sys.executable, "-c", hung, "--url", "http://nowhere.invalid", "-t", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=15)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE)
     assert (done.returncode, done.stdout, done.stderr) == (3, "TCP STATES UNKNOWN: no answer within 1 s\n", "")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import situation_root
-from tests.e2e.conftest import DEADLINE, PROGRAM, Daemon, get, wait_for
+from tests.e2e.conftest import DEADLINE, PROGRAM, Daemon, free_port, get, wait_for
 
 WORKING = "STATUS=counting by procfs, 656 established"
 
@@ -92,6 +92,17 @@ def mend(file: Path, content: str) -> None:
         pipe.write(content)
 
 
+def wakes_again(daemon: Daemon, times: int) -> None:
+    """Wait until the main thread, which has nothing to do but to look after the others, has gone to sleep so often."""
+    status = Path(f"/proc/{daemon.process.pid}/status")
+
+    def slept() -> int:
+        return int(status.read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+    before = slept()
+    wait_for(lambda: slept() >= before + times or None, f"it to wake {times} times")
+
+
 def daemon(tmp_path: Path, procfs: Path, env: Mapping[str, str]) -> Daemon:
     return Daemon(tmp_path / "log", "--path.procfs", str(procfs), env=env)
 
@@ -120,16 +131,16 @@ def test_where_nothing_can_be_counted_it_starts_all_the_same_and_is_left_alive(
 def test_the_watchdog_hears_of_life_until_a_read_hangs_and_again_after_it(
     tmp_path: Path, manager: Manager, procfs: Path
 ) -> None:
-    with daemon(tmp_path, procfs, manager.environ | {"WATCHDOG_USEC": "1000000"}):
+    with daemon(tmp_path, procfs, manager.environ | {"WATCHDOG_USEC": "1000000"}) as it:
         assert manager.until("READY=1")[-1] == ["READY=1", "WATCHDOG=1", WORKING]
         for _ in range(3):
             manager.until("WATCHDOG=1")
         content = hang(procfs / "net" / "snmp")
         manager.until("STATUS=no sample in time, waiting for snmp")
-        time.sleep(3)  # six times as long as signs of life are apart: there is none to wait for
+        wakes_again(it, times=6)  # at each it would give a sign of life
         assert manager.rest() == []
         mend(procfs / "net" / "snmp", content)
-        assert manager.until("WATCHDOG=1") == [["WATCHDOG=1", WORKING]]
+        assert manager.until("WATCHDOG=1")[-1] == ["WATCHDOG=1", WORKING]
         manager.until("WATCHDOG=1")
 
 
@@ -250,12 +261,6 @@ def test_nothing_of_the_manager_is_left_in_the_environment(tmp_path: Path) -> No
 # -- Sockets that are passed, and those that are paths -----------------------------------------------------------------
 
 
-def free_port(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
-        free.bind((host, 0))
-        return int(free.getsockname()[1])
-
-
 def unix_get(path: Path, target: str) -> tuple[int, str]:
     connection = http.client.HTTPConnection("localhost", timeout=DEADLINE)
     connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -271,7 +276,7 @@ def test_every_socket_that_systemd_passes_is_served(tmp_path: Path) -> None:
     activate = shutil.which("systemd-socket-activate")
     if activate is None:
         pytest.skip("systemd-socket-activate is not installed")
-    port, path = free_port("127.0.0.1"), tmp_path / "socket"
+    port, path = free_port(), tmp_path / "socket"
     command = [activate, "-l", f"127.0.0.1:{port}", "-l", str(path), *PROGRAM, "--web.systemd-socket",
                "--web.listen-address", "127.0.0.1:1", "--path.procfs", situation_root("busy")]  # fmt: skip
     log = tmp_path / "log"

@@ -28,7 +28,7 @@ import pytest
 import yaml
 
 from tests.conftest import situation_root
-from tests.e2e.conftest import DEADLINE, Daemon, get, wait_for
+from tests.e2e.conftest import DEADLINE, Daemon, free_port, get, wait_for
 from tests.grafana.promql import substituted
 from tests.grafana.test_dashboards import NAMES, RULES, children, panels, text
 from tests.lab import KINDS, LabProcess, LabUnavailable
@@ -78,9 +78,9 @@ class Row(NamedTuple):
 class Prometheus:
     """A real Prometheus in the lab's namespace, and the addresses of what it scrapes."""
 
-    def __init__(self, lab: LabProcess, port: int, in_lab: str, on_host: str, hanging: str) -> None:
+    def __init__(self, lab: LabProcess, port: int, in_lab: str, on_host: str, hanging: str, down: str) -> None:
         self._lab, self._port = lab, port
-        self.in_lab, self.on_host, self.hanging = in_lab, on_host, hanging
+        self.in_lab, self.on_host, self.hanging, self.down = in_lab, on_host, hanging, down
 
     def ask(self, expression: str, *, over_time: bool = False) -> list[Row]:
         """What Prometheus answers now, or over the last seconds; nothing while it is not there."""
@@ -144,14 +144,6 @@ def hanging_procfs(folder: Path) -> str:
     return str(root)
 
 
-def free_port(lab: LabProcess) -> int:
-    with lab.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    assert isinstance(port, int)
-    return port
-
-
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     program = shutil.which("prometheus")
@@ -192,7 +184,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         ]  # fmt: skip
         with (folder / "prometheus.log").open("w") as log:
             lab.popen(command, stdout=subprocess.DEVNULL, stderr=log)
-        server = Prometheus(lab, port, *targets[:3])
+        server = Prometheus(lab, port, *targets)
 
         def scraped() -> bool | None:
             rows = server.ask(f"count_over_time(tcp_ephemeral_ports_available[{WINDOW}]) > 2")
@@ -250,25 +242,33 @@ def answer(prometheus: Prometheus, name: str, title: str, reference: str = "A") 
 
 def test_an_accept_queue_that_overflows_shows_on_the_hosts_page(prometheus: Prometheus) -> None:
     def overflows() -> bool | None:
-        return answer(prometheus, "tcp-host.json", "Overflows and drops at listeners")[0].value > 0 or None
+        rows = answer(prometheus, "tcp-host.json", "Overflows and drops at listeners")[:1]
+        return any(row.value > 0 for row in rows) or None
+
+    def fullness() -> list[float]:
+        full = answer(prometheus, "tcp-host.json", "Listeners and their limits", "D")
+        return [row.value for row in full if row.labels["port"] == "8080"]
 
     wait_for(overflows, "overflows a second above 0")
-    full = answer(prometheus, "tcp-host.json", "Listeners and their limits", "D")
-    assert [row.value for row in full if row.labels["port"] == "8080"] == [1.0]
+    wait_for(lambda: fullness() == [1.0] or None, "a queue that is full")
 
 
 def test_the_sysctls_that_are_off_are_in_the_table(prometheus: Prometheus) -> None:
     """Beside those that this kernel may have off in every new namespace."""
     one, other = (PORT_RANGE, "low"), ("tcp_syn_retries", "")
-    columns = [
-        {
-            key: row.value
-            for row in answer(prometheus, "tcp-host.json", "Sysctls that deviate", reference)
-            if (key := (row.labels["name"], row.labels.get("field", ""))) in {one, other}
-        }
-        for reference in "ABC"
-    ]
-    assert columns == [{one: 1, other: 1}, {one: 40000, other: 1}, {one: 32768, other: 2}]
+    expected = [{one: 1, other: 1}, {one: 40000, other: 1}, {one: 32768, other: 2}]
+
+    def columns() -> list[dict[tuple[str, str], float]]:
+        return [
+            {
+                key: row.value
+                for row in answer(prometheus, "tcp-host.json", "Sysctls that deviate", reference)
+                if (key := (row.labels["name"], row.labels.get("field", ""))) in {one, other}
+            }
+            for reference in "ABC"
+        ]
+
+    wait_for(lambda: columns() == expected or None, f"{expected}; there is {columns()}")
 
 
 def test_the_fleets_numbers_are_those_of_four_hosts_of_which_one_is_down_and_one_hangs(prometheus: Prometheus) -> None:
@@ -281,20 +281,26 @@ def test_the_fleets_numbers_are_those_of_four_hosts_of_which_one_is_down_and_one
 
 
 def test_what_does_not_tell_all_is_named_with_its_problem(prometheus: Prometheus) -> None:
-    rows = answer(prometheus, "tcp-fleet.json", "Exporters that do not tell all")
-    problems = sorted((row.labels["problem"], row.labels["instance"]) for row in rows)
-    assert [problem for problem, _ in problems] == ["cannot read netstat", "down", "stale"]
-    assert {instance for problem, instance in problems if problem != "down"} == {prometheus.hanging}
+    def problems() -> list[str]:
+        rows = answer(prometheus, "tcp-fleet.json", "Exporters that do not tell all")
+        return sorted(
+            f"{row.labels['problem']} {row.labels['instance']}".removesuffix(f" {prometheus.down}") for row in rows
+        )
+
+    expected = [f"cannot read netstat {prometheus.hanging}", "down", f"stale {prometheus.hanging}"]
+    wait_for(lambda: problems() == expected or None, f"{expected}; there is {problems()}")
 
 
 def test_the_worst_verdict_is_first_and_names_its_host(prometheus: Prometheus) -> None:
-    rows = answer(prometheus, "tcp-fleet.json", "Worst hosts")
-    said = sorted(
-        ((row.value, row.labels["measure"], row.labels["instance"]) for row in rows if row.value), reverse=True
-    )
-    assert said == [
+    def said() -> list[tuple[float, str, str]]:
+        rows = answer(prometheus, "tcp-fleet.json", "Worst hosts")
+        judged = ((row.value, row.labels["measure"], row.labels["instance"]) for row in rows if row.value)
+        return sorted(judged, reverse=True)
+
+    expected = [
         (3, "established", prometheus.in_lab),
         (2, "close_wait", prometheus.in_lab),
         (1, "orphans_ratio", prometheus.in_lab),
         (1, "established", prometheus.hanging),
     ]
+    wait_for(lambda: said() == expected or None, f"{expected}; there is {said()}")

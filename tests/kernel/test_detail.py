@@ -158,5 +158,12 @@ def test_listeners_in_the_ephemeral_range_are_told_apart_only_where_they_are_con
     assert told_apart(frozenset({80, 40000, 50000}), [50000, 9999], EphemeralPorts(32768, 60999)) == {80, 50000, 9999}
 
 
+def test_a_reserved_port_in_the_ephemeral_range_is_that_of_a_service() -> None:
+    ephemeral = EphemeralPorts(1024, 65535, frozenset({8080}))
+    assert told_apart(frozenset({80, 8080, 40000}), [], ephemeral) == {80, 8080}
+    dump = collected([Socket(port=8080), Socket(port=8081)], ports=frozenset({8080}), ephemeral=ephemeral)
+    assert dump.destinations.total() == 1
+
+
 def test_reserved_ports_are_not_available() -> None:
     assert EphemeralPorts(40000, 40009, frozenset({40003, 40005, 1})).number == 8

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
+
 import pytest
 
 from exporter.errors import SourceUnreadable
 from exporter.kernel.inetdiag import ALL_STATES
-from exporter.kernel.reader import NetlinkReader
+from exporter.kernel.reader import NetlinkReader, Procfs
+from tests.lab import LabProcess
+
+# Reserve every second port, by writes of less than a page each, and read them: in the lab's namespace.
+RESERVE = """
+import json, os
+from exporter.kernel.reader import Procfs
+from exporter.kernel.sysctl import parse_ports
+
+ports = [str(port) for port in range(1, 65536, 2)]
+writer = os.open("/proc/sys/net/ipv4/ip_local_reserved_ports", os.O_WRONLY)
+for at in range(0, len(ports), 600):
+    os.write(writer, (",".join(ports[at : at + 600]) + "," * (at + 600 < len(ports))).encode())
+text = Procfs().sysctl("net/ipv4/ip_local_reserved_ports")
+print(json.dumps([len(text), len(parse_ports("ip_local_reserved_ports", text))]))
+"""
 
 
 class Hungry:
@@ -19,3 +38,20 @@ class Hungry:
 def test_a_want_of_memory_is_a_failed_source_so_that_another_reader_can_count() -> None:
     with pytest.raises(SourceUnreadable, match=r"^netlink: there is no memory left for the dump$"):
         NetlinkReader().collect(ALL_STATES, Hungry)
+
+
+@pytest.mark.lab
+def test_the_longest_list_of_reserved_ports_is_read_whole() -> None:
+    with LabProcess() as lab:
+        done = lab.run([sys.executable, "-c", RESERVE])
+    assert done.returncode == 0, done.stderr
+    length, ports = json.loads(done.stdout)
+    assert (length > 16384, ports) == (True, 32768)
+
+
+def test_a_sysctl_that_is_too_long_to_be_read_whole_is_unreadable_and_never_cut(tmp_path: Path) -> None:
+    file = tmp_path / "sys" / "net" / "long"
+    file.parent.mkdir(parents=True)
+    file.write_text("1" * 300_000)
+    with pytest.raises(SourceUnreadable, match=r"/sys/net/long: longer than 262144 bytes$"):
+        Procfs(str(tmp_path)).sysctl("net/long")

@@ -16,7 +16,7 @@ from tests.lab.link import LAB_MAC, PEER_INTERFACE
 from tests.lab.namespace import LabError
 from tests.lab.packets import ETHERTYPES, Endpoint, Segment, decode, encode
 
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 60.0
 """How long the kernel may take for any one step before the lab gives up."""
 
 _SAY_AGAIN_SECONDS = 0.4

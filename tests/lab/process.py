@@ -19,7 +19,7 @@ from tests.lab.namespace import LabError, LabUnavailable, enter, join_command, s
 from tests.lab.states import BACKLOG, PORT, Expected, Lab
 
 _ANSWER_SECONDS = 120.0
-_END_SECONDS = 10.0
+_END_SECONDS = 60.0
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 _Socket = socket.socket  # LabProcess has a method of that name
@@ -104,7 +104,7 @@ class LabProcess:
         _, descriptors = self._exchange("socket", family=int(family), kind=int(kind), protocol=protocol)
         return _Socket(family, kind, protocol, fileno=descriptors[0])
 
-    def connect(self, host: str, port: int, timeout: float = 10.0) -> _Socket:
+    def connect(self, host: str, port: int, timeout: float = 120.0) -> _Socket:
         """A connection to an address inside the namespace.
 
         For HTTP: ``http = http.client.HTTPConnection(host, port)``, then ``http.sock = lab.connect(host, port)``.
@@ -122,7 +122,7 @@ class LabProcess:
         self,
         command: Sequence[str],
         *,
-        timeout: float = 60.0,
+        timeout: float = 300.0,
         user: str | int | None = None,
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,

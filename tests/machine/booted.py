@@ -94,14 +94,13 @@ class Machine:
         )
 
     def run(self, *command: str, check: bool = True) -> str:
-        """What *command* says, run by root in the machine; it must succeed where *check* is not False."""
+        """The standard output of *command*, run by root in the machine; it must succeed where *check* is not False."""
         done = subprocess.run(
             ["nsenter", "--target", str(self._leader), "--all", "--root", "--wd", "--", *command],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=ENVIRONMENT,
-            timeout=DEADLINE, text=True, check=False,
+            stdin=subprocess.DEVNULL, capture_output=True, env=ENVIRONMENT, timeout=DEADLINE, text=True, check=False,
         )  # fmt: skip
         if check and done.returncode:
-            raise AssertionError(f"{' '.join(command)} ended with {done.returncode}: {done.stdout}")
+            raise AssertionError(f"{' '.join(command)} ended with {done.returncode}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def shell(self, script: str) -> str:

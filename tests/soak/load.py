@@ -1,11 +1,10 @@
-"""A thousand connections, nine hundred of them slow or silent, while a real Prometheus scrapes each second."""
+"""A thousand connections, nine hundred of them slow or silent, while a real Prometheus scrapes."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.parse
@@ -14,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.e2e.conftest import DEADLINE, Daemon, get, wait_for
+from tests.e2e.conftest import DEADLINE, Daemon, free_port, get, wait_for
 from tests.lab import LabProcess
 from tests.soak.clients import CUT_OFF
 
@@ -55,8 +54,8 @@ class Load(NamedTuple):
         return failed
 
 
-def load(lab: LabProcess, folder: Path, seconds: int, again: float = 1.0) -> Load:
-    """Put the load on a daemon in the lab for so many scrapes of a second each.
+def load(lab: LabProcess, folder: Path, seconds: int, *, every: int = 1, again: float = 1.0) -> Load:
+    """Put the load on a daemon in the lab for so many *seconds*, with a scrape *every* so many, which is its timeout.
 
     Clients that are cut off come again after *again* seconds: nearly a thousand connections a second where it is one.
     """
@@ -65,9 +64,9 @@ def load(lab: LabProcess, folder: Path, seconds: int, again: float = 1.0) -> Loa
         raise Missing("prometheus")
     with Daemon(folder / "daemon.log", lab=lab) as daemon:
         daemon.ready()
-        port = _free_port(lab)
+        port = free_port(lab)
         (folder / "prometheus.yml").write_text(
-            "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
+            f"global: {{scrape_interval: {every}s, scrape_timeout: {every}s}}\n"
             f"scrape_configs: [{{job_name: tcp, static_configs: [{{targets: ['127.0.0.1:{daemon.port}']}}]}}]\n"
         )
         command = [
@@ -82,12 +81,12 @@ def load(lab: LabProcess, folder: Path, seconds: int, again: float = 1.0) -> Loa
         crowd = lab.popen(slow)
         before = int(_query(lab, port, "count_over_time(up[1h])") or 0)
         resident: list[int] = []
-        while len(resident) < seconds:
+        while len(resident) < seconds // every:
             wanted = before + len(resident) + 1
-            wait_for(partial(_scraped, lab, port, wanted), f"scrape {len(resident) + 1} of {seconds}")
+            wait_for(partial(_scraped, lab, port, wanted), f"scrape {len(resident) + 1} of {seconds // every}")
             resident.append(_resident(daemon.process.pid))
-        scrapes = int(_query(lab, port, f"count_over_time(up[{seconds}s])") or 0)
-        answered = int(_query(lab, port, f"sum_over_time(up[{seconds}s])") or 0)
+        scrapes = int(_query(lab, port, "count_over_time(up[1h])") or 0) - before
+        failed = int(_query(lab, port, "count_over_time(up[1h]) - sum_over_time(up[1h])") or 0)
         slowest = _query(lab, port, f"max_over_time(scrape_duration_seconds[{seconds}s])") or 0.0
         crowd.send_signal(signal.SIGTERM)
         said, complaint = crowd.communicate(timeout=DEADLINE)
@@ -96,17 +95,11 @@ def load(lab: LabProcess, folder: Path, seconds: int, again: float = 1.0) -> Loa
         server.wait(DEADLINE)
         assert "request failed" not in daemon.said(), daemon.said()
         assert daemon.terminate() == 0
-    return Load(seconds, scrapes, scrapes - answered, slowest, tuple(resident), json.loads(said))
+    return Load(seconds, scrapes, failed, slowest, tuple(resident), json.loads(said))
 
 
 def _scraped(lab: LabProcess, port: int, times: int) -> bool | None:
     return (_query(lab, port, "count_over_time(up[1h])") or 0) >= times or None
-
-
-def _free_port(lab: LabProcess) -> int:
-    with lab.socket(socket.AF_INET, socket.SOCK_STREAM) as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def _query(lab: LabProcess, port: int, expression: str) -> float | None:

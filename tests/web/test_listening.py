@@ -16,7 +16,7 @@ from exporter.errors import UsageError
 from exporter.web.http import Request, Response, plain_text
 from exporter.web.server import Server
 
-PATIENCE = 30.0  # seconds until a test counts as hanging; no test waits for it
+PATIENCE = 120.0  # seconds until a test counts as hanging; no test waits for it
 
 
 def page(_: Request) -> Response:

@@ -23,7 +23,7 @@ from exporter.web.webconfig import ServerTls
 
 BIG = bytes(8 * 1024 * 1024)  # more than the kernel keeps for a client that does not read
 SOME = bytes(48 * 1024)  # more than a small client takes, less than the kernel keeps for it
-PATIENCE = 30.0  # seconds until a test counts as hanging; no test waits for it
+PATIENCE = 120.0  # seconds until a test counts as hanging; no test waits for it
 
 
 class Serving(NamedTuple):
@@ -128,6 +128,13 @@ async def client(port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None 
 async def until(happened: Callable[[], bool]) -> None:
     while not happened():  # noqa: ASYNC110 - what is awaited has no event
         await asyncio.sleep(0.01)
+
+
+def pass_time(seconds: float) -> None:
+    """Set the clock of the loop forward, by which the server knows its deadlines: nobody has to wait for them."""
+    loop = asyncio.get_running_loop()
+    clock = loop.time
+    loop.time = lambda: clock() + seconds  # type: ignore[method-assign] # which is how a loop is given a clock
 
 
 async def talk(port: int, *lines: str, host: str = "127.0.0.1") -> str:
@@ -283,7 +290,7 @@ def test_a_silent_client_is_closed_by_the_head_deadline(start: str) -> None:
 @pytest.mark.parametrize("requests_before", [0, 1])
 def test_a_trickled_head_is_closed_by_the_same_deadline(requests_before: int) -> None:
     async def scenario() -> None:
-        async with serving(Limits(head=1.0)) as at, client(at.port) as peer:
+        async with serving(Limits(head=30.0)) as at, client(at.port) as peer:
             for _ in range(requests_before):
                 peer.get("/page")
                 assert await peer.response() == PAGE
@@ -293,7 +300,8 @@ def test_a_trickled_head_is_closed_by_the_same_deadline(requests_before: int) ->
                     while True:
                         peer.send("x")
                         await peer.writer.drain()
-                        await asyncio.sleep(0.02)
+                        await asyncio.sleep(0.01)
+                        pass_time(1.0)
 
             trickling = asyncio.create_task(trickle())
             assert await peer.rest() == ""
@@ -305,11 +313,12 @@ def test_a_trickled_head_is_closed_by_the_same_deadline(requests_before: int) ->
 
 def test_an_idle_connection_outlives_the_head_deadline() -> None:
     async def scenario() -> None:
-        async with serving(Limits(head=1.0)) as at, client(at.port) as peer:
-            for pause in (1.5, 0):
+        async with serving(Limits(head=30.0, idle=PATIENCE)) as at, client(at.port) as peer:
+            for pause in (45.0, 0.0):
                 peer.get("/page")
                 assert await peer.response() == PAGE
-                await asyncio.sleep(pause)
+                pass_time(pause)
+                await asyncio.sleep(0.01)  # in which a deadline that has passed takes effect
 
     run(scenario)
 
@@ -361,7 +370,7 @@ def test_readers_that_do_not_read_block_nobody_and_are_cut_by_the_write_deadline
         async with serving(Limits(write=1.0)) as at, contextlib.AsyncExitStack() as stack:
             peers = [await stack.enter_async_context(stuck(at)) for _ in range(8)]
             assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
-            await asyncio.sleep(1.5)
+            await until(lambda: not at.server._connections)
             received = [await drained(peer) for peer in peers]
             assert [count < len(BIG) for count in received] == [True] * 8
 
@@ -642,7 +651,9 @@ def test_a_last_answer_is_read_to_its_end_however_long_that_takes() -> None:
                 await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", at.port))
                 peer.send(b"GET /some HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
                 await until(lambda: len(at.requests) > 0)
-                await until(lambda: not at.server._connections)  # it has waited for the client's end in vain
+                while at.server._connections:  # the server has sent it all, and waits for the client's end in vain
+                    await asyncio.sleep(0.01)
+                    pass_time(0.5)
                 assert await drained(peer) > len(SOME)
 
     run(scenario)
