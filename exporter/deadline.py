@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from exporter.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import signal
     from types import FrameType
-else:
-    import _signal as signal  # what `signal` wraps in enums, which the plugin's start would pay for
 
 
 def arm(seconds: float, *, descriptor: int, text: str, code: int) -> None:

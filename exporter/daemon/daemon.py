@@ -24,8 +24,8 @@ from exporter import __version__
 from exporter.config.fields import parse_listen_address
 from exporter.config.schema import Config
 from exporter.daemon import log
-from exporter.daemon.service import FIRST_SECONDS, Service
-from exporter.daemon.systemd import Notifier, passed_sockets
+from exporter.daemon.service import FIRST_SECONDS, ServiceNotifier
+from exporter.daemon.systemd import NotifySocket, passed_sockets
 from exporter.errors import ConfigError
 from exporter.kernel.reader import Procfs
 from exporter.prometheus.families import View
@@ -54,7 +54,7 @@ def serve(load: Callable[[], Config], procfs: str, *, systemd_socket: bool = Fal
     With *systemd_socket* it serves on the sockets that systemd passes, and on no address of the configuration.
     """
     faulthandler.enable()  # the watchdog ends what hangs by SIGABRT: the journal then has the stack of each thread
-    notifier = Notifier(os.environ, os.getpid())
+    notifier = NotifySocket(os.environ, os.getpid())
     settings = load()
     passed = passed_sockets(os.environ, os.getpid()) if systemd_socket else None
     logger = log.logger(settings.log.level, settings.log.format, sys.stderr, os.environ)
@@ -80,7 +80,7 @@ class _Daemon:
         procfs: Procfs,
         protection: Protection | None,
         logger: FilteringBoundLogger,
-        notifier: Notifier,
+        notifier: NotifySocket,
     ) -> None:
         self._load = load
         self._settings = settings
@@ -91,7 +91,7 @@ class _Daemon:
         self._reading = self._read_again = False
         self._started = time.monotonic()
         self._said_exhausted = -_SAY_AGAIN_SECONDS
-        self._service = Service(notifier.send, self._started, watched=notifier.watchdog is not None)
+        self._service = ServiceNotifier(notifier.send, self._started, watched=notifier.watchdog is not None)
         self._look_within = min(_WATCH_AT_MOST_SECONDS, (notifier.watchdog or float("inf")) / 2)
         self._loop = assemble_loop(settings, procfs, os.uname().release, time.monotonic, logger)
 
@@ -145,7 +145,7 @@ class _Daemon:
         if self._protection is None:
             return
         if self._protection.config.basic_auth_users and self._protection.config.tls_server_config is None:
-            self._log.warning("passwords are asked for without TLS, so they can be read on the way")
+            self._log.warning("basic authentication without TLS sends passwords in clear text")
         threading.Thread(target=self._protection.watch, name="protection", daemon=True).start()
 
     async def _watch(self, stop: asyncio.Event) -> int:
@@ -171,7 +171,7 @@ class _Daemon:
             if silent and not was_silent:
                 self._log.warning("no sample in time", waiting_for=self._loop.asking or "nothing")
             elif was_silent and not silent:
-                self._log.info("samples come again")
+                self._log.info("sampling resumed")
         self._log.info("stopping")
         return 0
 
@@ -220,10 +220,10 @@ class _Daemon:
         self._reading = False
         self._reload_successful = not mistakes
         for mistake in mistakes:
-            self._log.error("configuration refused, the one before it stays in force", error=mistake)
+            self._log.error("configuration rejected; keeping the previous one", error=mistake)
         if not mistakes:
             for key, before, after in _fixed(self._settings, settings):
-                self._log.warning("a changed setting waits for a restart", key=key, now=before, file=after)
+                self._log.warning("setting changed on disk; restart to apply", key=key, now=before, file=after)
             self._settings = settings
             self._loop.reschedule(schedule(settings))
             self._log.info("configuration reloaded")

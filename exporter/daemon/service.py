@@ -16,7 +16,7 @@ FIRST_SECONDS = 10.0
 _STATUS_SECONDS = 60.0  # between two lines that differ in the numbers only
 
 
-class Service:
+class ServiceNotifier:
     """The service as systemd sees it. *send* takes the lines of a message, and tells whether they arrived.
 
     *started* is monotonic seconds, as every time here. *watched*: systemd waits for signs of life.

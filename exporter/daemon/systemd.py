@@ -14,7 +14,7 @@ from exporter.errors import UsageError
 _FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 
 
-class Notifier:
+class NotifySocket:
     """Sends messages to the service manager; where there is none, they go nowhere.
 
     ``watchdog`` is the seconds within which it wants to hear ``WATCHDOG=1``, None where it does not.

@@ -18,7 +18,7 @@ from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat
 from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
-    from exporter.snapshot import SysctlValue
+    from exporter.snapshot import Conntrack, SysctlValue
 
 Reader = NetlinkReader | ProcfsReader | PsutilReader
 
@@ -57,6 +57,7 @@ class Counted(NamedTuple):
     sources: dict[str, str | None]
     listeners: tuple[Listener, ...] | None = None
     unmatched_half_open: int = 0
+    conntrack: Conntrack | None = None
 
 
 def assemble(
@@ -82,6 +83,7 @@ def assemble(
         unmatched_half_open=counted.unmatched_half_open,
         detail=detail,
         namespaces=namespaces,
+        conntrack=counted.conntrack,
     )
 
 
@@ -113,8 +115,11 @@ class Sampler:
         """As ``Sources.sysctls``."""
         return self._sources.sysctls()
 
-    def count(self, *, netstat: bool = True, queues: bool = True) -> Counted:
-        """The counting pass: every state's sockets; with *netstat* all counters, with *queues* the listeners."""
+    def count(self, *, netstat: bool = True, queues: bool = True, conntrack: bool = True) -> Counted:
+        """The counting pass: every state's sockets; with *netstat* all counters, with *queues* the listeners.
+
+        With *conntrack* also how full connection tracking is.
+        """
         problems: dict[str, str | None] = {}
         self._dump = None
         # The sums as the last pass left them do for a reading before this dump, as long as there is little to explain.
@@ -127,13 +132,14 @@ class Sampler:
         counters = dict(after.counters)
         if netstat:
             counters |= self._sources.netstat(problems)
+        tracked = self._sources.conntrack(problems) if conntrack else None
         self._sources.asking = ""
         listeners, unmatched = None, 0
         if queues and self._dump is not None:
             from exporter.kernel.listeners import listeners_of  # noqa: PLC0415 - the plugin does without unless asked
 
             listeners, unmatched = listeners_of(self._dump.listening, self._dump.half_open, device_name)
-        return Counted(connections, counters, after.sockstat, problems, listeners, unmatched)
+        return Counted(connections, counters, after.sockstat, problems, listeners, unmatched, tracked)
 
     def _has_been_busy(self, last: Reading | None, now: Reading) -> bool:
         """Whether more happened since the *last* pass than a derived count may be off by."""

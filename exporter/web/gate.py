@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from exporter.web.http import Handler, Request, Response, plain_text
-from exporter.web.passwords import Passwords, Verdict
+from exporter.web.passwords import Admission, Passwords
 from exporter.web.webconfig import RateLimit, WebConfig
 
 
@@ -61,9 +61,9 @@ class Gate:
             return plain_text(429)
         if config.basic_auth_users:
             header = request.headers.get("authorization")
-            verdict = await self._passwords.judge(header, config.basic_auth_users, request.address)
-            if verdict is Verdict.BUSY:
+            admission = await self._passwords.judge(header, config.basic_auth_users, request.address)
+            if admission is Admission.BUSY:
                 return plain_text(503, None, ("Retry-After", "1"))
-            if verdict is Verdict.REFUSED:
+            if admission is Admission.REFUSED:
                 return plain_text(401, None, ("WWW-Authenticate", "Basic"))
         return handler(request)

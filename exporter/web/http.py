@@ -36,7 +36,7 @@ class Response(NamedTuple):
 
 Handler = Callable[[Request], Response]
 
-Gate = Callable[[Request, Handler], Awaitable[Response]]
+Middleware = Callable[[Request, Handler], Awaitable[Response]]
 """Stands before a handler: answers in its place, or lets the request through to it."""
 
 

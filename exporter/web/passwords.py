@@ -32,7 +32,7 @@ def check(password: bytes, stored: bytes) -> bool:
     return bcrypt.checkpw(password, stored)
 
 
-class Verdict(enum.Enum):
+class Admission(enum.Enum):
     """What came of a request's credentials."""
 
     ADMITTED = "admitted"
@@ -72,39 +72,39 @@ class Passwords:
         """Give up what waits."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def judge(self, header: str | None, users: Mapping[str, str], address: str = "") -> Verdict:
+    async def judge(self, header: str | None, users: Mapping[str, str], address: str = "") -> Admission:
         """Whether the Authorization *header* that came from *address* is of one of *users*, by name their bcrypt hash.
 
         An unknown user costs what one of the known costs, always the same one for a name: time tells nothing of it.
         """
         given = credentials(header)
         if given is None:
-            return Verdict.REFUSED
+            return Admission.REFUSED
         user, password = given
         known = {name.encode(): text.encode() for name, text in users.items()}
         stored = known.get(user) or self._decoy(user, list(known.values()))
         # A decoy may be the very hash that a user who is no more had: the answer of then is not the one of now.
         key = self._digest(b"known" if user in known else b"unknown", user, stored, password[:_MAX_PASSWORD])
         if key in self._right:
-            return Verdict.ADMITTED
+            return Admission.ADMITTED
         if key in self._wrong:
-            return Verdict.REFUSED
+            return Admission.REFUSED
         if not self._has_room(address):
-            return Verdict.BUSY
+            return Admission.BUSY
         checked = self._executor.submit(self._check, password[:_MAX_PASSWORD], stored)
         self._waiting[checked] = address
         try:
             matches = await asyncio.wrap_future(checked)
         except asyncio.CancelledError:
             if checked in self._sent_away:
-                return Verdict.BUSY
+                return Admission.BUSY
             raise
         finally:
             self._sent_away.discard(checked)
             self._waiting.pop(checked, None)
         right = matches and user in known
         (self._right if right else self._wrong).add(key)
-        return Verdict.ADMITTED if right else Verdict.REFUSED
+        return Admission.ADMITTED if right else Admission.REFUSED
 
     def _has_room(self, address: str) -> bool:
         """Whether one more of *address* may wait, if need be in the place of the last of an address that has more."""

@@ -2,7 +2,7 @@
 
 A second without a change is waited for before files that changed are read, so none is read half written and no
 certificate without its key. A file with mistakes leaves what was in force, and a reload never takes TLS or all
-passwords away: switching either off waits for a restart.
+passwords away: switching either off takes a restart.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Protection:
         except ConfigError as error:
             self._seen = before | self._seen  # a change of what is in force mends it too
             for mistake in () if again and error.mistakes == self._mistakes else error.mistakes:
-                self._log.error("web configuration refused, the one before it stays in force", error=mistake)
+                self._log.error("web configuration rejected; keeping the previous one", error=mistake)
             self._mistakes = error.mistakes
         else:
             self.config = self._never_less(fresh)
@@ -120,10 +120,10 @@ class Protection:
         """*fresh*, with what waits for a restart as it was."""
         now = self.config
         if (now.tls_server_config is None) != (fresh.tls_server_config is None):
-            self._log.warning("switching TLS on or off waits for a restart", key="tls_server_config")
+            self._log.warning("TLS switched on or off on disk; restart to apply", key="tls_server_config")
             fresh = replace(fresh, tls_server_config=now.tls_server_config)
         if now.basic_auth_users and not fresh.basic_auth_users:
-            self._log.warning("switching authentication off waits for a restart", key="basic_auth_users")
+            self._log.warning("authentication switched off on disk; restart to apply", key="basic_auth_users")
             fresh = replace(fresh, basic_auth_users=now.basic_auth_users)
         return fresh
 

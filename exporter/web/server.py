@@ -23,7 +23,7 @@ import h11
 
 from exporter.errors import UsageError
 from exporter.web import unixsocket
-from exporter.web.http import Gate, Handler, Request, Response, plain_text
+from exporter.web.http import Handler, Middleware, Request, Response, plain_text
 
 if TYPE_CHECKING:
     from exporter.web.webconfig import ServerTls
@@ -55,7 +55,7 @@ class Limits(NamedTuple):
     connections: int = 100  # from accept(2) on: a handshake in progress is one
     head_bytes: int = 16384
     headers: int = 64
-    max_requests: int = 40  # in flight; 0 is without limit
+    max_requests: int = 0  # in flight; 0 is without limit; the configuration has the default
 
 
 DEFAULT_LIMITS = Limits()
@@ -75,7 +75,7 @@ class Server:
         limits: Limits = DEFAULT_LIMITS,
         on_error: Callable[[BaseException], None],
         on_starved: Callable[[OSError | MemoryError], None] = lambda _: None,
-        gate: Gate | None = None,
+        gate: Middleware | None = None,
         tls: Callable[[], ServerTls] | None = None,
     ) -> None:
         self._handler = handler

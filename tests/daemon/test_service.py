@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.daemon.service import Service
+from exporter.daemon.service import ServiceNotifier
 from exporter.sampling.sample import Sample
 from tests.conftest import judged, sample_situation
 
@@ -37,9 +37,9 @@ class Manager:
         return messages
 
 
-def service(*, watched: bool = True) -> tuple[Manager, Service]:
+def service(*, watched: bool = True) -> tuple[Manager, ServiceNotifier]:
     manager = Manager()
-    return manager, Service(manager.send, 100.0, watched=watched)
+    return manager, ServiceNotifier(manager.send, 100.0, watched=watched)
 
 
 def test_it_is_ready_with_the_first_count_and_alive_from_then_on() -> None:

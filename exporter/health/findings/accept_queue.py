@@ -125,4 +125,5 @@ FULL = Rule(
     definition="An application does not call accept() in time, so the kernel drops connections.",
     limits=(EVENTS, STEPS, FILLED, NORMAL_HALF_OPEN),
     judge=_judge,
+    measure="accept_queue_ratio",
 )

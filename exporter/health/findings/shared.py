@@ -30,6 +30,12 @@ NAMELESS = frozenset({"other", "none", "root", "gone", "outside"})
 """Labels of ports and units that name nobody."""
 
 
+def lasting(window: Window, state: TcpState, least: int) -> str:
+    """For how long at least *least* sockets have been in *state*, to be appended; nothing where it is not known."""
+    seconds = window.held(state, least)
+    return f", {least} or more for at least {seconds:.3g} s" if seconds else ""
+
+
 def holders(snapshot: Snapshot, state: TcpState) -> Iterator[tuple[str, str, int]]:
     """The unit and the local port with the most sockets in *state*: kind, name and number, where there is any."""
     if snapshot.detail is None:

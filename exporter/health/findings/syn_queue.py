@@ -244,6 +244,7 @@ FLOOD = Rule(
     "and a full SYN queue drops SYNs.",
     limits=(EVENTS, STEPS, FILLED, _NEARLY_ALL, _ALWAYS_RATE),
     judge=_flood,
+    measure="syn_queue_ratio",
 )
 TOO_SMALL = Rule(
     name="syn_queue_too_small",
@@ -252,6 +253,8 @@ TOO_SMALL = Rule(
     "for a moment where cookies are off.",
     limits=(EVENTS, _NEARLY_ALL),
     judge=_too_small,
+    worst=Status.WARNING,
+    measure="syn_queue_ratio",
 )
 HALF_OPEN = Rule(
     name="half_open_connections",
@@ -259,4 +262,5 @@ HALF_OPEN = Rule(
     definition="Many handshakes do not complete, although SYN queues and accept queues have room.",
     limits=(_MANY, _SLOW, EVENTS),
     judge=_half_open,
+    worst=Status.WARNING,
 )
