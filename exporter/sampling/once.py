@@ -43,8 +43,8 @@ def snapshot(
 
 
 def apart(seconds: float, procfs_root: str, reader: str, wanted: Wanted) -> tuple[Snapshot, Snapshot]:
-    """Two samples, *seconds* apart, for what only a change tells: the older has counts and counters, the newer all."""
-    older = snapshot(procfs_root, reader, sysctls=False, queues=False)
+    """Two samples, *seconds* apart, for what only a change tells: the older without sysctls and detail."""
+    older = snapshot(procfs_root, reader, sysctls=False)
     time.sleep(seconds)
     return older, snapshot(procfs_root, reader, wanted=wanted)
 
