@@ -130,11 +130,12 @@ def test_icinga_accepts_the_files_as_they_are_shipped(site: Site) -> None:
         [str(ICINGA), "object", "list", "--type", "Service", f"-DConfiguration.CacheDir={site.folder / 'var'}"],
         capture_output=True, text=True, timeout=WAIT, check=False,
     ).stdout  # fmt: skip
-    services = ("tcp-limits", "tcp-queues", "tcp-states", "tcp-trouble")
+    services = ("tcp-findings", "tcp-limits", "tcp-queues", "tcp-states", "tcp-trouble")
     assert sorted(re.findall(r"^Object '(\S+)' of type 'Service'", listed, re.MULTILINE)) == sorted(
-        [f"by-{by}!{service}" for by in (*BY_PLUGIN, "nrpe") for service in services] + ["by-daemon!tcp-sysctls"]
+        [f"by-{by}!{service}" for by in (*BY_PLUGIN, "nrpe") for service in services]
+        + ["by-daemon!tcp-health", "by-daemon!tcp-sysctls"]
     )
-    assert re.findall(r'^  \* command_endpoint = "(\w+)"', listed, re.MULTILINE) == ["agent1"] * 4
+    assert re.findall(r'^  \* command_endpoint = "(\w+)"', listed, re.MULTILINE) == ["agent1"] * 5
 
 
 @pytest.mark.e2e

@@ -15,7 +15,17 @@ import pytest
 from exporter.tcpstate import BY_LABEL
 from tests.e2e.conftest import Daemon, wait_for
 from tests.lab import LabProcess
-from tests.nagios4 import NAGIOS, PLUGINS, SERVER_FILES, SHIPPED, Service, Site, install_plugins, open_to_nagios
+from tests.nagios4 import (
+    DAEMONS_FILE,
+    NAGIOS,
+    PLUGINS,
+    SERVER_FILES,
+    SHIPPED,
+    Service,
+    Site,
+    install_plugins,
+    open_to_nagios,
+)
 
 NRPE = shutil.which("nrpe", path="/usr/sbin:/usr/bin")
 CHECK_NRPE = f"{PLUGINS}/check_nrpe"
@@ -96,11 +106,17 @@ def running_daemon(lab: LabProcess, folder: Path, fin_timeout: int) -> Iterator[
 
 
 @contextlib.contextmanager
-def running_nrpe(lab: LabProcess, folder: Path, plugins: Path, more: str = "") -> Iterator[None]:
-    """NRPE with the shipped file and *more* commands, on its own port, with TLS as Debian has it."""
+def running_nrpe(
+    lab: LabProcess, folder: Path, plugins: Path, more: str = "", daemons_file: Path | None = None
+) -> Iterator[None]:
+    """NRPE with the shipped file and *more* commands, on its own port, with TLS as Debian has it.
+
+    It looks for the daemon's configuration at *daemons_file*, and not at a file that this machine may have.
+    """
     if NRPE is None or not os.path.exists(CHECK_NRPE):
         pytest.skip("nagios-nrpe-server and nagios-nrpe-plugin are not installed")
     shipped = (SHIPPED / "nrpe.cfg").read_text(encoding="utf-8").replace(PLUGINS, str(plugins))
+    shipped = shipped.replace(DAEMONS_FILE, str(daemons_file or folder / "none.yml"))
     config = folder / "nrpe.cfg"
     config.write_text(
         "server_address=127.0.0.1\nallowed_hosts=127.0.0.1\nnrpe_user=nagios\nnrpe_group=nagios\ndont_blame_nrpe=0\n"
@@ -168,15 +184,20 @@ def test_nagios_shows_what_the_kernel_has_and_what_cannot_be_read(
     # not see them, and what is not known is not fine.
     expected = {
         ("localhost", "TCP states"): OK,
+        ("localhost", "TCP findings"): OK,
         ("localhost", "TCP queues"): OK,
         ("with-nrpe", "TCP states"): OK,
+        ("with-nrpe", "TCP findings"): OK,
         ("with-nrpe", "TCP trouble"): OK,
         ("with-nrpe", "TCP limits"): UNKNOWN,
         ("with-nrpe", "TCP queues"): OK,
         ("with-nrpe", "TCP listeners"): OK,
+        ("with-nrpe", "TCP health"): OK,
         ("with-nrpe", "TCP peak"): OK,
         ("with-nrpe", "TCP sysctls"): OK,
         ("with-nrpe", "TCP unreadable"): UNKNOWN,
+        ("without-nrpe", "TCP health"): OK,
+        ("without-nrpe", "TCP findings"): OK,
         ("without-nrpe", "TCP peak"): OK,
         ("without-nrpe", "TCP limits"): UNKNOWN,
         ("without-nrpe", "TCP queues"): OK,

@@ -84,7 +84,7 @@ def test_a_read_that_hangs_is_cut_by_the_timeout_with_its_state(tmp_path: Path) 
 
 
 def test_a_bug_is_unknown_in_one_line_and_a_traceback_only_for_vvv() -> None:
-    broken = "import exporter.health.measures as m; m.read = None; from exporter.nagios.check import main; main()"
+    broken = "import exporter.health.measures as m; m.readings = None; from exporter.nagios.check import main; main()"
     done = subprocess.run([sys.executable, "-c", broken], capture_output=True, text=True, check=False)
     line = "TCP STATES UNKNOWN: bug in check_tcp_states: TypeError: 'NoneType' object is not callable\n"
     assert (done.returncode, done.stdout, done.stderr) == (3, line, "")
