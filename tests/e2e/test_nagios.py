@@ -14,6 +14,7 @@ import pytest
 
 from exporter.tcpstate import BY_LABEL
 from tests.e2e.conftest import Daemon, wait_for
+from tests.e2e.test_advice import FULL, STANDING_QUEUE, hold
 from tests.lab import LabProcess
 from tests.nagios4 import (
     DAEMONS_FILE,
@@ -33,7 +34,7 @@ PORT = 19293  # the daemon's, which the shipped lines name; free in a namespace 
 WAIT = 150.0  # seconds for a few checks that take one each: only a hang reaches it
 FEW = 60  # the checks' own connections are established too, and both ends of each are in the namespace
 CODES = {"OK": 0, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3}
-OK, _, CRITICAL, UNKNOWN = CODES.values()
+OK, WARNING, CRITICAL, UNKNOWN = CODES.values()
 
 # Beside what is shipped: a host whose procfs is not to be read.
 UNREADABLE = """\
@@ -218,6 +219,15 @@ def test_nagios_shows_what_the_kernel_has_and_what_cannot_be_read(
     assert peak["with-nrpe", "TCP peak"].state == CRITICAL
     lab.release(800)
     nagios.shows("OK", 100)
+
+    # A full accept queue is a finding, whoever is asked; and the daemon's own verdict.
+    hold(lab, STANDING_QUEUE.format(backlog=16))
+    findings = [("localhost", "TCP findings"), ("with-nrpe", "TCP findings"), ("without-nrpe", "TCP findings")]
+    found = nagios.wait(lambda it: all(it[key].state == WARNING for key in findings), "the finding everywhere")
+    assert {found[key].output for key in findings} == {f"TCP STATES WARNING: findings 1 ({FULL})"}
+    assert {data(found[key].data)["findings"] for key in findings} == {"1;;;0;"}
+    health = nagios.wait(lambda it: it["with-nrpe", "TCP health"].state == WARNING, "the daemon's verdict")
+    assert health["with-nrpe", "TCP health"].output == f"TCP STATES WARNING: findings 1 ({FULL})"
 
     # A daemon that is gone is UNKNOWN, and nothing else changes.
     assert daemon.terminate() == 0

@@ -11,7 +11,7 @@ import pytest
 
 from exporter.health.thresholds import Status
 from tests.e2e.conftest import PLUGIN, Daemon, wait_for
-from tests.e2e.test_advice import FULL_QUEUE, hold
+from tests.e2e.test_advice import FULL, FULL_QUEUE, STANDING_QUEUE, hold
 from tests.e2e.test_nagios import CHECK_NRPE, PORT, WAIT, folder, plugins, running_daemon, running_nrpe
 from tests.lab import LabProcess
 
@@ -21,9 +21,6 @@ Answer = tuple[int, str]
 """Exit code, and everything that the plugin prints."""
 
 URL = ("--url", f"http://127.0.0.1:{PORT}")
-FULL = "The accept queue of 127.0.0.1:8080 is full: the application is too slow in accepting connections"
-# A queue that is full, to which nobody connects any more: nothing is dropped.
-STANDING_QUEUE = FULL_QUEUE.partition("def ask")[0]
 
 pytestmark = [pytest.mark.lab, pytest.mark.e2e]
 
