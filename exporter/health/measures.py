@@ -176,14 +176,9 @@ def _no_queues(snapshot: Snapshot) -> str:
     if snapshot.unmatched_half_open:
         return f"{snapshot.unmatched_half_open} half-open connections match no listener"
     group = _skewed_group(snapshot)
-    return (
-        ""
-        if group is None
-        else (
-            f"{group.syn_recv} half-open connections to {group.place} may be in the queue of one of its {group.sockets} "
-            "sockets"
-        )
-    )
+    if group is None:
+        return ""
+    return f"{group.syn_recv} half-open connections to {group.place} may all be in one of its {group.sockets} sockets"
 
 
 def _no_ports(snapshot: Snapshot) -> str:
