@@ -296,6 +296,7 @@ OPEN = {
     "detail.units": "<unit>",
     "detail.units.<unit>": "<state>",
     "detail.folded": "<metric>",
+    "detail.troubles": "<trouble>",
     "namespaces": "<netns>",
     "namespaces.<netns>": "<state>",
     "counters": "<counter>",
