@@ -16,7 +16,17 @@ from exporter.health.finding import Finding, Judgement, NotJudged
 from exporter.health.sysctls.drift import Drift, line_of
 from exporter.health.thresholds import Range, Status, Threshold
 from exporter.record import TYPE_CHECKING, NamedTuple
-from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat, StateCounts, SysctlValue
+from exporter.snapshot import (
+    Connections,
+    Conntrack,
+    Detail,
+    Listener,
+    Peers,
+    Snapshot,
+    Sockstat,
+    StateCounts,
+    SysctlValue,
+)
 from exporter.tcpstate import BY_LABEL, KNOWN_STATES, TcpState
 
 if TYPE_CHECKING:
@@ -147,6 +157,7 @@ def snapshot_of(document: Mapping[str, object]) -> Snapshot:
         },
         listeners=_listeners(document),
         detail=_detail(document),
+        conntrack=_conntrack(document),
         unmatched_half_open=_field(document, "unmatched_half_open", int),
     )
 
@@ -189,6 +200,24 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
         ephemeral_available=_nullable(detail, "ephemeral_available", int),
         ephemeral_towards=_field(detail, "ephemeral_towards", str),
         folded=_integers(_field(detail, "folded", dict)),
+        troubles={
+            name: Peers(_field(entry, "sockets", int), _field(entry, "most", int), _field(entry, "place", str))
+            for name, entry in _entries(detail, "troubles")
+        },
+    )
+
+
+def _conntrack(document: Mapping[str, object]) -> Conntrack | None:
+    """How full connection tracking is; None also of a daemon that is too old to tell."""
+    if document.get("conntrack") is None:
+        return None
+    tracked = _field(document, "conntrack", dict)
+    return Conntrack(
+        entries=_field(tracked, "entries", int),
+        limit=_field(tracked, "limit", int),
+        insert_failed=_nullable(tracked, "insert_failed", int),
+        drops=_nullable(tracked, "drops", int),
+        established_timeout=_nullable(tracked, "established_timeout", int),
     )
 
 
@@ -317,6 +346,14 @@ def _integers(of: Mapping[str, object]) -> dict[str, int]:
 
 def _list(of: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
     return [_field({name: entry}, name, dict) for entry in _field(of, name, list)]
+
+
+def _entries(of: Mapping[str, object], name: str) -> list[tuple[str, Mapping[str, object]]]:
+    """The objects of an object, by name; none of a daemon that is too old to tell."""
+    if name not in of:
+        return []
+    found = _field(of, name, dict)
+    return [(key, _field(found, key, dict)) for key in found]
 
 
 def _status(of: Mapping[str, object], name: str) -> Status:

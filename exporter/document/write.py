@@ -50,6 +50,7 @@ def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
         if snapshot.listeners is None
         else [it._asdict() | {"fullest": it.fullest} for it in snapshot.listeners],
         "unmatched_half_open": snapshot.unmatched_half_open,
+        "conntrack": None if snapshot.conntrack is None else snapshot.conntrack._asdict(),
         "detail": None if snapshot.detail is None else _detail(snapshot.detail),
         "namespaces": None if snapshot.namespaces is None else _namespaces(snapshot.namespaces),
         "counters": dict(snapshot.counters),
@@ -144,6 +145,7 @@ def _detail(detail: Detail) -> dict[str, object]:
         "remote_ports": labelled(detail.remote_ports),
         "units": None if detail.units is None else labelled(detail.units),
         "folded": dict(detail.folded),
+        "troubles": {name: peers._asdict() for name, peers in detail.troubles.items()},
     }
 
 

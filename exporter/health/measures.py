@@ -13,7 +13,7 @@ from exporter.record import NamedTuple
 from exporter.snapshot import Listener, Snapshot
 from exporter.tcpstate import KNOWN_STATES, TcpState
 
-LISTENERS, DETAIL, SYSCTLS = "listeners", "detail", "sysctls"
+LISTENERS, DETAIL, SYSCTLS, CONNTRACK = "listeners", "detail", "sysctls", "conntrack"
 """What a measure may need of a snapshot beside the counts."""
 
 
@@ -41,7 +41,7 @@ class Measure(NamedTuple):
     title: str  # "accept queue": in tables and on the page
     definition: str  # the whole meaning in one line: HELP, -v, documents
     sysctls: tuple[str, ...]  # that bear on it, the most telling first
-    needs: frozenset[str]  # of LISTENERS, DETAIL, SYSCTLS
+    needs: frozenset[str]  # of LISTENERS, DETAIL, SYSCTLS, CONNTRACK
     unit: str  # "bytes", or "" for things that are counted
     read: Callable[[Snapshot], Reading | None]  # None: this host cannot tell at this moment
     unknown: Callable[[Snapshot], str] = _unread  # why there is no value, of a snapshot where there is none
@@ -101,24 +101,38 @@ def _accept_queue(snapshot: Snapshot) -> Reading | None:
 
 
 def _syn_queue(snapshot: Snapshot) -> Reading | None:
-    """The listener whose SYN queue is fullest; unknown while half-open connections match no listener."""
-    if snapshot.listeners is None or snapshot.unmatched_half_open:
+    """The listener whose SYN queue is fullest. Unknown while the fullest queue cannot be told.
+
+    Half-open connections that match no listener are in the queue of some listener; those of a SO_REUSEPORT group may
+    all be in the queue of one of its sockets. Only a queue that is full anyway is known to be the fullest.
+    """
+    if snapshot.listeners is None:
         return None
     queues = [(it, syn_queue_limit(snapshot, it)) for it in snapshot.listeners]
-    fullest = max(queues, key=lambda it: it[0].syn_recv / it[1], default=None)
-    if fullest is None:
-        return Reading(0, 1)
-    return Reading(fullest[0].syn_recv, fullest[1], fullest[0].place)
+    fullest, limit = max(queues, key=lambda it: it[0].syn_recv / it[1], default=(None, 1))
+    used = 0 if fullest is None else fullest.syn_recv
+    if used < limit and (snapshot.unmatched_half_open or _skewed_group(snapshot) is not None):
+        return None
+    return Reading(used, limit, "" if fullest is None else fullest.place)
+
+
+def _skewed_group(snapshot: Snapshot) -> Listener | None:
+    """A SO_REUSEPORT group whose half-open connections would fill the queue of one of its sockets."""
+    groups = (it for it in snapshot.listeners or () if it.sockets > 1)
+    return next((it for it in groups if it.syn_recv * it.sockets >= max(it.accept_limit, 1)), None)
 
 
 def syn_queue_limit(snapshot: Snapshot, listener: Listener) -> int:
     """How many half-open connections the kernel holds for a listener before it drops SYNs or answers with cookies.
 
-    Its backlog, one more on current kernels. With cookies off the kernel drops sooner, once fewer than a quarter of
-    tcp_max_syn_backlog is left. Source: net/ipv4/tcp_input.c, tcp_conn_request; include/net/inet_connection_sock.h,
-    inet_csk_reqsk_queue_is_full.
+    That is one more than its backlog. Kernels before 5.10.234, 6.1.125 and 6.14 hold only the backlog, and a release
+    number cannot tell which others have that change, so a queue with exactly its backlog counts as full. With cookies
+    off the kernel drops sooner, once less than a quarter of tcp_max_syn_backlog is left. Source: net/ipv4/tcp_input.c,
+    tcp_conn_request; include/net/inet_connection_sock.h, inet_csk_reqsk_queue_is_full.
     """
     limit = listener.accept_limit + listener.sockets
+    if listener.accept_limit <= listener.syn_recv:
+        limit = min(limit, listener.syn_recv)
     most = snapshot.scalar("tcp_max_syn_backlog")
     if snapshot.scalar("tcp_syncookies") == 0 and most is not None:
         limit = min(limit, (most - (most >> 2) + 1) * listener.sockets)
@@ -131,6 +145,11 @@ def _ephemeral_ports(snapshot: Snapshot) -> Reading | None:
     if detail is None or detail.ephemeral_used is None:
         return None
     return _of(detail.ephemeral_used, detail.ephemeral_available, detail.ephemeral_towards)
+
+
+def _conntrack(snapshot: Snapshot) -> Reading | None:
+    """Source: net/netfilter/nf_conntrack_core.c, __nf_conntrack_alloc; a limit of 0 is none."""
+    return None if snapshot.conntrack is None else _of(snapshot.conntrack.entries, snapshot.conntrack.limit)
 
 
 def _of(used: int, limit: int | None, place: str = "") -> Reading:
@@ -154,7 +173,17 @@ def _no_share(sysctl: str, snapshot: Snapshot) -> str:
 def _no_queues(snapshot: Snapshot) -> str:
     if snapshot.listeners is None:
         return _problem_of("netlink", snapshot, "queues are known to netlink alone, which was not read")
-    return f"{snapshot.unmatched_half_open} half-open connections match no listener"
+    if snapshot.unmatched_half_open:
+        return f"{snapshot.unmatched_half_open} half-open connections match no listener"
+    group = _skewed_group(snapshot)
+    return (
+        ""
+        if group is None
+        else (
+            f"{group.syn_recv} half-open connections to {group.place} may be in the queue of one of its {group.sockets} "
+            "sockets"
+        )
+    )
 
 
 def _no_ports(snapshot: Snapshot) -> str:
@@ -255,6 +284,15 @@ MEASURES: tuple[Measure, ...] = (
         unit="",
         read=_ephemeral_ports,
         unknown=_no_ports,
+    ),
+    Measure(
+        name="conntrack_ratio",
+        title="conntrack",
+        definition="tracked connections against nf_conntrack_max: at 1 new connections are dropped",
+        sysctls=(),
+        needs=frozenset({CONNTRACK}),
+        unit="",
+        read=_conntrack,
     ),
 )
 """Every measure, in the order in which they are shown: the states, ``total``, the ratios."""

@@ -15,6 +15,7 @@ from itertools import chain, compress
 
 from exporter.kernel.inetdiag import AF_INET, AF_INET6, FAMILY, MAPPED, STATE, TIMER, Block, Dump, Tally, packed
 from exporter.kernel.sockets import address_text, cgroup_columns
+from exporter.kernel.troubles import Troubles
 from exporter.record import NamedTuple
 from exporter.snapshot import NO_SOCKETS, Detail, StateCounts
 from exporter.tcpstate import TcpState, of_number
@@ -97,6 +98,7 @@ def summarise(
             "tcp_port_connections": folded + dump.untold,
             **({} if by_unit is None else {"tcp_unit_connections": folded_units}),
         },
+        troubles=dump.troubles.peers(),
     )
 
 
@@ -137,6 +139,7 @@ class DetailDump(Dump):
         ephemeral: EphemeralPorts | None = None,
     ) -> None:
         super().__init__()
+        self.troubles = Troubles()
         self.receive_queue = 0
         self.send_queue = 0
         self.untold = len(listening - ports)  # ports with a listener that are not counted by themselves
@@ -164,6 +167,7 @@ class DetailDump(Dump):
         self.send_queue += _queued(block, _SEND_QUEUE, states)
         if self._picked is not None:
             self._add_destinations(block, states, self._picked.column(low, high))
+        self.troubles.take(block, states)
         self._fold()
 
     @property

@@ -174,6 +174,7 @@ def _from_kernel(options: Options, configured: Mapping[str, Threshold] | None, e
             netstat=False,
             sysctls=options.verbose > 0 or SYSCTL in thresholds or measures.SYSCTLS in needs,
             queues=measures.LISTENERS in needs,
+            conntrack=measures.CONNTRACK in needs,
             wanted=wanted,
             units=False,
             port=options.port,

@@ -50,4 +50,5 @@ LEAK = Rule(
     definition="An application does not close connections that its peers have closed.",
     limits=(_LEAST, _MORE, _MANY),
     judge=_judge,
+    worst=Status.WARNING,
 )

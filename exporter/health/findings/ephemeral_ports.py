@@ -63,4 +63,5 @@ NEAR_LIMIT = Rule(
     definition="Hardly any local port is left towards a destination, after which connect() fails.",
     limits=(NEAR, _NEARLY_GONE),
     judge=_judge,
+    measure="ephemeral_ports_ratio",
 )

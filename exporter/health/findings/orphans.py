@@ -45,4 +45,5 @@ NEAR_LIMIT = Rule(
     definition="Sockets without a process are near tcp_max_orphans, above which the kernel resets them.",
     limits=(_NEAR, _NEARER),
     judge=_judge,
+    measure="orphans_ratio",
 )
