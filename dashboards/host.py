@@ -213,7 +213,7 @@ HANDSHAKES = Row(
         ),
         Panel(
             "SYN cookies and SYN-queue drops",
-            "Cookies sent, those that came back, and SYNs dropped because the queue was full. All are 0 on a well host. "
+            "Cookies sent, those that came back, and SYNs dropped because the queue was full. A well host has none. "
             "Many sent and few received is a SYN flood; as many received as sent is real load on a small backlog.",
             rate(
                 ("tcp_syncookies_sent_total", "cookies sent"),
