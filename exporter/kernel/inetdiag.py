@@ -35,7 +35,13 @@ IPPROTO_TCP = 6
 AF_INET, AF_INET6 = 2, 10  # include/linux/socket.h
 
 ALL_STATES = 0xFFE
-"""The mask of the eleven states. Bit 13 (bound, inactive) is never set: it would walk the host's whole bind hash."""
+"""The mask of the eleven states, without bit 13: it would walk the host's whole bind hash."""
+
+BOUND_INACTIVE = 1 << 13
+"""The mask of sockets that are bound and neither connected nor listening; kernels before 6.8 list none."""
+
+EXTENSION_INFO = 1 << 1
+"""Asks for ``INET_DIAG_INFO``, the tcp_info of each socket."""
 
 COPIED_STATES = ALL_STATES & ~(1 << TcpState.ESTABLISHED | 1 << TcpState.TIME_WAIT)
 """The mask of the counting pass on a large host: without the two states that grow, which the kernel itself counts."""
@@ -46,6 +52,7 @@ ATTRIBUTE_SHUTDOWN = 8  # INET_DIAG_SHUTDOWN: the first attribute of every full 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 BARE = 16 + 72  # nlmsghdr and inet_diag_msg, without attributes
 FAMILY, STATE, TIMER = 16, 17, 18  # offsets in a message
+PORT, REMOTE_PORT = 20, 22  # likewise, of two bytes in network order
 _ANY_COOKIE = 0xFFFFFFFF
 _BLOCK = 131072  # bytes of messages that are read in columns at once: a processor's nearer caches hold them
 _WORTH_A_PATTERN = 8192  # bytes: a shorter reply is split sooner than a pattern is compiled, as in the plugin
@@ -60,16 +67,17 @@ Tally = Counter[tuple[int, int, int, int]]
 """Sockets by (family, state, timer, type of the first attribute or 0), as the messages say."""
 
 
-def request_both(states: int, sequence: int, port: int = 0) -> bytes:
-    """A dump of both families, of one local port unless it is 0: ``inet_diag_req``, 60 bytes, no extensions."""
-    body = struct.pack("=4x2s34x3I2I", port.to_bytes(2, "big"), 0, _ANY_COOKIE, _ANY_COOKIE, states, 0)
+def request_both(states: int, sequence: int, port: int = 0, extensions: int = 0) -> bytes:
+    """A dump of both families, of one local port unless it is 0: ``inet_diag_req``, 60 bytes."""
+    local = port.to_bytes(2, "big")
+    body = struct.pack("=3xB2s34x3I2I", extensions, local, 0, _ANY_COOKIE, _ANY_COOKIE, states, 0)
     return _HEADER.pack(16 + len(body), TCPDIAG_GETSOCK, NLM_F_DUMP, sequence, 0) + body
 
 
-def request_family(family: int, states: int, sequence: int, port: int = 0) -> bytes:
-    """A dump of one family, of one local port unless it is 0: ``inet_diag_req_v2``, 56 bytes, no extensions."""
+def request_family(family: int, states: int, sequence: int, port: int = 0, extensions: int = 0) -> bytes:
+    """A dump of one family, of one local port unless it is 0: ``inet_diag_req_v2``, 56 bytes."""
     local = port.to_bytes(2, "big")
-    body = struct.pack("=4BI2s34x3I", family, IPPROTO_TCP, 0, 0, states, local, 0, _ANY_COOKIE, _ANY_COOKIE)
+    body = struct.pack("=4BI2s34x3I", family, IPPROTO_TCP, extensions, 0, states, local, 0, _ANY_COOKIE, _ANY_COOKIE)
     return _HEADER.pack(16 + len(body), SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, sequence, 0) + body
 
 
@@ -158,6 +166,24 @@ def packed(*columns: bytes) -> memoryview[int]:
     for position, column in enumerate(columns):
         gathered[position if sys.byteorder == "little" else width - 1 - position :: width] = column
     return memoryview(gathered).cast("I" if width == 4 else "Q")
+
+
+def both(one: bytes, other: bytes) -> bytes:
+    """Bitwise and, byte by byte."""
+    both = int.from_bytes(one, "little") & int.from_bytes(other, "little")
+    return both.to_bytes(len(one), "little")
+
+
+@lru_cache(maxsize=8)
+def only(wanted: int) -> bytes:
+    """A table for ``bytes.translate``: 1 for one value, 0 for the others."""
+    return bytes(value == wanted for value in range(256))
+
+
+def native(block: Block, offset: int) -> list[bytes]:
+    """The four columns of a number in the host's order, the lowest first."""
+    columns = [block.column(offset + position) for position in range(4)]
+    return columns if sys.byteorder == "little" else columns[::-1]
 
 
 class Local(NamedTuple):
