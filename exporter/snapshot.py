@@ -98,7 +98,8 @@ class Detail(NamedTuple):
     ephemeral_destinations: int = 0  # that those used are spread over: several where bind() picked them
     ephemeral_listening: int = 0  # ports of the range that connect() does not pick: they have a listener
     ephemeral_bound: int = 0  # likewise: bound by sockets that are neither connected nor listening
-    # CLOSE_WAIT sockets of a process whose peer was last heard at least so many seconds ago; None: not listed.
+    # CLOSE_WAIT sockets of a process whose peer was last heard at least so many seconds ago; None: not listed,
+    # because there are few of them or the reader cannot.
     close_wait_older: Mapping[int, int] | None = None
 
 

@@ -13,8 +13,8 @@ _INODE, _NO_INODE = 84, bytes(4)  # offset in a message
 _ATTRIBUTE, _NUMBER = struct.Struct("=HH"), struct.Struct("=I")
 _INFO, _LAST_ACK_RECV = 2, 56  # INET_DIAG_INFO, and where tcp_info has tcpi_last_ack_recv (include/uapi/linux/tcp.h)
 
-AGES = (5, 60)
-"""Seconds by which the sockets are told apart."""
+AGES = (0, 5, 60)
+"""Seconds by which the sockets are told apart; 0 is all of them."""
 
 
 class SilenceDump(Dump):

@@ -130,7 +130,7 @@ def _bound_only() -> _Cause:
         remedy="Find the process that binds sockets and neither connects nor closes them. Where it binds only to "
         "choose the address, let it set IP_BIND_ADDRESS_NO_PORT, which leaves the port to connect().",
         command="ss -Htanp --bound-inactive",
-        risk="A restart of that process ends its other connections too.",
+        risk="A restart of that process ends its other connections too. Older releases of ss lack that option.",
     )
 
 

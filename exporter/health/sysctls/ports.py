@@ -21,9 +21,7 @@ def newly_exposed(listening: Iterable[int], before: tuple[int, int], after: tupl
     >>> newly_exposed([22, 3306, 8080, 8081, 8082, 40000], (32768, 60999), (1024, 65535))
     '3306,8080-8082'
     """
-    return ranges(
-        port for port in listening if after[0] <= port <= after[1] and not before[0] <= port <= before[1]
-    )
+    return ranges(port for port in listening if after[0] <= port <= after[1] and not before[0] <= port <= before[1])
 
 
 def ranges(ports: Iterable[int]) -> str:
