@@ -79,6 +79,14 @@ class Listener(NamedTuple):
         return f"{address}:{self.port}" + (f" on {self.device}" if self.device else "")
 
 
+class Peers(NamedTuple):
+    """Sockets with one trouble, and where most of them lead."""
+
+    sockets: int
+    most: int  # of them, those at the place that has the most
+    place: str  # that place, for a person: "198.51.100.7:5432", an address, or a local port as "port 443"
+
+
 class Detail(NamedTuple):
     """What a dump of every socket tells beyond the states. Counts are by state, as ``StateCounts``."""
 
@@ -101,6 +109,17 @@ class Detail(NamedTuple):
     # CLOSE_WAIT sockets of a process whose peer was last heard at least so many seconds ago; None: not listed,
     # because there are few of them or the reader cannot.
     close_wait_older: Mapping[int, int] | None = None
+    troubles: Mapping[str, Peers] = {}  # by the names of ``kernel.troubles``; a trouble that nobody has is not there
+
+
+class Conntrack(NamedTuple):
+    """The connection tracking of this network namespace (net/netfilter/nf_conntrack_core.c)."""
+
+    entries: int
+    limit: int  # the host's, and each namespace may have as many; 0 is no limit
+    insert_failed: int | None = None  # entries that could not be added; None where the kernel does not tell
+    drops: int | None = None  # packets dropped because the table was full; None as insert_failed
+    established_timeout: int | None = None  # seconds after which an idle connection is forgotten
 
 
 class Snapshot(NamedTuple):
@@ -117,6 +136,7 @@ class Snapshot(NamedTuple):
     detail: Detail | None = None  # None: no detail pass, or its last one is too old
     namespaces: Mapping[str, tuple[int | None, ...]] | None = None  # by name, as StateCounts; None: not asked for
     unmatched_half_open: int = 0  # half-open connections that match no listener (TPROXY, sk_lookup, one just closed)
+    conntrack: Conntrack | None = None  # None: the host tracks no connections, it could not be read, or was not asked
 
     @property
     def problems(self) -> tuple[str, ...]:

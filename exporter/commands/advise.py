@@ -5,24 +5,22 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import time
 
 from exporter.commands.options import (
     add_config,
+    add_interval,
     add_reading,
-    argument,
     command_parser,
     complain,
-    in_time,
     settings_of,
     wants_color,
     write,
 )
 from exporter.commands.sample import judged, release
-from exporter.config.fields import duration_within
 from exporter.errors import ConfigError, ExporterError
+from exporter.health.sysctls.ports import RESERVED
 from exporter.health.sysctls.verdicts import sysctl_conf
-from exporter.sampling import once
+from exporter.snapshot import Snapshot
 
 COULD_NOT_TELL = 2
 
@@ -42,8 +40,7 @@ def parser() -> argparse.ArgumentParser:
         help="print a fragment for sysctl.d that mends the sysctls, its reasons as comments: for sysctl -p -",
     )  # fmt: skip
     parser.add_argument("--all", dest="everything", action="store_true", help="also the sysctls that are right")
-    parser.add_argument("--interval", type=argument(duration_within("0", "1h")), default=1.0, metavar="DURATION",
-                        help="time between the two counts, 0 for only one (default: 1s)")  # fmt: skip
+    add_interval(parser)
     add_config(parser, "its sysctl.expected")
     add_reading(parser)
     return parser
@@ -53,12 +50,8 @@ def run(options: argparse.Namespace) -> int:
     """Print the advice; 1 where there is any, 2 where there could not be."""
     try:
         settings = settings_of(options)
-        past = []
-        if options.interval and not options.fragment:
-            with in_time(COULD_NOT_TELL):
-                past.append(once.snapshot(options.procfs, options.reader, sysctls=False, queues=False))
-            time.sleep(options.interval)
-        snapshot, health = judged(options, settings, past, COULD_NOT_TELL)
+        interval = 0.0 if options.fragment else options.interval
+        snapshot, health = judged(options, settings, interval, COULD_NOT_TELL)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return COULD_NOT_TELL
@@ -66,7 +59,8 @@ def run(options: argparse.Namespace) -> int:
         complain(str(error))
         return COULD_NOT_TELL
     if options.fragment:
-        print(sysctl_conf(health.verdicts), end="")
+        ports = [it.port for it in snapshot.listeners or ()]
+        print(sysctl_conf(health.verdicts, ports, _reserved(snapshot)), end="")
         unread = snapshot.sources.get("sysctl")
         if unread is not None:
             complain(unread)
@@ -89,3 +83,9 @@ def run(options: argparse.Namespace) -> int:
     if health.findings or health.deviations:
         return 1
     return COULD_NOT_TELL if health.unknown or snapshot.connections is None else 0
+
+
+def _reserved(snapshot: Snapshot) -> int | None:
+    """How many ports are reserved already; None where that is not known."""
+    value = snapshot.sysctls.get(RESERVED)
+    return None if value is None else dict(value.fields).get("count")

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from exporter import deadline
 from exporter.config import file as configfile
-from exporter.config.fields import parse_listen_address
+from exporter.config.fields import duration_within, parse_listen_address
 from exporter.config.schema import Config, parse_interval
 from exporter.errors import ExporterError, UsageError
 from exporter.kernel import READERS
@@ -47,6 +47,12 @@ def add_reading(parser: argparse.ArgumentParser, reader: str | None = DEFAULTS.s
                         help=f"who counts the sockets (default: {DEFAULTS.sample.reader})")  # fmt: skip
     parser.add_argument("--path.procfs", dest="procfs", default="/proc", metavar="DIR",
                         help="where procfs is mounted (default: %(default)s)")  # fmt: skip
+
+
+def add_interval(parser: argparse.ArgumentParser) -> None:
+    """Add the time between two counts."""
+    parser.add_argument("--interval", type=argument(duration_within("0", "1h")), default=1.0, metavar="DURATION",
+                        help="time between the two counts, 0 for only one (default: 1s)")  # fmt: skip
 
 
 # -- Types of arguments ------------------------------------------------------------------------------------------------
@@ -106,10 +112,10 @@ def settings_of(options: argparse.Namespace) -> Config:
 
 
 @contextlib.contextmanager
-def in_time(code: int = 1) -> Iterator[None]:
-    """End the process with a line and *code* where the kernel does not answer in time."""
+def in_time(code: int = 1, more: float = 0.0) -> Iterator[None]:
+    """End the process with a line and *code* where the kernel does not answer in time, *more* seconds included."""
     late = f"tcp-exporter: no answer from the kernel within {_DEADLINE_SECONDS:g} s"
-    deadline.arm(_DEADLINE_SECONDS, descriptor=2, text=late, code=code)
+    deadline.arm(_DEADLINE_SECONDS + more, descriptor=2, text=late, code=code)
     try:
         yield
     finally:

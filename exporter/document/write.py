@@ -50,6 +50,7 @@ def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
         if snapshot.listeners is None
         else [it._asdict() | {"fullest": it.fullest} for it in snapshot.listeners],
         "unmatched_half_open": snapshot.unmatched_half_open,
+        "conntrack": None if snapshot.conntrack is None else snapshot.conntrack._asdict(),
         "detail": None if snapshot.detail is None else _detail(snapshot.detail),
         "namespaces": None if snapshot.namespaces is None else _namespaces(snapshot.namespaces),
         "counters": dict(snapshot.counters),
@@ -145,6 +146,7 @@ def _detail(detail: Detail) -> dict[str, object]:
         "units": None if detail.units is None else labelled(detail.units),
         "folded": dict(detail.folded),
         "close_wait_older": None if detail.close_wait_older is None else _by_seconds(detail.close_wait_older),
+        "troubles": {name: peers._asdict() for name, peers in detail.troubles.items()},
     }
 
 

@@ -13,7 +13,7 @@ from exporter.record import NamedTuple
 from exporter.snapshot import Listener, Snapshot
 from exporter.tcpstate import KNOWN_STATES, TcpState
 
-LISTENERS, DETAIL, SYSCTLS = "listeners", "detail", "sysctls"
+LISTENERS, DETAIL, SYSCTLS, CONNTRACK = "listeners", "detail", "sysctls", "conntrack"
 """What a measure may need of a snapshot beside the counts."""
 
 
@@ -30,6 +30,10 @@ class Reading(NamedTuple):
         return None if self.limit is None else self.used / self.limit
 
 
+def _unread(snapshot: Snapshot) -> str:
+    return "; ".join(snapshot.problems) or "not visible from this network namespace, or to this reader"
+
+
 class Measure(NamedTuple):
     """One measure. Its value is ``used``, or for a ratio the share of the limit."""
 
@@ -37,9 +41,10 @@ class Measure(NamedTuple):
     title: str  # "accept queue": in tables and on the page
     definition: str  # the whole meaning in one line: HELP, -v, documents
     sysctls: tuple[str, ...]  # that bear on it, the most telling first
-    needs: frozenset[str]  # of LISTENERS, DETAIL, SYSCTLS
+    needs: frozenset[str]  # of LISTENERS, DETAIL, SYSCTLS, CONNTRACK
     unit: str  # "bytes", or "" for things that are counted
     read: Callable[[Snapshot], Reading | None]  # None: this host cannot tell at this moment
+    unknown: Callable[[Snapshot], str] = _unread  # why there is no value, of a snapshot where there is none
 
     @property
     def is_ratio(self) -> bool:
@@ -96,24 +101,31 @@ def _accept_queue(snapshot: Snapshot) -> Reading | None:
 
 
 def _syn_queue(snapshot: Snapshot) -> Reading | None:
-    """The listener whose SYN queue is fullest; unknown while half-open connections match no listener."""
-    if snapshot.listeners is None or snapshot.unmatched_half_open:
+    """The listener whose SYN queue is fullest. Unknown while half-open connections match no listener.
+
+    They are in the queue of some listener, which may be the fullest; only a queue that is full anyway is known to be.
+    """
+    if snapshot.listeners is None:
         return None
     queues = [(it, syn_queue_limit(snapshot, it)) for it in snapshot.listeners]
-    fullest = max(queues, key=lambda it: it[0].syn_recv / it[1], default=None)
-    if fullest is None:
-        return Reading(0, 1)
-    return Reading(fullest[0].syn_recv, fullest[1], fullest[0].place)
+    fullest, limit = max(queues, key=lambda it: it[0].syn_recv / it[1], default=(None, 1))
+    used = 0 if fullest is None else fullest.syn_recv
+    if snapshot.unmatched_half_open and used < limit:
+        return None
+    return Reading(used, limit, "" if fullest is None else fullest.place)
 
 
 def syn_queue_limit(snapshot: Snapshot, listener: Listener) -> int:
     """How many half-open connections the kernel holds for a listener before it drops SYNs or answers with cookies.
 
-    Its backlog, one more on current kernels. With cookies off the kernel drops sooner, once fewer than a quarter of
-    tcp_max_syn_backlog is left. Source: net/ipv4/tcp_input.c, tcp_conn_request; include/net/inet_connection_sock.h,
-    inet_csk_reqsk_queue_is_full.
+    That is one more than its backlog. Kernels before 5.10.234, 6.1.125 and 6.14 hold only the backlog, and a release
+    number cannot tell which others have that change, so a queue with exactly its backlog counts as full. With cookies
+    off the kernel drops sooner, once less than a quarter of tcp_max_syn_backlog is left. Source: net/ipv4/tcp_input.c,
+    tcp_conn_request; include/net/inet_connection_sock.h, inet_csk_reqsk_queue_is_full.
     """
     limit = listener.accept_limit + listener.sockets
+    if listener.accept_limit <= listener.syn_recv:
+        limit = min(limit, listener.syn_recv)
     most = snapshot.scalar("tcp_max_syn_backlog")
     if snapshot.scalar("tcp_syncookies") == 0 and most is not None:
         limit = min(limit, (most - (most >> 2) + 1) * listener.sockets)
@@ -133,9 +145,45 @@ def _ephemeral_ports(snapshot: Snapshot) -> Reading | None:
     return _of(detail.ephemeral_used + others, detail.ephemeral_available + others, detail.ephemeral_towards)
 
 
+def _conntrack(snapshot: Snapshot) -> Reading | None:
+    """Source: net/netfilter/nf_conntrack_core.c, __nf_conntrack_alloc; a limit of 0 is none."""
+    return None if snapshot.conntrack is None else _of(snapshot.conntrack.entries, snapshot.conntrack.limit)
+
+
 def _of(used: int, limit: int | None, place: str = "") -> Reading:
     """Of a limit of 0 or less, which is none for the kernel (-1) or allows nothing (0), no share can be told."""
     return Reading(used, limit if limit is not None and limit > 0 else None, place)
+
+
+# -- why there is no value -------------------------------------------------------------------------------------------
+
+
+def _no_share(sysctl: str, snapshot: Snapshot) -> str:
+    """Of a limit in a sysctl that has one number, or of ``tcp_mem``."""
+    if snapshot.sockstat is None:
+        return _problem_of("sockstat", snapshot, "the host does not tell what is used")
+    limit = snapshot.scalar(sysctl)
+    if limit is not None:
+        return f"{sysctl} is {limit}, and no share of that can be told"
+    return _problem_of("sysctl", snapshot, f"{sysctl} is not visible from this network namespace")
+
+
+def _no_queues(snapshot: Snapshot) -> str:
+    if snapshot.listeners is None:
+        return _problem_of("netlink", snapshot, "queues are known to netlink alone, which was not read")
+    return f"{snapshot.unmatched_half_open} half-open connections match no listener"
+
+
+def _no_ports(snapshot: Snapshot) -> str:
+    if snapshot.detail is None:
+        return _problem_of("detail", snapshot, "there is no detail pass, which lists every socket")
+    if snapshot.detail.ephemeral_used is None:
+        return _problem_of("sysctl", snapshot, "net.ipv4.ip_local_port_range is not visible")
+    return "net.ipv4.ip_local_port_range less net.ipv4.ip_local_reserved_ports leaves no port"
+
+
+def _problem_of(source: str, snapshot: Snapshot, otherwise: str) -> str:
+    return snapshot.sources.get(source) or otherwise
 
 
 # -- the registry ------------------------------------------------------------------------------------------------------
@@ -170,6 +218,7 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({SYSCTLS}),
         unit="",
         read=_time_wait,
+        unknown=partial(_no_share, "tcp_max_tw_buckets"),
     ),
     Measure(
         name="orphans_ratio",
@@ -179,6 +228,7 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({SYSCTLS}),
         unit="",
         read=_orphans,
+        unknown=partial(_no_share, "tcp_max_orphans"),
     ),
     Measure(
         name="memory_ratio",
@@ -188,6 +238,7 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({SYSCTLS}),
         unit="bytes",
         read=_memory,
+        unknown=partial(_no_share, "tcp_mem"),
     ),
     Measure(
         name="accept_queue_ratio",
@@ -198,6 +249,7 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({LISTENERS}),
         unit="",
         read=_accept_queue,
+        unknown=_no_queues,
     ),
     Measure(
         name="syn_queue_ratio",
@@ -208,6 +260,7 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({LISTENERS, SYSCTLS}),
         unit="",
         read=_syn_queue,
+        unknown=_no_queues,
     ),
     Measure(
         name="ephemeral_ports_ratio",
@@ -218,6 +271,16 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({DETAIL, SYSCTLS}),
         unit="",
         read=_ephemeral_ports,
+        unknown=_no_ports,
+    ),
+    Measure(
+        name="conntrack_ratio",
+        title="conntrack",
+        definition="tracked connections against nf_conntrack_max: at 1 new connections are dropped",
+        sysctls=(),
+        needs=frozenset({CONNTRACK}),
+        unit="",
+        read=_conntrack,
     ),
 )
 """Every measure, in the order in which they are shown: the states, ``total``, the ratios."""

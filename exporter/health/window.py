@@ -11,8 +11,10 @@ from itertools import pairwise
 
 from exporter.errors import ExporterError
 from exporter.record import NamedTuple
-from exporter.snapshot import Listener, Snapshot, StateCounts
+from exporter.snapshot import Listener, Peers, Snapshot, StateCounts
 from exporter.tcpstate import TcpState
+
+_NOBODY = Peers(0, 0, "")
 
 NEEDS_TWO = "a rate needs a second sample"
 
@@ -48,6 +50,10 @@ class Window(NamedTuple):
         """The window without what is older than *seconds*, but with at least one older snapshot if there is any."""
         kept = [it for it in self.past if self.now.taken_at - it.taken_at <= seconds]
         return self._replace(past=tuple(kept) or self.past[-1:])
+
+    def stretches(self) -> list[Window]:
+        """The window as pieces from each snapshot to the next, the oldest first."""
+        return [self._replace(now=after, past=(before,)) for before, after in pairwise((*self.past, self.now))]
 
     # -- counters ------------------------------------------------------------------------------------------------------
 
@@ -109,10 +115,36 @@ class Window(NamedTuple):
         """The counts of *state* in every snapshot that has them, the oldest first."""
         return [it.connections.counts[state] for it in (*self.past, self.now) if it.connections is not None]
 
+    def held(self, state: TcpState, least: int) -> float:
+        """For how many seconds until now at least *least* sockets have been in *state*, as far as is known."""
+        held = 0.0
+        for before in reversed(self.past):
+            if before.connections is None or before.connections.counts[state] < least:
+                return held
+            held = self.now.taken_at - before.taken_at
+        lows = self.lows[state] if self.lows else ()
+        tens = 0
+        for low in reversed(lows):
+            if low < least:
+                break
+            tens += 1
+        return max(held, 10.0 * tens)
+
     @property
     def listeners(self) -> tuple[Listener, ...]:
         """The listeners that are known: none where only procfs could be read."""
         return self.now.listeners or ()
+
+    def trouble(self, name: str) -> Peers | None:
+        """The sockets with one of the troubles of the detail; None without a detail."""
+        return None if self.now.detail is None else self.now.detail.troubles.get(name, _NOBODY)
+
+    def undetailed(self) -> ExporterError:
+        """Why there is no detail: a failure, the first one is not there yet, or nobody asked for it."""
+        problem = self.now.sources.get("detail")
+        if problem is not None:
+            return CannotTell(problem)
+        return NotHere("it needs the detail pass, which is off or has not run yet")
 
     def sysctl(self, name: str) -> int | None:
         """The one number of a sysctl; None where it does not exist or could not be read."""

@@ -26,6 +26,7 @@ from exporter.kernel.inetdiag import (
     packed,
 )  # fmt: skip
 from exporter.kernel.sockets import cgroup_columns
+from exporter.kernel.troubles import Troubles
 from exporter.snapshot import NO_SOCKETS, Detail, StateCounts
 from exporter.tcpstate import TcpState, of_number
 
@@ -98,6 +99,7 @@ def summarise(
         ephemeral_listening=len(listening),
         ephemeral_bound=len(others),
         close_wait_older=close_wait_older,
+        troubles=dump.troubles.peers(),
     )
 
 
@@ -129,6 +131,7 @@ class DetailDump(Dump):
         ephemeral: EphemeralPorts | None = None,
     ) -> None:
         super().__init__()
+        self.troubles = Troubles()
         self.receive_queue = 0
         self.send_queue = 0
         self.listening = listening
@@ -156,6 +159,7 @@ class DetailDump(Dump):
         self.send_queue += _queued(block, _SEND_QUEUE, states)
         if self.destinations is not None:
             self.destinations.add(block, states, low, high)
+        self.troubles.take(block, states)
         self._fold()
 
     @property

@@ -29,7 +29,8 @@ _LINE = (  # the addresses, then send and receive queue; of the rest, mini-socke
     " *[0-9]+:"
     " +(?P<local>{address}):(?P<port>[0-9A-F]{{4}}) +(?P<remote>{address}):(?P<remote_port>[0-9A-F]{{4}})"
     " +(?P<state>[0-9A-F]{{2}}) +(?P<send>[0-9A-F]{{8}}):(?P<receive>[0-9A-F]{{8}})"
-    "(?: +[^ \n]+){{4}} +(?P<inode>[0-9]+)(?: [^\n]*)?\n"
+    " +(?P<timer>[0-9A-F]{{2}}):[0-9A-F]+ +(?P<tries>[0-9A-F]{{8}})"
+    "(?: +[^ \n]+){{2}} +(?P<inode>[0-9]+)(?: [^\n]*)?\n"
 )
 _LINES = {
     AF_INET: re.compile(_LINE.format(address="[0-9A-F]{8}")),
@@ -39,16 +40,16 @@ _OF_EITHER_FAMILY = re.compile(_LINE.format(address="[0-9A-F]{8}(?:[0-9A-F]{24})
 
 # An address is printed as the numbers that its words are on this host; a port as people write it.
 _WORDS = {AF_INET: struct.Struct(">I"), AF_INET6: struct.Struct(">4I")}
-_MESSAGES = {  # nlmsghdr, then inet_diag_msg: family and state, ports, addresses, queues, inode
-    AF_INET: struct.Struct("=IHH8x BB2x 2s2s I12xI12x 16xII4xI"),
-    AF_INET6: struct.Struct("=IHH8x BB2x 2s2s 4I4I 16xII4xI"),
+_MESSAGES = {  # nlmsghdr, then inet_diag_msg: family, state, timer and tries, ports, addresses, queues, inode
+    AF_INET: struct.Struct("=IHH8x BBBB 2s2s I12xI12x 16xII4xI"),
+    AF_INET6: struct.Struct("=IHH8x BBBB 2s2s 4I4I 16xII4xI"),
 }
 
 
 class ProcDetail(DetailDump):
     """Collects the lines of /proc/net/tcp and tcp6; constructed as ``DetailDump``.
 
-    Of ``sockets`` only families and states are known, and ``units`` has none to tell: ``summarise`` is given None.
+    Of ``sockets`` families, states and timers are known, and ``units`` has none to tell: ``summarise`` is given None.
     """
 
     def add_lines(self, lines: Iterable[str], source: str, family: int) -> None:
@@ -74,7 +75,7 @@ def listening_ports(lines: Iterable[str], source: str) -> frozenset[int]:
 def _messages(lines: Iterable[str], source: str, family: int, states: int) -> Iterator[bytes]:
     words, pack = _WORDS[family].unpack, _MESSAGES[family].pack
     for socket in _sockets(lines, source, _LINES[family]):
-        local, port, remote, remote_port, state, send, receive, inode = socket.groups()
+        local, port, remote, remote_port, state, send, receive, timer, tries, inode = socket.groups()
         if not states >> int(state, 16) & 1 and states != ALL_STATES:
             continue
         yield pack(
@@ -83,6 +84,8 @@ def _messages(lines: Iterable[str], source: str, family: int, states: int) -> It
             NLM_F_MULTI,
             family,
             int(state, 16),
+            int(timer, 16),
+            min(int(tries, 16), 255),  # as wide as netlink has it
             bytes.fromhex(port),
             bytes.fromhex(remote_port),
             *words(bytes.fromhex(local)),

@@ -9,22 +9,41 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from exporter.health.thresholds import SEVERITY, Result, Status, worst
+from exporter.printable import printable
+from exporter.record import NamedTuple
 
 MAX_LINE = 1000  # bytes; NRPE's second protocol cuts at 1,023
 MAX_OUTPUT = 4096
 SERVICE = "TCP STATES"
 
 
-def report(
-    results: Sequence[Result], shown: Iterable[Result], details: Iterable[str] = (), reason: str = ""
-) -> tuple[Status, str]:
-    """The status and the text for *results*, with the performance data of *shown* and *details* as long text.
+class Item(NamedTuple):
+    """One thing that was judged, as the first line names it, with its performance data."""
 
-    *reason* says why a measure is not known, on the first line.
+    status: Status
+    text: str
+    data: str = ""
+
+
+def report(
+    results: Sequence[Result],
+    shown: Iterable[Result],
+    details: Iterable[str] = (),
+    reason: str = "",
+    findings: Item | None = None,
+) -> tuple[Status, str]:
+    """The status and the text for *results* and *findings*, with the performance data of *shown* and *details* as long
+    text.
+
+    *reason* says on the first line why a measure is not known. The number of findings is the first of the performance
+    data, so that it is never what does not fit.
     """
-    status = worst(result.status for result in results)
-    first = clean(f"{SERVICE} {status.name}: {summary(results)}" + (f": {reason}" if reason else ""))
-    data = performance_data(shown, MAX_LINE - len(first.encode("utf-8", "backslashreplace")) - len(" | "))
+    items = [Item(result.status, _describe(result)) for result in results]
+    found = () if findings is None else (findings,)
+    status = worst(item.status for item in (*items, *found))
+    first = clean(f"{SERVICE} {status.name}: {_summary(items, found)}" + (f": {reason}" if reason else ""))
+    room = MAX_LINE - len(first.encode("utf-8", "backslashreplace")) - len(" | ")
+    data = performance_data(shown, room, [item.data for item in found if item.data])
     lines = [first + (f" | {data}" if data else ""), *map(clean, details)]
     return status, _fit(lines)
 
@@ -34,22 +53,13 @@ def failure(status: Status, reason: str) -> str:
     return _fit([clean(f"{SERVICE} {status.name}: {reason}")])
 
 
-def summary(results: Sequence[Result]) -> str:
-    """What alerts, the worst first; where nothing does, everything that was judged."""
-    ordered = sorted(results, key=lambda result: -SEVERITY.index(result.status))
-    alerting = [result for result in ordered if result.status is not Status.OK]
-    return ", ".join(map(_describe, alerting or results))
-
-
-def performance_data(results: Iterable[Result], limit: int) -> str:
-    """``label=value;warn;crit;min;max`` for each known value, as many as fit *limit* bytes."""
+def performance_data(results: Iterable[Result], limit: int, before: Sequence[str] = ()) -> str:
+    """``label=value;warn;crit;min;max`` after those *before*, for each known value, as many as fit *limit* bytes."""
     items: list[str] = []
     length = -1
-    for result in results:
-        if result.value is None:
+    for item in (*before, *map(_datum, results)):
+        if not item:
             continue
-        warning, critical = (limit.text if limit else "" for limit in result.threshold)
-        item = f"{result.measure}={number(result.value)};{warning};{critical};0;"
         length += 1 + len(item)
         if length > limit:
             break
@@ -69,7 +79,22 @@ def number(value: float) -> str:
 
 def clean(text: str) -> str:
     """*text* as one line that no consumer misreads."""
-    return "".join(character if character.isprintable() and character != "|" else " " for character in text).strip()
+    return printable(text, instead=" ", drop="|").strip()
+
+
+def _summary(items: Sequence[Item], found: Sequence[Item]) -> str:
+    """What alerts, the worst first and findings before measures; where nothing does, everything that was judged."""
+    ordered = sorted((*found, *items), key=lambda item: -SEVERITY.index(item.status))
+    alerting = [item for item in ordered if item.status is not Status.OK]
+    return ", ".join(item.text for item in alerting or (*items, *found))
+
+
+def _datum(result: Result) -> str:
+    """The performance data of one measure; "" of one that is not known."""
+    if result.value is None:
+        return ""
+    warning, critical = (limit.text if limit else "" for limit in result.threshold)
+    return f"{result.measure}={number(result.value)};{warning};{critical};0;"
 
 
 def _describe(result: Result) -> str:
@@ -83,4 +108,6 @@ def _fit(lines: list[str]) -> str:
     text = "\n".join(lines).encode("utf-8", "backslashreplace")
     if len(lines[0].encode("utf-8", "backslashreplace")) > MAX_LINE:
         text = lines[0].encode("utf-8", "backslashreplace")[: MAX_LINE - 3] + b"..."
-    return text[:MAX_OUTPUT].decode("utf-8", "ignore")
+    if len(text) > MAX_OUTPUT:
+        text = text[: MAX_OUTPUT - 3].decode("utf-8", "ignore").encode() + b"..."
+    return text.decode("utf-8", "ignore")

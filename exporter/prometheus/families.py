@@ -44,6 +44,7 @@ def families(sample: Sample | None, view: View) -> Iterator[Metric]:
         yield from _connections(sample)
         yield from _memory(current)
         yield from _counters(current)
+        yield from _conntrack(current)
         yield from _saturations(sample.health)
         if current.listeners is not None:
             yield from _listeners(current.listeners, view.max_series)
@@ -109,11 +110,42 @@ def _counters(snapshot: Snapshot) -> Iterator[Metric]:
             )
 
 
+def _conntrack(snapshot: Snapshot) -> Iterator[Metric]:
+    tracked = snapshot.conntrack
+    if tracked is None:
+        return
+    yield GaugeMetricFamily(
+        "tcp_conntrack_entries",
+        "Connections that netfilter tracks in this namespace (/proc/sys/net/netfilter/nf_conntrack_count).",
+        tracked.entries,
+    )
+    yield GaugeMetricFamily(
+        "tcp_conntrack_entries_limit",
+        "Connections that netfilter may track in each namespace, 0 is no limit "
+        "(/proc/sys/net/netfilter/nf_conntrack_max).",
+        tracked.limit,
+    )
+    if tracked.insert_failed is not None:
+        yield CounterMetricFamily(
+            "tcp_conntrack_insert_failed",
+            "Connections that could not be added to those that netfilter tracks "
+            "(/proc/net/stat/nf_conntrack: insert_failed).",
+            tracked.insert_failed,
+        )
+    if tracked.drops is not None:
+        yield CounterMetricFamily(
+            "tcp_conntrack_drops",
+            "Packets dropped because netfilter could not track their connection (/proc/net/stat/nf_conntrack: drop).",
+            tracked.drops,
+        )
+
+
 def _saturations(health: Health) -> Iterator[Metric]:
     definitions = "; ".join(f"{_resource(measure)}: {measure.definition.partition(': ')[0]}" for measure in RATIOS)
     ratios = GaugeMetricFamily(
         "tcp_saturation_ratio",
-        f"How full a limit is, absent where it is not visible. {definitions} (/proc/net/sockstat, sysctls, inet_diag).",
+        f"How full a limit is, absent where it is not visible. {definitions} "
+        "(/proc/net/sockstat, sysctls, inet_diag, nf_conntrack).",
         labels=["resource"],
     )
     for measure in RATIOS:

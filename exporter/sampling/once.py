@@ -23,23 +23,33 @@ def snapshot(
     netstat: bool = True,
     sysctls: bool = True,
     queues: bool = True,
+    conntrack: bool = True,
     wanted: Wanted | None = None,
     units: bool = True,
     port: int = 0,
 ) -> Snapshot:
-    """Sample this host once, and leave out what nobody asks for: *netstat*, *sysctls*, *queues*, the detail *wanted*.
+    """Sample this host once, and leave out what nobody asks for.
+
+    That is *netstat*, *sysctls*, *queues*, *conntrack*, and the detail *wanted*.
 
     With a local *port* the states are those of its sockets.
     """
     procfs, trust = Procfs(procfs_root), Trust(os.uname().release)
     sampler = Sampler(procfs, readers(reader, procfs), trust, time.monotonic)
-    counted = sampler.count(netstat=netstat, queues=queues)
+    counted = sampler.count(netstat=netstat, queues=queues, conntrack=conntrack)
     if port:
         by_port = sampler.count_port(port)
         counted = counted._replace(connections=by_port.connections, sources=counted.sources | by_port.sources)
     values, problem = sampler.sysctls() if sysctls else ({}, None)
     detail = None if wanted is None else _detail(procfs, reader, trust, wanted, counted, units=units)
     return assemble(counted, values, problem, taken_at=time.time(), page_size=os.sysconf("SC_PAGE_SIZE"), detail=detail)
+
+
+def apart(seconds: float, procfs_root: str, reader: str, wanted: Wanted) -> tuple[Snapshot, Snapshot]:
+    """Two samples, *seconds* apart, for what only a change tells: the older has no sysctls and no detail."""
+    older = snapshot(procfs_root, reader, sysctls=False)
+    time.sleep(seconds)
+    return older, snapshot(procfs_root, reader, wanted=wanted)
 
 
 def _detail(

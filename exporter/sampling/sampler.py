@@ -18,7 +18,7 @@ from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat
 from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
-    from exporter.snapshot import SysctlValue
+    from exporter.snapshot import Conntrack, SysctlValue
 
 Reader = NetlinkReader | ProcfsReader | PsutilReader
 
@@ -57,6 +57,7 @@ class Counted(NamedTuple):
     sources: dict[str, str | None]
     listeners: tuple[Listener, ...] | None = None
     unmatched_half_open: int = 0
+    conntrack: Conntrack | None = None
 
 
 def assemble(
@@ -82,6 +83,7 @@ def assemble(
         unmatched_half_open=counted.unmatched_half_open,
         detail=detail,
         namespaces=namespaces,
+        conntrack=counted.conntrack,
     )
 
 
@@ -102,6 +104,7 @@ class Sampler:
         self._dump: CountingDump | None = None  # of the pass that is being made
         self._before: Reading | None = None  # the sums as the last pass left them
         self._established: int | None = None  # sockets, as the last pass counted them
+        self._most_listed = derivation.MANY
         self._is_busy = False  # so much happens between two passes that the sums have to be read just before a dump
 
     @property
@@ -113,8 +116,20 @@ class Sampler:
         """As ``Sources.sysctls``."""
         return self._sources.sysctls()
 
-    def count(self, *, netstat: bool = True, queues: bool = True) -> Counted:
-        """The counting pass: every state's sockets; with *netstat* all counters, with *queues* the listeners."""
+    def count(
+        self,
+        *,
+        netstat: bool = True,
+        queues: bool = True,
+        conntrack: bool = True,
+        most_listed: int = derivation.MANY,
+    ) -> Counted:
+        """The counting pass: every state's sockets; with *netstat* all counters, with *queues* the listeners.
+
+        With *conntrack* also how full connection tracking is. Up to *most_listed* ESTABLISHED sockets are listed where
+        their number cannot be derived closely enough.
+        """
+        self._most_listed = most_listed
         problems: dict[str, str | None] = {}
         self._dump = None
         # The sums as the last pass left them do for a reading before this dump, as long as there is little to explain.
@@ -127,13 +142,14 @@ class Sampler:
         counters = dict(after.counters)
         if netstat:
             counters |= self._sources.netstat(problems)
+        tracked = self._sources.conntrack(problems) if conntrack else None
         self._sources.asking = ""
         listeners, unmatched = None, 0
         if queues and self._dump is not None:
             from exporter.kernel.listeners import listeners_of  # noqa: PLC0415 - the plugin does without unless asked
 
             listeners, unmatched = listeners_of(self._dump.listening, self._dump.half_open, device_name)
-        return Counted(connections, counters, after.sockstat, problems, listeners, unmatched)
+        return Counted(connections, counters, after.sockstat, problems, listeners, unmatched, tracked)
 
     def _has_been_busy(self, last: Reading | None, now: Reading) -> bool:
         """Whether more happened since the *last* pass than a derived count may be off by."""
@@ -211,6 +227,7 @@ class Sampler:
                 expected,
                 self._trust.meaning,
                 just_read=before is not self._before,
+                most_listed=self._most_listed,
             )
             if found is not None:
                 derived, self._dump = found

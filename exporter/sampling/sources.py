@@ -17,7 +17,7 @@ from exporter.snapshot import Sockstat
 if TYPE_CHECKING:
     from typing import TypeVar
 
-    from exporter.snapshot import SysctlValue
+    from exporter.snapshot import Conntrack, SysctlValue
 
     Answer = TypeVar("Answer")
 
@@ -89,6 +89,29 @@ class Sources:
     def sockstat(self, problems: dict[str, str | None]) -> Sockstat | None:
         """/proc/net/sockstat by itself."""
         return self.ask("sockstat", problems, self._sockstat)
+
+    def conntrack(self, problems: dict[str, str | None]) -> Conntrack | None:
+        """The entries of connection tracking and their limit; None where the host tracks no connections."""
+        return self.ask("conntrack", problems, self._conntrack, optional=True)
+
+    def _conntrack(self) -> Conntrack:
+        from exporter.kernel import conntrack  # noqa: PLC0415 - the plugin does without unless asked
+        from exporter.snapshot import Conntrack  # noqa: PLC0415 - as above
+
+        def number(path: str) -> int:
+            return conntrack.parse_number(self.procfs.text(path), f"{self.procfs.root}/{path}")
+
+        entries, limit = number(conntrack.COUNT), number(conntrack.LIMIT)
+        path = conntrack.STATISTICS
+        try:
+            statistics = conntrack.parse_statistics(self.procfs.text(path), f"{self.procfs.root}/{path}")
+        except SourceMissing:  # not built into some kernels
+            statistics = {}
+        try:
+            timeout = number(conntrack.ESTABLISHED_TIMEOUT)
+        except SourceMissing:  # without the tracker of TCP
+            timeout = None
+        return Conntrack(entries, limit, statistics.get("insert_failed"), statistics.get("drop"), timeout)
 
     def sysctls(self) -> tuple[dict[str, SysctlValue], str | None]:
         """Every readable sysctl that bears on TCP, by name, and what went wrong: unreadable ones are named there.

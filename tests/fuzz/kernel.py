@@ -10,7 +10,7 @@ from exporter.errors import SourceError, SourceMalformed
 from exporter.kernel import cgroup, netns, procnet, sysctl
 from exporter.kernel.catalogue import CATALOGUE
 from exporter.kernel.detail import DetailDump, EphemeralPorts, summarise
-from exporter.kernel.inetdiag import AF_INET, AF_INET6, DONE, CountingDump, Dump, state_counts
+from exporter.kernel.inetdiag import AF_INET, AF_INET6, DONE, CountingDump, Dump, Local, state_counts
 from exporter.kernel.listeners import listeners_of
 from exporter.kernel.proctcp import ProcDetail, listening_ports
 from exporter.kernel.sockets import Counting, address, cgroup_ids, inodes, peers, ports
@@ -49,10 +49,9 @@ def netlink(data: bytes) -> None:
         return Counter({value: number * times for value, number in Counter(values).items()})
 
     assert counting.sockets == counted((it.family, it.state, it.timer, it.first_attribute) for it in found)
-    waiting = Counter(((it.local.family, int.from_bytes(it.local.port, "big"), it.local.address), it.queue, it.limit)
-                      for it in counting.listening)  # fmt: skip
+    waiting = Counter((_end(it.local), it.queue, it.limit) for it in counting.listening)
     assert waiting == {key: number * times for key, number in reference.listening(found).items()}
-    half_open = {(it.family, int.from_bytes(it.port, "big"), it.address): n for it, n in counting.half_open.items()}
+    half_open = {_end(it): number for it, number in counting.half_open.items()}
     assert half_open == {key: number * times for key, number in reference.half_open(found).items()}
     assert by_port.sockets == counted(it.port for it in found)
     assert by_peer.sockets == counted((it.family, it.destination) for it in found)
@@ -88,6 +87,10 @@ def _take(collector: Dump, reply: bytes, repeat: int) -> bool:
     except SourceError as error:
         assert str(error).startswith("netlink")
         return False
+
+
+def _end(local: Local) -> reference.Local:
+    return local.family, int.from_bytes(local.port, "big"), local.address, local.device
 
 
 def _summed(counting: CountingDump, detail: DetailDump, by_peer: Counting[tuple[int, bytes]]) -> None:

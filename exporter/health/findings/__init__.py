@@ -11,11 +11,17 @@ from exporter.health.finding import Rule
 from exporter.health.findings import (
     accept_queue,
     close_wait,
+    conntrack,
+    dead_peers,
     ephemeral_ports,
     memory,
     orphans,
+    refused,
+    retransmissions,
     syn_queue,
+    syn_sent,
     time_wait,
+    zero_window,
 )
 
 RULES: tuple[Rule, ...] = (
@@ -23,6 +29,12 @@ RULES: tuple[Rule, ...] = (
     syn_queue.FLOOD,
     syn_queue.TOO_SMALL,
     syn_queue.HALF_OPEN,
+    syn_sent.UNANSWERED,
+    refused.REFUSED,
+    retransmissions.RULE,
+    zero_window.RULE,
+    dead_peers.RULE,
+    conntrack.NEAR_LIMIT,
     memory.PRESSURE,
     orphans.NEAR_LIMIT,
     ephemeral_ports.NEAR_LIMIT,

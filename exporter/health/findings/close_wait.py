@@ -129,4 +129,5 @@ LEAK = Rule(
     definition="An application does not close connections that its peers have closed.",
     limits=(_LEAST, _MORE, _MANY, _SECONDS, _RISES, _OLD, _RECENT, _PARTS),
     judge=_judge,
+    worst=Status.WARNING,
 )

@@ -165,4 +165,5 @@ NEAR_LIMIT = Rule(
     definition="Hardly any local port is left towards a destination, after which connect() fails, or for bind().",
     limits=(NEAR, _NEARLY_GONE, _WIDE, _WAITING),
     judge=_judge,
+    measure="ephemeral_ports_ratio",
 )

@@ -48,4 +48,5 @@ PRESSURE = Rule(
     definition="TCP's buffers take more memory than the pressure mark of tcp_mem.",
     limits=(_NEARLY_FULL,),
     judge=_judge,
+    measure="memory_ratio",
 )

@@ -73,4 +73,5 @@ NEAR_LIMIT = Rule(
     definition="Sockets without a process are near tcp_max_orphans, above which the kernel resets them.",
     limits=(_NEAR, _NEARER, _KILLED),
     judge=_judge,
+    measure="orphans_ratio",
 )

@@ -62,4 +62,5 @@ NEAR_LIMIT = Rule(
     definition="TIME-WAIT sockets are near tcp_max_tw_buckets, above which connections skip the state.",
     limits=(NEAR, _OVERFLOWS),
     judge=_judge,
+    measure="time_wait_ratio",
 )
