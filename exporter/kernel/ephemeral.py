@@ -117,11 +117,11 @@ class Destinations:
     def ports(self, *kinds: str) -> Counter[bytes]:
         """Local ports taken by family, remote port, local and remote address; IPv4 is IPv4, mapped into IPv6 or not.
 
-        Only those taken in one of *kinds*.
+        Only those taken in one of *kinds*, or all without any.
         """
         merged: Counter[bytes] = Counter()  # the kernel has one space of ports for both
         for (family, kind), destinations in self._ports.items():
-            if kind in kinds:
+            if not kinds or kind in kinds:
                 for key, number in destinations.items():
                     merged[_unmapped(bytes([family]) + key)] += number
         return merged
@@ -138,7 +138,7 @@ class Destinations:
         found = Taken(used[most], waiting[most], reusable[most], int(bool(most)), destination_text(most))
         for source, ports in self._bound_first():
             if ports > found.used:
-                towards = sum(_source_of(key) == source for key in self.ports(HELD, YOUNG, OLD))
+                towards = sum(_source_of(key) == source for key in self.ports())
                 text = f"{address_text(source[0], source[1:])} -> {towards} destinations"
                 found = Taken(ports, 0, 0, towards, text)
         return found
@@ -156,7 +156,7 @@ class Destinations:
     def _bound_first(self) -> Iterator[tuple[bytes, int]]:
         """The source addresses whose ports are as bind() picks them, and how many ports that is."""
         by_source: dict[bytes, list[int]] = {}
-        for key, number in self.ports(HELD, YOUNG, OLD).items():
+        for key, number in self.ports().items():
             by_source.setdefault(_source_of(key), []).append(number)
         least = _BOUND_FIRST_SHARE * self._ephemeral.number
         for source, ports in self._ports_by_source().items():
