@@ -35,7 +35,13 @@ IPPROTO_TCP = 6
 AF_INET, AF_INET6 = 2, 10  # include/linux/socket.h
 
 ALL_STATES = 0xFFE
-"""The mask of the eleven states. Bit 13 (bound, inactive) is never set: it would walk the host's whole bind hash."""
+"""The mask of the eleven states, without bit 13: it would walk the host's whole bind hash."""
+
+BOUND_INACTIVE = 1 << 13
+"""The mask of sockets that are bound and neither connected nor listening; kernels before 6.8 list none."""
+
+EXTENSION_INFO = 1 << 1
+"""Asks for ``INET_DIAG_INFO``, the tcp_info of each socket."""
 
 COPIED_STATES = ALL_STATES & ~(1 << TcpState.ESTABLISHED | 1 << TcpState.TIME_WAIT)
 """The mask of the counting pass on a large host: without the two states that grow, which the kernel itself counts."""
@@ -49,6 +55,7 @@ ATTRIBUTE_SHUTDOWN = 8  # INET_DIAG_SHUTDOWN: the first attribute of every full 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 BARE = 16 + 72  # nlmsghdr and inet_diag_msg, without attributes
 FAMILY, STATE, TIMER, TRIES = 16, 17, 18, 19  # offsets in a message; TRIES is idiag_retrans
+PORT, REMOTE_PORT = 20, 22  # likewise, of two bytes in network order
 _ANY_COOKIE = 0xFFFFFFFF
 _BLOCK = 131072  # bytes of messages that are read in columns at once: a processor's nearer caches hold them
 _WORTH_A_PATTERN = 8192  # bytes: a shorter reply is split sooner than a pattern is compiled, as in the plugin
@@ -166,6 +173,24 @@ def packed(*columns: bytes) -> memoryview[int]:
     for position, column in enumerate(columns):
         gathered[position if sys.byteorder == "little" else width - 1 - position :: width] = column
     return memoryview(gathered).cast("I" if width == 4 else "Q")
+
+
+def both(one: bytes, other: bytes) -> bytes:
+    """Bitwise and, byte by byte."""
+    both = int.from_bytes(one, "little") & int.from_bytes(other, "little")
+    return both.to_bytes(len(one), "little")
+
+
+@lru_cache(maxsize=8)
+def only(wanted: int) -> bytes:
+    """A table for ``bytes.translate``: 1 for one value, 0 for the others."""
+    return bytes(value == wanted for value in range(256))
+
+
+def native(block: Block, offset: int) -> list[bytes]:
+    """The four columns of a number in the host's order, the lowest first."""
+    columns = [block.column(offset + position) for position in range(4)]
+    return columns if sys.byteorder == "little" else columns[::-1]
 
 
 class Local(NamedTuple):
