@@ -5,24 +5,20 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import time
 
 from exporter.commands.options import (
     add_config,
+    add_interval,
     add_reading,
-    argument,
     command_parser,
     complain,
-    in_time,
     settings_of,
     wants_color,
     write,
 )
 from exporter.commands.sample import judged, release
-from exporter.config.fields import duration_within
 from exporter.errors import ConfigError, ExporterError
 from exporter.health.sysctls.verdicts import sysctl_conf
-from exporter.sampling import once
 
 COULD_NOT_TELL = 2
 
@@ -42,8 +38,7 @@ def parser() -> argparse.ArgumentParser:
         help="print a fragment for sysctl.d that mends the sysctls, its reasons as comments: for sysctl -p -",
     )  # fmt: skip
     parser.add_argument("--all", dest="everything", action="store_true", help="also the sysctls that are right")
-    parser.add_argument("--interval", type=argument(duration_within("0", "1h")), default=1.0, metavar="DURATION",
-                        help="time between the two counts, 0 for only one (default: 1s)")  # fmt: skip
+    add_interval(parser)
     add_config(parser, "its sysctl.expected")
     add_reading(parser)
     return parser
@@ -53,12 +48,8 @@ def run(options: argparse.Namespace) -> int:
     """Print the advice; 1 where there is any, 2 where there could not be."""
     try:
         settings = settings_of(options)
-        past = []
-        if options.interval and not options.fragment:
-            with in_time(COULD_NOT_TELL):
-                past.append(once.snapshot(options.procfs, options.reader, sysctls=False, queues=False))
-            time.sleep(options.interval)
-        snapshot, health = judged(options, settings, past, COULD_NOT_TELL)
+        interval = 0.0 if options.fragment else options.interval
+        snapshot, health = judged(options, settings, interval, COULD_NOT_TELL)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return COULD_NOT_TELL

@@ -8,7 +8,7 @@ import os
 import platform
 import tempfile
 
-from exporter.commands.options import add_config, add_reading, command_parser, settings_of, write
+from exporter.commands.options import add_config, add_interval, add_reading, command_parser, settings_of, write
 from exporter.commands.sample import judged
 from exporter.errors import UsageError
 
@@ -16,11 +16,14 @@ from exporter.errors import UsageError
 def parser() -> argparse.ArgumentParser:
     """The parser of ``dump``."""
     parser = command_parser(
-        "dump", "Takes one sample and writes it, for node_exporter's textfile directory or for a script."
+        "dump",
+        "Takes one sample and writes it, for node_exporter's textfile directory or for a script. Counts twice, a "
+        "moment apart, because some findings show only in a change.",
     )
     parser.add_argument("--format", choices=("prometheus", "openmetrics", "json"), default="prometheus",
                         help="(default: prometheus, text format 0.0.4)")  # fmt: skip
     parser.add_argument("--output", metavar="PATH", help="replace this file atomically instead of printing")
+    add_interval(parser)
     add_config(parser, "its thresholds")
     add_reading(parser)
     return parser
@@ -29,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> int:
     """Write the sample; ``UsageError`` where no reader could count, or the file cannot be written."""
     settings = settings_of(options)
-    snapshot, health = judged(options, settings)
+    snapshot, health = judged(options, settings, options.interval)
     if snapshot.connections is None:
         reasons = [problem for source, problem in snapshot.sources.items() if problem and source != "detail"]
         raise UsageError("no reader could count the sockets: " + "; ".join(reasons))

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from exporter import deadline
 from exporter.config import file as configfile
-from exporter.config.fields import parse_listen_address
+from exporter.config.fields import duration_within, parse_listen_address
 from exporter.config.schema import Config, parse_interval
 from exporter.errors import ExporterError, UsageError
 from exporter.kernel import READERS
@@ -47,6 +47,12 @@ def add_reading(parser: argparse.ArgumentParser, reader: str | None = DEFAULTS.s
                         help=f"who counts the sockets (default: {DEFAULTS.sample.reader})")  # fmt: skip
     parser.add_argument("--path.procfs", dest="procfs", default="/proc", metavar="DIR",
                         help="where procfs is mounted (default: %(default)s)")  # fmt: skip
+
+
+def add_interval(parser: argparse.ArgumentParser) -> None:
+    """Add the time between two counts."""
+    parser.add_argument("--interval", type=argument(duration_within("0", "1h")), default=1.0, metavar="DURATION",
+                        help="time between the two counts, 0 for only one (default: 1s)")  # fmt: skip
 
 
 # -- Types of arguments ------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
-"""One sample for the commands that end: the snapshot and its health. A rim module."""
+"""The sample of the commands that end: a snapshot and its health. A rim module: it waits between two counts."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import time
 
 from exporter.commands.options import in_time
 from exporter.config.schema import Config
@@ -16,9 +16,17 @@ from exporter.snapshot import Snapshot
 
 
 def judged(
-    options: argparse.Namespace, settings: Config, past: Sequence[Snapshot] = (), late: int = 1
+    options: argparse.Namespace, settings: Config, interval: float = 0.0, late: int = 1
 ) -> tuple[Snapshot, Health]:
-    """A sample, and what it means after the *past*; the process ends with *late* where the kernel hangs."""
+    """A sample and what it means; the process ends with the exit code *late* where the kernel hangs.
+
+    With an *interval* in seconds it is the second of two counts, for what only a change tells.
+    """
+    past = []
+    if interval:
+        with in_time(late):
+            past.append(once.snapshot(options.procfs, options.reader, sysctls=False))
+        time.sleep(interval)
     detail = settings.detail
     wanted = Wanted(detail.ports, detail.remote_ports, detail.max_series)
     with in_time(late):

@@ -96,24 +96,31 @@ def _accept_queue(snapshot: Snapshot) -> Reading | None:
 
 
 def _syn_queue(snapshot: Snapshot) -> Reading | None:
-    """The listener whose SYN queue is fullest; unknown while half-open connections match no listener."""
-    if snapshot.listeners is None or snapshot.unmatched_half_open:
+    """The listener whose SYN queue is fullest. Unknown while half-open connections match no listener.
+
+    They are in the queue of some listener, which may be the fullest; only a queue that is full anyway is known to be.
+    """
+    if snapshot.listeners is None:
         return None
     queues = [(it, syn_queue_limit(snapshot, it)) for it in snapshot.listeners]
-    fullest = max(queues, key=lambda it: it[0].syn_recv / it[1], default=None)
-    if fullest is None:
-        return Reading(0, 1)
-    return Reading(fullest[0].syn_recv, fullest[1], fullest[0].place)
+    fullest, limit = max(queues, key=lambda it: it[0].syn_recv / it[1], default=(None, 1))
+    used = 0 if fullest is None else fullest.syn_recv
+    if snapshot.unmatched_half_open and used < limit:
+        return None
+    return Reading(used, limit, "" if fullest is None else fullest.place)
 
 
 def syn_queue_limit(snapshot: Snapshot, listener: Listener) -> int:
     """How many half-open connections the kernel holds for a listener before it drops SYNs or answers with cookies.
 
-    Its backlog, one more on current kernels. With cookies off the kernel drops sooner, once fewer than a quarter of
-    tcp_max_syn_backlog is left. Source: net/ipv4/tcp_input.c, tcp_conn_request; include/net/inet_connection_sock.h,
-    inet_csk_reqsk_queue_is_full.
+    That is one more than its backlog. Kernels before 5.10.234, 6.1.125 and 6.14 hold only the backlog, and a release
+    number cannot tell which others have that change, so a queue with exactly its backlog counts as full. With cookies
+    off the kernel drops sooner, once less than a quarter of tcp_max_syn_backlog is left. Source: net/ipv4/tcp_input.c,
+    tcp_conn_request; include/net/inet_connection_sock.h, inet_csk_reqsk_queue_is_full.
     """
     limit = listener.accept_limit + listener.sockets
+    if listener.accept_limit <= listener.syn_recv:
+        limit = min(limit, listener.syn_recv)
     most = snapshot.scalar("tcp_max_syn_backlog")
     if snapshot.scalar("tcp_syncookies") == 0 and most is not None:
         limit = min(limit, (most - (most >> 2) + 1) * listener.sockets)

@@ -51,9 +51,9 @@ class Window(NamedTuple):
         kept = [it for it in self.past if self.now.taken_at - it.taken_at <= seconds]
         return self._replace(past=tuple(kept) or self.past[-1:])
 
-    def moments(self) -> list[Window]:
-        """Each snapshot with the one before it, the oldest first."""
-        return [self._replace(now=after, past=(before,)) for before, after in pairwise((*self.past, self.now))]
+    def stretches(self) -> list[Window]:
+        """The window as pieces from each snapshot to the next, the oldest first."""
+        return [Window(after, (before,)) for before, after in pairwise((*self.past, self.now))]
 
     # -- counters ------------------------------------------------------------------------------------------------------
 

@@ -144,7 +144,8 @@ def _saturations(health: Health) -> Iterator[Metric]:
     definitions = "; ".join(f"{_resource(measure)}: {measure.definition.partition(': ')[0]}" for measure in RATIOS)
     ratios = GaugeMetricFamily(
         "tcp_saturation_ratio",
-        f"How full a limit is, absent where it is not visible. {definitions} (/proc/net/sockstat, sysctls, inet_diag, nf_conntrack).",
+        f"How full a limit is, absent where it is not visible. {definitions} "
+        "(/proc/net/sockstat, sysctls, inet_diag, nf_conntrack).",
         labels=["resource"],
     )
     for measure in RATIOS:

@@ -1,60 +1,72 @@
 """Accept queues: connections that the application does not accept in time.
 
 Source: net/ipv4/tcp_ipv4.c, tcp_v4_syn_recv_sock, and net/ipv4/tcp_input.c, tcp_conn_request: both drop at a full queue
-and count ListenOverflows.
+and count ListenOverflows. net/ipv4/tcp_minisocks.c, tcp_check_req, has tcp_abort_on_overflow.
 """
 
 from __future__ import annotations
 
 from exporter.health.finding import Finding, Rule
-from exporter.health.findings.shared import NORMAL_HALF_OPEN
+from exporter.health.findings.shared import (
+    EVENTS,
+    FILLED,
+    NORMAL_HALF_OPEN,
+    STEPS,
+    goes_on,
+    overflows,
+    slow_listeners,
+)
 from exporter.health.thresholds import Status
 from exporter.health.window import Window
+from exporter.record import NamedTuple
 from exporter.snapshot import Listener
 from exporter.tcpstate import TcpState
 
 _SHOWN = 3  # listeners that one finding names
+_OLD_SOMAXCONN = 128  # its default before Linux 5.4
 
 
 def _judge(window: Window) -> Finding | None:
-    full = sorted((it for it in window.listeners if it.fullest >= 1), key=lambda it: -it.accept_queue)
-    overflows = window.rose("TcpExt.ListenOverflows") if full else window.rise("TcpExt.ListenOverflows")
-    if not full and not overflows:
+    full = [it for it in window.listeners if it.fullest >= 1]
+    dropped = overflows(window) if full else window.rise("TcpExt.ListenOverflows")
+    if not full and dropped < EVENTS.value:
         return None
-    evidence = [_queue_of(listener) for listener in full[:_SHOWN]]
-    if len(full) > _SHOWN:
-        evidence.append(f"{len(full) - _SHOWN} more listeners are as full.")
-    if overflows:
-        evidence.append(f"{overflows} SYNs and final ACKs were dropped at full accept queues {window.during}.")
-    half_open = 0 if window.now.connections is None else window.count(TcpState.SYN_RECV)
-    if half_open > NORMAL_HALF_OPEN.value:
-        evidence.append(f"{half_open} connections are half open: behind a full accept queue they cannot be finished.")
-    what = f"The accept queue of {full[0].place} is full" if full else "An accept queue was full for a moment"
-    somaxconn = window.sysctl("net.core.somaxconn")
-    command, limit = None, ""
-    if full:
-        command = f"ss -ltnp 'sport = :{full[0].port}'"
-        if somaxconn is not None and full[0].fullest_limit >= somaxconn:
-            evidence.append(f"Its limit is net.core.somaxconn, {somaxconn}: the application asked for that or more.")
-            limit = " Then raise net.core.somaxconn, and restart the application: the limit is taken at listen()."
-            command = f"sysctl -w net.core.somaxconn={2 * somaxconn}"
-        elif somaxconn is not None:
-            evidence.append(f"net.core.somaxconn is {somaxconn}, so the application itself asked for so little.")
-            limit = f" Then let the application ask listen() for a longer queue; up to {somaxconn} are allowed."
+    slow = slow_listeners(window)
+    still = bool(slow) or window.now.listeners is None
+    limit = _limit(slow[0], window.sysctl("net.core.somaxconn")) if slow else _Limit()
     return Finding(
         name=FULL.name,
-        # A queue that was full and is not any more is recovering; where queues are not seen, drops are all there is.
-        severity=Status.CRITICAL if overflows and (full or window.now.listeners is None) else Status.WARNING,
-        what=f"{what}: the application is too slow in accepting connections",
-        evidence=tuple(evidence),
-        why="The kernel drops what does not fit, so clients wait for seconds, or give up.",
-        remedy="First find out why the application does not call accept(): no free worker, a lock, garbage collection, "
-        "a slow dependency." + limit,
-        command=command,
-        risk="A longer queue helps with bursts only: where the application is too slow all the time, clients wait "
-        "longer for the same refusal. Raising somaxconn itself breaks nothing.",
+        severity=Status.CRITICAL if goes_on(window, overflows, still=still) else Status.WARNING,
+        what=f"{_what(full, slow)}: connections arrive faster than the application accepts them",
+        evidence=(*_evidence(window, slow, dropped), *limit.evidence),
+        why=_why(window),
+        remedy=f"{limit.first}Find out why the application does not call accept() in time: no free worker, a lock, "
+        f"garbage collection, a slow dependency.{limit.then}",
+        command=limit.command,
+        risk="A longer queue helps only with bursts: where the application is always too slow, clients wait longer for "
+        "the same refusal. A restart ends the connections that wait.",
         states=(TcpState.LISTEN, TcpState.SYN_RECV, TcpState.ESTABLISHED),
     )
+
+
+def _what(full: list[Listener], slow: tuple[Listener, ...]) -> str:
+    if full:
+        return f"The accept queue of {slow[0].place} is full"
+    return f"The accept queue of {slow[0].place} overflows" if slow else "An accept queue was full for a moment"
+
+
+def _evidence(window: Window, slow: tuple[Listener, ...], dropped: int) -> list[str]:
+    evidence = [_queue_of(listener) for listener in slow[:_SHOWN]]
+    if len(slow) > _SHOWN:
+        evidence.append(f"{len(slow) - _SHOWN} more accept queues are full or fill up.")
+    if dropped:
+        evidence.append(f"{dropped} SYNs and final ACKs were dropped {window.during} because an accept queue was full.")
+    half_open = sum(it.syn_recv for it in slow)
+    if half_open > NORMAL_HALF_OPEN.value:
+        evidence.append(
+            f"{half_open} connections are half open there, and cannot complete while the accept queue is full."
+        )
+    return evidence
 
 
 def _queue_of(listener: Listener) -> str:
@@ -65,10 +77,52 @@ def _queue_of(listener: Listener) -> str:
     )
 
 
+def _why(window: Window) -> str:
+    if window.sysctl("tcp_abort_on_overflow"):
+        return (
+            "tcp_abort_on_overflow is 1, so the kernel resets clients whose handshake finds the queue full: they fail "
+            "at once and do not try again."
+        )
+    return "The kernel drops what does not fit, so clients wait for seconds, or give up."
+
+
+class _Limit(NamedTuple):
+    """What to say of a listener's limit: where it is from, and what to do about it before and after all else."""
+
+    evidence: tuple[str, ...] = ()
+    first: str = ""
+    then: str = ""
+    command: str | None = None
+
+
+def _limit(listener: Listener, somaxconn: int | None) -> _Limit:
+    """listen() takes the smaller of what the application asks for and somaxconn, once; the kernel keeps no more."""
+    limit, who = listener.fullest_limit, f"ss -ltnp 'sport = :{listener.port}'"
+    if somaxconn is None:
+        return _Limit(command=who)
+    if limit < somaxconn:
+        old = " 128 was its default before Linux 5.4." if limit == _OLD_SOMAXCONN else ""
+        return _Limit(
+            evidence=(f"The limit is from the last listen(); net.core.somaxconn is {somaxconn} now.{old}",),
+            first="Restart the application first: it may have asked listen() for more while net.core.somaxconn was "
+            f"lower. If the limit is {limit} again, configure a longer backlog there; up to {somaxconn} are allowed. "
+            "If the queue fills again, the limit is not the cause. ",
+            command=who,
+        )
+    return _Limit(
+        evidence=(f"The limit is net.core.somaxconn, {somaxconn}: the application asked for that or more.",)
+        if limit == somaxconn
+        else (f"The limit is above net.core.somaxconn, {somaxconn}, which was higher at the last listen().",),
+        then=" If the queue fills in bursts only, raise net.core.somaxconn and restart the application: it takes the "
+        "limit at listen().",
+        command=f"sysctl -w net.core.somaxconn={2 * limit}",
+    )
+
+
 FULL = Rule(
     name="accept_queue_full",
     subject="accept queues",
     definition="An application does not call accept() in time, so the kernel drops connections.",
-    limits=(NORMAL_HALF_OPEN,),
+    limits=(EVENTS, STEPS, FILLED, NORMAL_HALF_OPEN),
     judge=_judge,
 )

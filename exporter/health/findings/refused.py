@@ -94,7 +94,7 @@ def _is_down(window: Window) -> bool:
     if window.seconds < _LASTING_SECONDS:
         return False
     try:
-        steps = [_refusals(moment) for moment in window.moments()]
+        steps = [_refusals(stretch) for stretch in window.stretches()]
     except (CannotTell, NotHere):
         return False
     steps = [step for step in steps if step.seconds >= 1]  # the newest step may have just begun

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from exporter.health.finding import Limit
 from exporter.health.window import Window
-from exporter.snapshot import Snapshot, StateCounts
+from exporter.snapshot import Listener, Snapshot, StateCounts
 from exporter.tcpstate import TcpState
 
 NORMAL_HALF_OPEN = Limit(
@@ -16,6 +16,15 @@ NORMAL_HALF_OPEN = Limit(
 )
 
 NEAR = Limit(0.8, "share of a limit", "a fifth of it is left: time to act before connections fail")
+
+EVENTS = Limit(
+    15,
+    "SYNs that were dropped, or cookies that went out, in the last minute",
+    "a queue's worth: fewer are stray SYNs, a port scan, or one client that was unlucky",
+)
+STEPS = Limit(3, "of the last minute's steps of 10 s that had drops", "a burst falls into one step, or into two")
+FILLED = Limit(0.5, "share of a queue", "half of it waits at the moment of the look, so the trouble is not over")
+_LATELY_SECONDS = 20.0  # two steps of the past that the daemon keeps: one of them has ended
 
 NAMELESS = frozenset({"other", "none", "root", "gone", "outside"})
 """Labels of ports and units that name nobody."""
@@ -42,3 +51,29 @@ def most(groups: Mapping[str, StateCounts], state: TcpState) -> tuple[str, int]:
     named = {name: counts[state] for name, counts in groups.items() if name not in NAMELESS}
     name = max(named, key=lambda it: named[it], default="")
     return name, named.get(name, 0)
+
+
+def overflows(window: Window) -> int:
+    """SYNs and final ACKs that were dropped because an accept queue was full; 0 where that is not known."""
+    return window.rose("TcpExt.ListenOverflows")
+
+
+def goes_on(window: Window, dropped: Callable[[Window], int], *, still: bool) -> bool:
+    """Whether drops go on rather than being one burst: in several steps of the last minute, and lately.
+
+    Where too few snapshots tell, as in a command that ends, they go on if a queue is *still* filled.
+    """
+    if len(window.past) < STEPS.value:
+        return still and dropped(window) > 0
+    with_drops = sum(1 for it in window.stretches() if dropped(it))
+    return with_drops >= STEPS.value and dropped(window.recent(_LATELY_SECONDS)) > 0
+
+
+def slow_listeners(window: Window) -> tuple[Listener, ...]:
+    """The listeners whose application does not accept in time, the fullest first.
+
+    Those whose accept queue is full; while queues overflow, those too whose queue is filled at this moment.
+    """
+    least = FILLED.value if overflows(window) else 1.0
+    slow = [it for it in window.listeners if it.fullest >= least]
+    return tuple(sorted(slow, key=lambda it: (-it.fullest, -it.accept_queue)))
