@@ -1,4 +1,4 @@
-"""Connections that nobody answers, refuses, loses, reads or ends: what the product concludes, and where it is silent."""
+"""Connections that are unanswered, refused, lost, not read or dead: what is concluded, and where silence is right."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def _many(number: int, seconds: float) -> bool:
 
 def _refusals(window: Window) -> _Refusals:
     """What was refused since the oldest snapshot; raises as ``Window.rise``."""
-    rose = window.rose
+    rose = window.rise_if_counted
     aborted = rose("TcpExt.TCPAbortOnData") + rose("TcpExt.TCPAbortOnClose") + rose("TcpExt.TCPAbortOnLinger")
     # A mini-socket answers late data with a reset that no other counter tells: at most one for each that began to wait.
     late = rose("TcpExt.TW") + rose("TcpExt.TWKilled")
