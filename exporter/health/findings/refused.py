@@ -73,9 +73,8 @@ def _refusals(window: Window) -> _Refusals:
     aborted = rose("TcpExt.TCPAbortOnData") + rose("TcpExt.TCPAbortOnClose") + rose("TcpExt.TCPAbortOnLinger")
     # A mini-socket answers late data with a reset that no other counter tells: at most one for each that began to wait.
     late = rose("TcpExt.TW") + rose("TcpExt.TWKilled")
-    others = aborted + late + rose("TcpExt.TCPAbortOnMemory")
-    if window.sysctl("tcp_abort_on_overflow"):
-        others += rose("TcpExt.ListenOverflows")
+    overflows = rose("TcpExt.ListenOverflows") if window.sysctl("tcp_abort_on_overflow") else 0
+    others = aborted + late + rose("TcpExt.TCPAbortOnMemory") + overflows
     # A half-open connection that its client resets, as in a port scan, counts as a failed attempt too.
     not_refused = rose("TcpExt.EmbryonicRsts") + rose("TcpExt.TCPAbortOnTimeout")
     return _Refusals(
@@ -84,7 +83,7 @@ def _refusals(window: Window) -> _Refusals:
         connects=max(0, window.rise("Tcp.AttemptFails") - not_refused),
         opened=rose("Tcp.ActiveOpens"),
         reset_here=aborted,
-        reset_there=max(0, rose("Tcp.EstabResets") - aborted - rose("TcpExt.TCPAbortOnTimeout")),
+        reset_there=max(0, rose("Tcp.EstabResets") - aborted - rose("TcpExt.TCPAbortOnTimeout") - overflows),
         seconds=window.seconds,
     )
 
