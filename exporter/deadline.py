@@ -1,16 +1,14 @@
-"""A deadline for a whole command: the plugin's ``-t``, and what ends ``show`` and ``dump``. A rim module."""
+"""A deadline for a whole command: the plugin's ``-t``, and the end of a command whose kernel hangs. A rim module."""
 
 from __future__ import annotations
 
 import os
+import signal
 
 from exporter.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import signal
     from types import FrameType
-else:
-    import _signal as signal  # what `signal` wraps in enums, which the plugin's start would pay for
 
 
 def arm(seconds: float, *, descriptor: int, text: str, code: int) -> None:

@@ -112,10 +112,10 @@ def settings_of(options: argparse.Namespace) -> Config:
 
 
 @contextlib.contextmanager
-def in_time(code: int = 1) -> Iterator[None]:
-    """End the process with a line and *code* where the kernel does not answer in time."""
+def in_time(code: int = 1, more: float = 0.0) -> Iterator[None]:
+    """End the process with a line and *code* where the kernel does not answer in time, *more* seconds included."""
     late = f"tcp-exporter: no answer from the kernel within {_DEADLINE_SECONDS:g} s"
-    deadline.arm(_DEADLINE_SECONDS, descriptor=2, text=late, code=code)
+    deadline.arm(_DEADLINE_SECONDS + more, descriptor=2, text=late, code=code)
     try:
         yield
     finally:

@@ -1,9 +1,8 @@
-"""The sample of the commands that end: a snapshot and its health. A rim module: it waits between two counts."""
+"""The sample of the commands that end: a snapshot and its health."""
 
 from __future__ import annotations
 
 import argparse
-import time
 
 from exporter.commands.options import in_time
 from exporter.config.schema import Config
@@ -22,15 +21,13 @@ def judged(
 
     With an *interval* in seconds it is the second of two counts, for what only a change tells.
     """
-    past = []
-    if interval:
-        with in_time(late):
-            past.append(once.snapshot(options.procfs, options.reader, sysctls=False))
-        time.sleep(interval)
     detail = settings.detail
     wanted = Wanted(detail.ports, detail.remote_ports, detail.max_series)
-    with in_time(late):
-        snapshot = once.snapshot(options.procfs, options.reader, wanted=wanted)
+    with in_time(late, interval):
+        if interval:
+            *past, snapshot = once.apart(interval, options.procfs, options.reader, wanted)
+        else:
+            past, snapshot = [], once.snapshot(options.procfs, options.reader, wanted=wanted)
     judge = Judge(release(options))
     return snapshot, judge.judge(Window(snapshot, past), settings.thresholds, settings.sysctl.expected)
 

@@ -6,7 +6,6 @@ import argparse
 import json
 
 from exporter.commands.options import command_parser, count, in_time, state, wants_color
-from exporter.kernel import owners
 from exporter.tcpstate import BY_LABEL, TcpState
 from exporter.terminal import who
 
@@ -25,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> int:
     """Print the owners."""
     with in_time():
-        holders = owners.hold(options.state, options.by)
+        holders = who.hold(options.state, options.by)
     if options.json:
         print(json.dumps(who.document(holders, options.top), indent=2))
     else:

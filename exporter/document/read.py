@@ -1,7 +1,8 @@
 """The JSON document of a running daemon, read back: the snapshot and the conclusions that the plugin's ``--url`` shows.
 
 ``write`` is the other half of the codec, ``client`` brings the bytes. Anything but a fresh sample of a daemon of this
-API version is an ``ExporterError`` with one sentence on what it is instead.
+API version is an ``ExporterError`` with one sentence on what it is instead; a daemon from before ``health`` still
+tells its counts.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from collections.abc import Iterable, Mapping
 
 from exporter import __version__, client
 from exporter.document import API_VERSION
-from exporter.errors import SourceError
+from exporter.errors import RangeError, SourceError
 from exporter.health.finding import Finding, Judgement, NotJudged
 from exporter.health.sysctls.drift import Drift, line_of
-from exporter.health.thresholds import Status
+from exporter.health.thresholds import Range, Status, Threshold
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import (
     Connections,
@@ -37,6 +38,14 @@ MAX_BODY = 16 * 2**20
 _ABSURD = 1e30  # also refuses what JSON of Python has beside numbers: NaN and Infinity
 
 
+class Concluded(NamedTuple):
+    """What a daemon concluded by its own configuration."""
+
+    thresholds: Mapping[str, Threshold]  # of the measures that have one there
+    judgements: tuple[Judgement, ...]
+    not_judged: tuple[NotJudged, ...]
+
+
 class Answer(NamedTuple):
     """A daemon's fresh sample."""
 
@@ -44,17 +53,22 @@ class Answer(NamedTuple):
     snapshot: Snapshot
     age: float  # seconds
     measures: Mapping[str, float | None]  # those that the daemon has
-    counts: StateCounts
+    counts: StateCounts | None  # None: the daemon cannot count
     peaks: StateCounts | None
     expectations: int  # how many sysctls the daemon's configuration expects something of
     drifting: Mapping[str, str]  # by sysctl what is not as it expects
-    judgements: tuple[Judgement, ...]
-    not_judged: tuple[NotJudged, ...]
+    concluded: Concluded | None  # None: a daemon from before there was any
+
+    def conclusions(self) -> Concluded:
+        """What the daemon concluded; ``SourceError`` where it is too old to conclude anything."""
+        if self.concluded is None:
+            raise SourceError(self.url, "the daemon is older than this plugin and has no findings: upgrade the daemon")
+        return self.concluded
 
     def drift(self) -> Drift:
         """What the daemon's own expectations say; ``SourceError`` where it has none."""
         if not self.expectations:
-            raise SourceError(self.url, "-s sysctl: the daemon has none that exist in its sysctl.expected")
+            raise SourceError(self.url, "-s sysctl: the daemon has no sysctl that exists here in its sysctl.expected")
         return Drift(self.drifting)
 
     def values(self, names: Iterable[str], *, peak: bool) -> dict[str, float | None]:
@@ -62,6 +76,12 @@ class Answer(NamedTuple):
         counts = self.peaks if peak else self.counts
         states = {state.label: None if counts is None else counts[state] for state in KNOWN_STATES}
         return {name: states[name] if name in states else self.measures.get(name) for name in names}
+
+    def reason(self, name: str, *, peak: bool) -> str:
+        """Why the daemon does not tell the measure *name*, where the snapshot itself does not show why; else ""."""
+        if name not in self.measures:
+            return "the daemon is older than this plugin and does not have it: upgrade the daemon"
+        return "the daemon has no peaks yet" if peak and self.peaks is None and name in BY_LABEL else ""
 
     def origin(self, *, peak: bool) -> str:
         """Who was asked, for a person."""
@@ -157,6 +177,7 @@ def _listeners(document: Mapping[str, object]) -> tuple[Listener, ...] | None:
             fullest_queue=_field(entry, "fullest_queue", int),
             fullest_limit=_at_least(0, entry, "fullest_limit"),
             device=_field(entry, "device", str),
+            dropped=_nullable(entry, "dropped", int),
         )
         for entry in _list(document, "listeners")
     )
@@ -167,7 +188,7 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
     if document.get("detail") is None:
         return None
     detail = _field(document, "detail", dict)
-    units = _nullable(detail, "units", dict)
+    units, older = _nullable(detail, "units", dict), _nullable(detail, "close_wait_older", dict)
     return Detail(
         taken_at=_number(detail, "taken_at"),
         families=_counts_by_name(_field(detail, "families", dict)),
@@ -180,6 +201,12 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
         ephemeral_available=_nullable(detail, "ephemeral_available", int),
         ephemeral_towards=_field(detail, "ephemeral_towards", str),
         folded=_integers(_field(detail, "folded", dict)),
+        ephemeral_waiting=_field(detail, "ephemeral_waiting", int),
+        ephemeral_reusable=_field(detail, "ephemeral_reusable", int),
+        ephemeral_destinations=_field(detail, "ephemeral_destinations", int),
+        ephemeral_listening=_field(detail, "ephemeral_listening", int),
+        ephemeral_bound=_field(detail, "ephemeral_bound", int),
+        close_wait_older=None if older is None else {int(name): number for name, number in _integers(older).items()},
         troubles={
             name: Peers(_field(entry, "sockets", int), _field(entry, "most", int), _field(entry, "place", str))
             for name, entry in _entries(detail, "troubles")
@@ -204,53 +231,61 @@ def _conntrack(document: Mapping[str, object]) -> Conntrack | None:
 def _answer(url: str, document: Mapping[str, object]) -> Answer:
     version = _field(document, "api_version", int)
     if version != API_VERSION:
-        raise SourceError(
-            url, f"the daemon speaks api_version {version} and this plugin {API_VERSION}: upgrade the older"
-        )
-    if "health" not in document:
-        raise SourceError(url, "the daemon is older than this plugin and does not tell its health: upgrade the daemon")
+        daemon, old = ("newer", "plugin") if version > API_VERSION else ("older", "daemon")
+        versions = f"api_version {version}, expected {API_VERSION}"
+        raise SourceError(url, f"the daemon is {daemon} than this plugin ({versions}): upgrade the {old}")
+    concluded = _concluded(_field(document, "health", dict)) if "health" in document else None
+    if concluded is None:  # a daemon that is older: its listeners lack what has been added since
+        document = {**document, "listeners": None, "unmatched_half_open": 0}
     age = _number(document, "age_seconds")
     if _field(document, "stale", bool):
         raise SourceError(url, f"the daemon's sample is stale: {age:.1f} s old")
     snapshot, peaks = snapshot_of(document), _nullable(document, "peaks", dict)
-    if snapshot.connections is None:
-        problems = "; ".join(problem for problem in snapshot.sources.values() if problem is not None)
-        raise SourceError(url, "the daemon cannot count the sockets" + (f": {problems}" if problems else ""))
     measures = {
         _field(entry, "measure", str): None if entry.get("value") is None else _number(entry, "value")
         for entry in _list(document, "measures")
     }
-    counts = snapshot.connections.counts
     return Answer(
         url,
         snapshot,
         age,
         measures,
-        counts,
+        None if snapshot.connections is None else snapshot.connections.counts,
         None if peaks is None else _counts(peaks),
         *_expectations(document),
-        *_findings(document),
+        concluded,
     )
 
 
-def _findings(document: Mapping[str, object]) -> tuple[tuple[Judgement, ...], tuple[NotJudged, ...]]:
-    """What the daemon concluded."""
-    health = _field(document, "health", dict)
+def _concluded(health: Mapping[str, object]) -> Concluded:
+    thresholds = {}
+    for entry in _list(health, "measures"):
+        warning, critical = (_range(entry, severity) for severity in ("warning", "critical"))
+        if warning is not None or critical is not None:
+            thresholds[_field(entry, "measure", str)] = Threshold(warning, critical)
     judgements = []
     for entry in _list(health, "findings"):
-        found = _nullable(entry, "found", dict)
+        found, status = _nullable(entry, "found", dict), _status(entry, "status")
+        if (found is None) != (status in {Status.OK, Status.UNKNOWN}):
+            raise _Misfit(f"status is {status.name}, which does not fit found")
         judgements.append(
             Judgement(
-                _field(entry, "finding", str),
-                _status(entry, "status"),
-                None if found is None else _finding(found),
-                _field(entry, "reason", str),
+                name=_field(entry, "finding", str),
+                status=status,
+                finding=None if found is None else _finding(found),
+                reason=_field(entry, "reason", str),
             )
         )
-    not_judged = [
-        NotJudged(_field(entry, "name", str), _field(entry, "reason", str)) for entry in _list(health, "not_judged")
-    ]
-    return tuple(judgements), tuple(not_judged)
+    not_judged = (NotJudged(_field(it, "name", str), _field(it, "reason", str)) for it in _list(health, "not_judged"))
+    return Concluded(thresholds, tuple(judgements), tuple(not_judged))
+
+
+def _range(of: Mapping[str, object], severity: str) -> Range | None:
+    text = _nullable(of, severity, str)
+    try:
+        return None if text is None else Range.parse(text)
+    except RangeError as error:
+        raise _Misfit(f"{severity}: {error}") from None
 
 
 def _finding(of: Mapping[str, object]) -> Finding:

@@ -67,6 +67,8 @@ class Rule(NamedTuple):
     definition: str  # what the finding says, in a sentence for the documents
     limits: tuple[Limit, ...]
     judge: Callable[[Window], Finding | None]  # may raise CannotTell or NotHere
+    worst: Status = Status.CRITICAL  # of the severities that the finding can have
+    measure: str = ""  # whose limit the finding is about, where it is about one
 
 
 def runbook_of(name: str) -> str:

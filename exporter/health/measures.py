@@ -30,6 +30,10 @@ class Reading(NamedTuple):
         return None if self.limit is None else self.used / self.limit
 
 
+def _unread(snapshot: Snapshot) -> str:
+    return "; ".join(snapshot.problems) or "not visible from this network namespace, or to this reader"
+
+
 class Measure(NamedTuple):
     """One measure. Its value is ``used``, or for a ratio the share of the limit."""
 
@@ -40,6 +44,7 @@ class Measure(NamedTuple):
     needs: frozenset[str]  # of LISTENERS, DETAIL, SYSCTLS, CONNTRACK
     unit: str  # "bytes", or "" for things that are counted
     read: Callable[[Snapshot], Reading | None]  # None: this host cannot tell at this moment
+    unknown: Callable[[Snapshot], str] = _unread  # why there is no value, of a snapshot where there is none
 
     @property
     def is_ratio(self) -> bool:
@@ -96,18 +101,32 @@ def _accept_queue(snapshot: Snapshot) -> Reading | None:
 
 
 def _syn_queue(snapshot: Snapshot) -> Reading | None:
-    """The listener whose SYN queue is fullest. Unknown while half-open connections match no listener.
+    """The listener whose SYN queue is fullest. Unknown while the fullest queue cannot be told.
 
-    They are in the queue of some listener, which may be the fullest; only a queue that is full anyway is known to be.
+    Half-open connections that match no listener are in the queue of some listener; those of a SO_REUSEPORT group may
+    all be in the queue of one of its sockets. Only a queue that is full anyway is known to be the fullest.
     """
     if snapshot.listeners is None:
         return None
     queues = [(it, syn_queue_limit(snapshot, it)) for it in snapshot.listeners]
     fullest, limit = max(queues, key=lambda it: it[0].syn_recv / it[1], default=(None, 1))
     used = 0 if fullest is None else fullest.syn_recv
-    if snapshot.unmatched_half_open and used < limit:
+    if used < limit and (snapshot.unmatched_half_open or _skewed_group(snapshot) is not None):
         return None
     return Reading(used, limit, "" if fullest is None else fullest.place)
+
+
+def _skewed_group(snapshot: Snapshot) -> Listener | None:
+    """A SO_REUSEPORT group whose half-open connections would fill the queue of one of its sockets."""
+    groups = (it for it in snapshot.listeners or () if it.sockets > 1)
+    return next(
+        (
+            it
+            for it in groups
+            if it.syn_recv * it.sockets >= max(1, min(it.accept_limit, syn_queue_limit(snapshot, it)))
+        ),
+        None,
+    )
 
 
 def syn_queue_limit(snapshot: Snapshot, listener: Listener) -> int:
@@ -128,11 +147,16 @@ def syn_queue_limit(snapshot: Snapshot, listener: Listener) -> int:
 
 
 def _ephemeral_ports(snapshot: Snapshot) -> Reading | None:
-    """Source: net/ipv4/inet_hashtables.c, __inet_hash_connect."""
+    """What is taken of the range, or cannot be picked. Source: net/ipv4/inet_hashtables.c, __inet_hash_connect.
+
+    Ports with a listener or a bound socket are taken from every destination; TIME-WAIT that tcp_tw_reuse lets connect()
+    take over takes none.
+    """
     detail = snapshot.detail
-    if detail is None or detail.ephemeral_used is None:
+    if detail is None or detail.ephemeral_used is None or detail.ephemeral_available is None:
         return None
-    return _of(detail.ephemeral_used, detail.ephemeral_available, detail.ephemeral_towards)
+    others = detail.ephemeral_listening + detail.ephemeral_bound
+    return _of(detail.ephemeral_used + others, detail.ephemeral_available + others, detail.ephemeral_towards)
 
 
 def _conntrack(snapshot: Snapshot) -> Reading | None:
@@ -141,8 +165,44 @@ def _conntrack(snapshot: Snapshot) -> Reading | None:
 
 
 def _of(used: int, limit: int | None, place: str = "") -> Reading:
-    """Of a limit of 0 or less, which means none or nothing at all (the kernel takes -1), no share can be told."""
+    """Of a limit of 0 or less, which is none for the kernel (-1) or allows nothing (0), no share can be told."""
     return Reading(used, limit if limit is not None and limit > 0 else None, place)
+
+
+# -- why there is no value -------------------------------------------------------------------------------------------
+
+
+def _no_share(sysctl: str, snapshot: Snapshot) -> str:
+    """Of a limit in a sysctl that has one number, or of ``tcp_mem``."""
+    if snapshot.sockstat is None:
+        return _problem_of("sockstat", snapshot, "the host does not tell what is used")
+    limit = snapshot.scalar(sysctl)
+    if limit is not None:
+        return f"{sysctl} is {limit}, and no share of that can be told"
+    return _problem_of("sysctl", snapshot, f"{sysctl} is not visible from this network namespace")
+
+
+def _no_queues(snapshot: Snapshot) -> str:
+    if snapshot.listeners is None:
+        return _problem_of("netlink", snapshot, "queues are known to netlink alone, which was not read")
+    if snapshot.unmatched_half_open:
+        return f"{snapshot.unmatched_half_open} half-open connections match no listener"
+    group = _skewed_group(snapshot)
+    if group is None:
+        return ""
+    return f"{group.syn_recv} half-open connections to {group.place} may all be in one of its {group.sockets} sockets"
+
+
+def _no_ports(snapshot: Snapshot) -> str:
+    if snapshot.detail is None:
+        return _problem_of("detail", snapshot, "there is no detail pass, which lists every socket")
+    if snapshot.detail.ephemeral_used is None:
+        return _problem_of("sysctl", snapshot, "net.ipv4.ip_local_port_range is not visible")
+    return "net.ipv4.ip_local_port_range less net.ipv4.ip_local_reserved_ports leaves no port"
+
+
+def _problem_of(source: str, snapshot: Snapshot, otherwise: str) -> str:
+    return snapshot.sources.get(source) or otherwise
 
 
 # -- the registry ------------------------------------------------------------------------------------------------------
@@ -177,6 +237,7 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({SYSCTLS}),
         unit="",
         read=_time_wait,
+        unknown=partial(_no_share, "tcp_max_tw_buckets"),
     ),
     Measure(
         name="orphans_ratio",
@@ -186,6 +247,7 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({SYSCTLS}),
         unit="",
         read=_orphans,
+        unknown=partial(_no_share, "tcp_max_orphans"),
     ),
     Measure(
         name="memory_ratio",
@@ -195,6 +257,7 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({SYSCTLS}),
         unit="bytes",
         read=_memory,
+        unknown=partial(_no_share, "tcp_mem"),
     ),
     Measure(
         name="accept_queue_ratio",
@@ -205,6 +268,7 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({LISTENERS}),
         unit="",
         read=_accept_queue,
+        unknown=_no_queues,
     ),
     Measure(
         name="syn_queue_ratio",
@@ -215,16 +279,18 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({LISTENERS, SYSCTLS}),
         unit="",
         read=_syn_queue,
+        unknown=_no_queues,
     ),
     Measure(
         name="ephemeral_ports_ratio",
         title="ephemeral ports",
-        definition="local ports taken towards one destination against those that connect() may pick: at 1 connect() "
-        "fails",
+        definition="local ports that are taken towards one destination, or that connect() cannot pick, against the "
+        "range: at 1 connect() fails",
         sysctls=("net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports", "tcp_tw_reuse"),
         needs=frozenset({DETAIL, SYSCTLS}),
         unit="",
         read=_ephemeral_ports,
+        unknown=_no_ports,
     ),
     Measure(
         name="conntrack_ratio",

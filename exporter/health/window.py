@@ -53,7 +53,7 @@ class Window(NamedTuple):
 
     def stretches(self) -> list[Window]:
         """The window as pieces from each snapshot to the next, the oldest first."""
-        return [Window(after, (before,)) for before, after in pairwise((*self.past, self.now))]
+        return [self._replace(now=after, past=(before,)) for before, after in pairwise((*self.past, self.now))]
 
     # -- counters ------------------------------------------------------------------------------------------------------
 
@@ -68,13 +68,6 @@ class Window(NamedTuple):
         if before is None or after < before:
             raise CannotTell(f"{counter} began anew")
         return after - before
-
-    def rise_if_counted(self, counter: str) -> int:
-        """As ``rise``, and 0 for a counter that this kernel does not have; ``CannotTell`` as there."""
-        try:
-            return self.rise(counter)
-        except NotHere:
-            return 0
 
     def rose(self, counter: str) -> int:
         """By how much it rose as far as that is known: for evidence beside what the finding was concluded from."""
@@ -152,6 +145,17 @@ class Window(NamedTuple):
         if problem is not None:
             return CannotTell(problem)
         return NotHere("it needs the detail pass, which is off or has not run yet")
+
+    def dropped_by(self, listener: Listener) -> int | None:
+        """How many segments *listener* dropped at full queues; None where that is not known.
+
+        The kernel counts stray segments there too, so it is at most what all listeners dropped.
+        """
+        known = self.past[0].listeners if self.past else None
+        before = next((it for it in known or () if it.place == listener.place), None)
+        if before is None or before.dropped is None or listener.dropped is None or listener.dropped < before.dropped:
+            return None
+        return min(listener.dropped - before.dropped, self.rose("TcpExt.ListenDrops"))
 
     def sysctl(self, name: str) -> int | None:
         """The one number of a sysctl; None where it does not exist or could not be read."""

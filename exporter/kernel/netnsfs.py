@@ -119,8 +119,7 @@ class Namespaces:
 
     def _count_one(self, key: Key, found: _Found, budget: _Budget) -> tuple[Counts, bool] | None:
         """Counts and whether they are exact, by way of the first process that still lives there; None: it is gone."""
-        for pid in found.pids:
-            place = str(pid)
+        for place in found.places:
             if self._key(place) != key:
                 continue  # it ended, moved, or its number is another's now
             try:
@@ -236,23 +235,39 @@ class Namespaces:
         self._next_scan = ended + max(self._between_scans, (ended - begun) / _SCAN_SHARE)
 
     def _processes(self) -> dict[Key, _Found]:
-        """The namespaces of processes, with those that live there, the lowest first."""
-        pids: dict[Key, list[int]] = {}
+        """The namespaces of processes, with where those that live there are found, the lowest first."""
+        places: dict[Key, list[str]] = {}
         nsfs: dict[Key, Key] = {}
         try:
             entries = os.listdir(self._root)
         except OSError:
             return {}
         for pid in sorted(int(entry) for entry in entries if entry.isascii() and entry.isdecimal()):
-            key = self._key(str(pid))
+            place, key = self._place(pid)
             if key is None:
                 continue
-            pids.setdefault(key, []).append(pid)
+            places.setdefault(key, []).append(place)
             if key not in nsfs:
-                identity = _stat(f"{self._root}/{pid}/ns/net")
-                if identity is not None and self._key(str(pid)) == key:
+                identity = _stat(f"{self._root}/{place}/ns/net")
+                if identity is not None and self._key(place) == key:
                     nsfs[key] = identity
-        return {key: _Found(tuple(some), nsfs.get(key)) for key, some in pids.items()}
+        return {key: _Found(tuple(some), nsfs.get(key)) for key, some in places.items()}
+
+    def _place(self, pid: int) -> tuple[str, Key | None]:
+        """Where below /proc the namespace of a process is found: at a living thread where the first one has ended."""
+        place = str(pid)
+        key = self._key(place)
+        if key is None:
+            try:
+                threads = sorted(os.listdir(f"{self._root}/{pid}/task"), key=int)
+            except (OSError, ValueError):
+                threads = []
+            for thread in threads:
+                place = f"{pid}/task/{thread}"
+                key = self._key(place)
+                if key is not None:
+                    break
+        return place, key
 
     def _mounted(self, folders: Sequence[str]) -> Iterator[tuple[str, Key]]:
         """The namespaces that are mounted in the folders; a file on which none is mounted any more is not one."""
@@ -273,9 +288,9 @@ class Namespaces:
             key: Resident(
                 names=tuple(os.path.basename(path) for path in some.names),
                 ids=tuple(os.path.basename(path) for path in some.ids),
-                pid=some.pids[0] if some.pids else None,
-                comm=self._text(f"{some.pids[0]}/comm") if some.pids else "",
-                cgroup=self._text(f"{some.pids[0]}/cgroup") if some.pids else "",
+                pid=some.pid,
+                comm="" if some.pid is None else self._text(f"{some.pid}/comm"),
+                cgroup=self._text(f"{some.places[0]}/cgroup") if some.places else "",
                 is_host=key == host,
                 is_own=key == own,
             )
@@ -296,10 +311,15 @@ class Namespaces:
 class _Found(NamedTuple):
     """A namespace, as the last scan saw it."""
 
-    pids: tuple[int, ...] = ()
+    places: tuple[str, ...] = ()  # below /proc: processes, or threads of those whose first one has ended
     nsfs: Key | None = None  # of /proc/PID/ns/net and of the mounts; None where it was not to be seen
     names: tuple[str, ...] = ()  # paths
     ids: tuple[str, ...] = ()  # paths
+
+    @property
+    def pid(self) -> int | None:
+        """The process that stands for it."""
+        return int(self.places[0].partition("/")[0]) if self.places else None
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -1,89 +1,104 @@
-"""Who has which socket open: counts the sockets of a state by what they belong to, for ``tcp-exporter who``.
+"""Who has which socket open: the sockets of a state by process, unit, port or peer, and the processes themselves.
 
 A rim module: it walks the descriptors of processes below /proc and asks psutil for their names. ``sockets`` reads the
-dump, ``who`` makes the answer of it. The dump comes first, so that only the sockets asked for are looked for.
+dump, ``terminal.who`` makes the answer of it. The dump comes first, so that only the sockets asked for are looked for.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
+import struct
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import psutil
 
 from exporter.errors import SourceError, SourceMissing
-from exporter.kernel import cgroup, sockets
+from exporter.kernel import sockets
 from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.inetdiag import AF_INET, AF_INET6, Block
 from exporter.kernel.proctcp import replay
 from exporter.kernel.reader import NetlinkReader, Procfs
 from exporter.tcpstate import TcpState
-from exporter.terminal import who
-from exporter.terminal.who import Holders, Process, Row
 
 K = TypeVar("K")
 
-NO_PROCESS = "no process (half-open, closed or waiting to be accepted)"
-REFUSED = "other user's process: run as root or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH to see it"
-NOT_FOUND = "process has ended or is in another namespace, or the kernel itself holds it"
-NO_CGROUP = "no cgroup (half-open or closed)"
-_NO_UNIT = {
-    cgroup.GONE: "cgroup has been removed",
-    cgroup.OUTSIDE: "cgroup is outside of what is seen from here: another cgroup namespace",
-}
-
-_MINI_STATES = {TcpState.SYN_RECV, TcpState.FIN_WAIT2, TcpState.TIME_WAIT}
+MINI_STATES = {TcpState.SYN_RECV, TcpState.FIN_WAIT2, TcpState.TIME_WAIT}
 """The states of request sockets and mini-sockets, of which the kernel keeps no cgroup."""
 
 _SOCKET = "socket:["  # what a descriptor's link begins with; the inode and a bracket follow
+_RING = "anon_inode:[io_uring]"
+_REGISTERED = re.compile(r"socket:\[(\d+)\]")  # in the fdinfo of a ring: a direct descriptor
+_KCMP_FILES = 2
+_KCMP = {"x86_64": 312, "aarch64": 272, "riscv64": 272}  # system call numbers of 64-bit programs
 
 
-def hold(state: TcpState, by: str) -> Holders:
-    """Who holds the sockets in *state* in this network namespace; *by* is one of ``who.GROUPS``.
+class Process(NamedTuple):
+    """A process and those of the sockets asked for that it has open, by inode."""
 
-    Raises ``SourceError`` where the sockets cannot be listed, and by unit where netlink or cgroup v2 is not to be had.
+    pid: int
+    name: str
+    inodes: AbstractSet[int]
+
+
+class Survey(NamedTuple):
+    """The processes that hold sockets, by their pids, and how far the walk over all processes reached."""
+
+    processes: tuple[Process, ...]
+    seen: int
+    refused: int  # whose descriptors this user may not see
+    hidden: bool  # whether processes are missing in /proc (hidepid)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether this user may not see some process's descriptors, or some process at all."""
+        return self.refused > 0 or self.hidden
+
+
+def by_process(state: TcpState) -> tuple[Counter[int], Survey]:
+    """The sockets in *state* of this network namespace by inode, 0 for those without a process, and who holds them.
+
+    Raises ``SourceError`` where the sockets cannot be listed, as the other functions here.
     """
-    return _HOLD[by](state)
-
-
-def _by_process(state: TcpState) -> Holders:
     counts = _count(state, sockets.inodes)
-    survey = _Survey()
-    without = counts.pop(0, 0)
-    rows = who.attribute(counts, survey.processes(counts)) if counts else []
-    left = counts.total() - sum(row.sockets for row in rows)
-    reason, remarks = (REFUSED, survey.remarks()) if left and survey.is_partial else (NOT_FOUND, ())
-    return who.holders(state.label, "process", rows, (Row(NO_PROCESS, without), Row(reason, left)), remarks)
+    return counts, _survey({inode for inode in counts if inode})
 
 
-def _by_unit(state: TcpState) -> Holders:
+def by_unit(state: TcpState) -> Counter[str]:
+    """The sockets by unit, "" for those without a cgroup. ``cgroup.GONE`` and ``cgroup.OUTSIDE`` are no units.
+
+    Raises ``SourceError`` also where netlink or cgroup v2 is not to be had.
+    """
     counts = _count(state, sockets.cgroup_ids)
     without = counts.pop(0, 0)
-    if without and not counts and state not in _MINI_STATES:
-        raise SourceMissing("netlink", "this kernel does not tell the cgroup of a socket: Linux 5.10 and newer do")
+    if without and not counts and state not in MINI_STATES:
+        since = f"Linux {sockets.CGROUP_ID_SINCE} and newer do"
+        raise SourceMissing("netlink", f"this kernel does not tell the cgroup of a socket: {since}")
     units = Cgroups().units(counts)
     if units is None:
         raise SourceMissing("cgroup", "there is no cgroup v2 hierarchy, so sockets cannot be told by unit")
-    rows = _merge((units[number], count) for number, count in counts.items())
-    owners = [row for row in rows if row.label not in _NO_UNIT]
-    nobodys = (Row(_NO_UNIT[row.label], row.sockets) for row in rows if row.label in _NO_UNIT)
-    return who.holders(state.label, "unit", owners, (Row(NO_CGROUP, without), *nobodys))
+    merged = Counter({"": without})
+    for number, count in counts.items():
+        merged[units[number]] += count
+    return merged
 
 
-def _by_port(state: TcpState) -> Holders:
-    counts = _count(state, sockets.ports)
-    return who.holders(state.label, "port", _merge((str(port), count) for port, count in counts.items()))
+def by_port(state: TcpState) -> Counter[str]:
+    """The sockets by local port."""
+    return Counter({str(port): count for port, count in _count(state, sockets.ports).items()})
 
 
-def _by_remote(state: TcpState) -> Holders:
-    counts = _count(state, sockets.peers)
-    return who.holders(state.label, "remote", _merge((sockets.address(peer), count) for peer, count in counts.items()))
-
-
-_HOLD = {"process": _by_process, "unit": _by_unit, "port": _by_port, "remote": _by_remote}
+def by_remote(state: TcpState) -> Counter[str]:
+    """The sockets by the peer's address, IPv4 mapped into IPv6 as what it is."""
+    merged: Counter[str] = Counter()
+    for peer, count in _count(state, sockets.peers).items():
+        merged[sockets.address(peer)] += count
+    return merged
 
 
 def _count(state: TcpState, column: Callable[[Block], Iterable[K]]) -> Counter[K]:
@@ -100,54 +115,61 @@ def _count(state: TcpState, column: Callable[[Block], Iterable[K]]) -> Counter[K
     return counting.sockets
 
 
-def _merge(counts: Iterable[tuple[str, int]]) -> list[Row]:
-    """A row for each name: what the kernel tells apart may be one to a person."""
-    merged: Counter[str] = Counter()
-    for name, count in counts:
-        merged[name] += count
-    return [Row(name, count) for name, count in merged.items()]
-
-
-class _Survey:
-    """One walk over the processes, and how far it reached."""
-
-    def __init__(self) -> None:
-        self._seen = 0
-        self._refused = 0
-        self._first = 0  # 1 unless processes are hidden: there is no procfs without a process 1
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether this user may not see some process's descriptors, or some process at all."""
-        return self._refused > 0 or self._first != 1
-
-    def remarks(self) -> tuple[str, ...]:
-        """How far it reached."""
-        hidden = "; others are hidden (hidepid)" if self._first != 1 else ""
-        return (f"The descriptors of {self._seen - self._refused} of {self._seen} processes could be read{hidden}.",)
-
-    def processes(self, wanted: Container[int]) -> Iterator[Process]:
-        """The processes that have any of the *wanted* inodes open, by their pids."""
-        for process in psutil.process_iter():
-            self._seen += 1
-            self._first = self._first or process.pid
-            try:
-                inodes = {inode for inode in _socket_inodes(process.pid) if inode in wanted}
-                if inodes:
-                    yield Process(process.pid, process.name(), inodes)
-            except (PermissionError, psutil.AccessDenied):
-                self._refused += 1
-            except (OSError, psutil.NoSuchProcess):
-                self._seen -= 1  # it has ended
+def _survey(wanted: AbstractSet[int]) -> Survey:
+    """Look for the *wanted* inodes among the descriptors of every process."""
+    processes = []
+    seen = refused = first = 0
+    for process in psutil.process_iter() if wanted else ():
+        first = first or process.pid
+        try:
+            inodes = {inode for inode in _socket_inodes(process.pid) if inode in wanted}
+            if inodes:
+                processes.append(Process(process.pid, process.name(), inodes))
+        except (PermissionError, psutil.AccessDenied):
+            refused += 1
+        except (OSError, psutil.NoSuchProcess):
+            continue  # it has ended
+        seen += 1
+    # There is no procfs without a process 1.
+    return Survey(tuple(processes), seen, refused, hidden=first > 1)
 
 
 def _socket_inodes(pid: int) -> Iterator[int]:
-    """The inodes of the sockets that a process has open."""
-    with os.scandir(f"/proc/{pid}/fd") as descriptors:
-        for descriptor in descriptors:
-            try:
-                target = os.readlink(descriptor.path)
-            except FileNotFoundError:  # closed meanwhile
-                continue
-            if target.startswith(_SOCKET):
-                yield int(target[len(_SOCKET) : -1])
+    """The inodes of the sockets that a process has open: in the tables of its threads, and in its rings."""
+    for task in _tables(pid):
+        with os.scandir(f"/proc/{pid}/task/{task}/fd") as descriptors:
+            for descriptor in descriptors:
+                try:
+                    target = os.readlink(descriptor.path)
+                    if target == _RING:
+                        yield from _registered(f"/proc/{pid}/task/{task}/fdinfo/{descriptor.name}")
+                except FileNotFoundError:  # closed meanwhile
+                    continue
+                if target.startswith(_SOCKET):
+                    yield int(target[len(_SOCKET) : -1])
+
+
+def _registered(path: str) -> Iterator[int]:
+    """The inodes of the sockets that an io_uring holds without a descriptor."""
+    with open(path, encoding="utf-8", errors="backslashreplace") as file:
+        for line in file:
+            for inode in _REGISTERED.findall(line):
+                yield int(inode)
+
+
+def _tables(pid: int) -> list[int]:
+    """A thread for each table of descriptors of a process, the first thread's first. That of a dead thread is empty."""
+    tables: list[int] = []
+    for task in sorted((int(task) for task in os.listdir(f"/proc/{pid}/task")), key=lambda task: (task != pid, task)):
+        if not any(_share_table(task, other) for other in tables):
+            tables.append(task)
+    return tables
+
+
+def _share_table(one: int, other: int) -> bool:
+    """Whether two threads have one table of descriptors, by kcmp(2); False where that cannot be told."""
+    number = _KCMP.get(os.uname().machine) if struct.calcsize("P") == 8 else None
+    return number is not None and _LIBC.syscall(number, one, other, _KCMP_FILES, 0, 0) == 0
+
+
+_LIBC = ctypes.CDLL(None)

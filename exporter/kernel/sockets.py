@@ -22,7 +22,9 @@ K = TypeVar("K")
 Peer = tuple[int, bytes]
 """A family and the sixteen bytes of the address, of which IPv4 uses the first four."""
 
-ATTRIBUTE_CGROUP_ID = 21  # INET_DIAG_CGROUP_ID: of full sockets, since Linux 5.8
+ATTRIBUTE_CGROUP_ID = 21  # INET_DIAG_CGROUP_ID: of full sockets
+CGROUP_ID_SINCE = "5.8"
+"""The Linux release that brought the cgroup id of a socket ("inet_diag: Add cgroup id attribute")."""
 
 NO_PEER = "no peer"
 

@@ -9,16 +9,19 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from exporter.errors import RangeError, UsageError
-from exporter.health.measures import BY_NAME
-from exporter.health.thresholds import DEFAULTS, DRIFT, NO_THRESHOLD, Range, Status, Threshold
+from exporter.health.measures import BY_NAME, MEASURES
+from exporter.health.thresholds import DEFAULTS, DRIFT, NO_THRESHOLD, Range, Status, Threshold, contradiction
 from exporter.kernel import READERS
 from exporter.record import TYPE_CHECKING, NamedTuple
+from exporter.tcpstate import of_name
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-SYSCTL = "sysctl"
-"""What -s takes beside the measures: how many sysctls are not what the configuration expects."""
+SYSCTL, FINDINGS, EVERYTHING = "sysctl", "findings", "all"
+"""What -s takes beside the measures: the number of sysctls that are not what the configuration expects; the findings,
+which carry their own severity; and all that has a threshold together with the findings.
+"""
 
 DEFAULT_TIMEOUT = 8.0  # seconds: less than check_nrpe's 10, so that our answer comes first
 
@@ -31,9 +34,10 @@ Usage: check_tcp_states [-w SPEC] [-c SPEC] [-s MEASURE]... [-p PORT]
                         [-t SECONDS[:STATE]] [-v...] [-V] [-h]
 """
 
-HELP = f"""\
-{USAGE}
-Checks how many TCP sockets of this host are in which state.
+_HELP = """\
+{usage}
+Checks the TCP sockets of this host: how many are in which state, how full the
+limits are, and what is wrong.
 With no option: warning above 600 established connections, critical above 800.
 
  -w, --warning=SPEC     warning if outside SPEC
@@ -41,24 +45,26 @@ With no option: warning above 600 established connections, critical above 800.
  -s, --state=MEASURE    judge this measure; repeatable (default: established)
                         -w or -c replaces the defaults of both
  -p, --port=PORT        count the sockets of this local port only; ratios and
-                        limits stay those of the host; not with --url
+                        limits stay those of the host; not with --url, and
+                        not with findings
      --config=FILE      take the thresholds, and for -s sysctl the values that
-                        are expected, from the daemon's configuration file
+                        are expected, from the daemon's configuration file;
+                        --config.file is the same
      --reader=READER    auto, netlink, procfs or psutil (default: auto)
      --path.procfs=DIR  where procfs is mounted (default: /proc)
      --url=URL          ask the daemon there, as http://127.0.0.1:19293, instead
                         of this host's kernel; UNKNOWN if its sample is stale
      --peak             judge the highest count of each state in the daemon's
-                        peak window; total and ratios stay the current ones
+                        peak window; total, ratios and findings stay current
      --ca-file=FILE     trust the certificates in FILE, not the system's
      --cert-file=FILE   present the client certificate in FILE
      --key-file=FILE    its key (default: in the file of the certificate)
      --credentials-file=FILE
                         for basic authentication: one line, user:password
  -t, --timeout=SECONDS[:STATE]
-                        give up after SECONDS (default: {DEFAULT_TIMEOUT:g}) with STATE:
+                        give up after SECONDS (default: {timeout:g}) with STATE:
                         ok, warning, critical or unknown (default: unknown)
- -v, --verbose          say what a finding means and which sysctls bear on it;
+ -v, --verbose          explain what alerts: evidence, remedy, sysctls;
                         -vv also how it was read; -vvv also where a bug is
  -V, --version          print the version
  -h, --help             print this text
@@ -69,15 +75,33 @@ measure of -s, or a list: established=600,close_wait=50,syn_recv=~:100
   10:    alert below 10                   @10:20  alert inside 10 to 20
   ~:10   alert above 10 (quote the ~)     ''      as if not given
 
-MEASURE is a state: established syn_sent syn_recv fin_wait1 fin_wait2 time_wait
-close close_wait last_ack listen closing; or total; or how full a limit is, from
-0 to 1: time_wait_ratio orphans_ratio memory_ratio accept_queue_ratio
-syn_queue_ratio ephemeral_ports_ratio; or sysctl: how many sysctls are not what
-sysctl.expected of the configuration says, warning above 0.
+MEASURE is one of
+{states}
+or how full a limit is, from 0 to 1:
+{ratios}
+or
+  sysctl    how many sysctls are not what sysctl.expected of the configuration
+            says: warning above 0
+  findings  what is wrong here, as tcp-exporter advise concludes it; a finding
+            carries its own severity. Counts twice, 1 s apart
+  all       all that has a threshold, by option, file or default; the findings;
+            and sysctl where something is expected. With --url by the
+            thresholds of the daemon
 
 The proxies of the environment (http_proxy, https_proxy, no_proxy) apply to
 --url, but never to a loopback address. Redirections are not followed.
 """
+
+
+def help_text() -> str:
+    """What ``--help`` prints: 80 columns."""
+    from textwrap import fill  # noqa: PLC0415 - only here
+
+    def names(*, ratios: bool) -> str:
+        listed = (measure.name for measure in MEASURES if measure.is_ratio == ratios)
+        return fill(" ".join(listed), 80, initial_indent="  ", subsequent_indent="  ")
+
+    return _HELP.format(usage=USAGE, timeout=DEFAULT_TIMEOUT, states=names(ratios=False), ratios=names(ratios=True))
 
 
 class Options(NamedTuple):
@@ -85,6 +109,8 @@ class Options(NamedTuple):
 
     thresholds: Mapping[str, Threshold] | None = None
     measures: tuple[str, ...] = ()  # of -s, in their order
+    findings: bool = False  # of -s
+    everything: bool = False  # of -s: all that has a threshold, beside the findings
     config: str | None = None
     port: int = 0  # 0: all
     reader: str = "auto"
@@ -103,8 +129,8 @@ class Options(NamedTuple):
 
 _SHORT = "w:c:s:p:t:vVh?"
 _LONG = [
-    "warning=", "critical=", "state=", "port=", "config=", "reader=", "path.procfs=", "url=", "peak", "ca-file=",
-    "cert-file=", "key-file=", "credentials-file=", "timeout=", "verbose", "version", "help",
+    "warning=", "critical=", "state=", "port=", "config=", "config.file=", "reader=", "path.procfs=", "url=",
+    "peak", "ca-file=", "cert-file=", "key-file=", "credentials-file=", "timeout=", "verbose", "version", "help",
 ]  # fmt: skip
 _NAMES = {
     "-w": "warning", "-c": "critical", "-s": "state", "-p": "port", "-t": "timeout", "-v": "verbose", "-V": "version",
@@ -133,7 +159,7 @@ def parse(arguments: Sequence[str]) -> Options:
         if name in specs:
             specs[name].append((option, text))
         elif name == "state":
-            measures += _measures(option, text)
+            measures += [_measure(option, item) for item in text.split(",")]
         elif name == "verbose":
             options = options._replace(verbose=options.verbose + 1)
         elif name == "peak":
@@ -142,14 +168,15 @@ def parse(arguments: Sequence[str]) -> Options:
             return Options(show=name)
         else:
             options = _VALUES[name](options, option, text)
+    everything = EVERYTHING in measures
+    chosen = tuple(name for name in dict.fromkeys(measures) if name not in {FINDINGS, EVERYTHING})
+    options = options._replace(measures=chosen, findings=everything or FINDINGS in measures, everything=everything)
     _together(options)
-    chosen = tuple(dict.fromkeys(measures))
-    thresholds = _thresholds(specs, chosen or tuple(DEFAULTS))
-    return options._replace(thresholds=thresholds, measures=chosen)
+    return options._replace(thresholds=_thresholds(specs, options))
 
 
 def _getopt() -> ModuleType:
-    """The standard parser, which does without translations where there is no gettext: it would import a great deal."""
+    """The standard parser without translations: gettext imports re, which together are 11 % of the plugin's start."""
     if "gettext" in sys.modules:
         import getopt  # noqa: PLC0415 - see above
 
@@ -162,40 +189,52 @@ def _getopt() -> ModuleType:
     return getopt
 
 
-def judged(options: Options, thresholds: Mapping[str, Threshold]) -> dict[str, Threshold]:
+def judged(options: Options, thresholds: Mapping[str, Threshold], *, drift: bool = False) -> dict[str, Threshold]:
     """The measures to judge and their thresholds, in the order in which they are named.
 
-    *thresholds* are the file's or the defaults; options beat them, and ``-s`` alone narrows them.
+    *thresholds* are the file's, the daemon's or the defaults; options beat them, and ``-s`` alone narrows them. *drift*
+    says whether sysctls are expected to be something: ``-s all`` judges that too.
     """
     in_force = thresholds if options.thresholds is None else options.thresholds
-    names = dict.fromkeys((*options.measures, *(options.thresholds or ())) or in_force or DEFAULTS)
+    names = dict.fromkeys((*options.measures, *(options.thresholds or ())))
+    if options.everything:
+        names |= dict.fromkeys((*in_force, *((SYSCTL,) if drift else ())))
+    elif not names and not options.findings:
+        names = dict.fromkeys(in_force or DEFAULTS)
     return {name: in_force.get(name, DRIFT if name == SYSCTL else NO_THRESHOLD) for name in names}
 
 
-def _thresholds(specs: Mapping[str, list[tuple[str, str]]], chosen: tuple[str, ...]) -> Mapping[str, Threshold] | None:
-    """What -w and -c say for each measure that they name, or for all *chosen*; None where they say nothing."""
+def _thresholds(specs: Mapping[str, list[tuple[str, str]]], options: Options) -> Mapping[str, Threshold] | None:
+    """What -w and -c say for each measure that they name, or for all that are chosen; None where they say nothing."""
     ranges: dict[str, dict[str, Range]] = {}
     for severity, texts in specs.items():
         for option, text in texts:
-            for measure, limit in _spec(option, text, chosen):
+            for measure, limit in _spec(option, text, options):
                 ranges.setdefault(measure, {})[severity] = limit
-    return {name: Threshold(found.get("warning"), found.get("critical")) for name, found in ranges.items()} or None
+    thresholds = {name: Threshold(found.get("warning"), found.get("critical")) for name, found in ranges.items()}
+    for measure, threshold in thresholds.items():
+        complaint = contradiction(threshold)
+        if complaint is not None:
+            raise UsageError(f"-w: {measure}: {complaint}")
+    return thresholds or None
 
 
-def _spec(option: str, text: str, chosen: tuple[str, ...]) -> list[tuple[str, Range]]:
-    """A range for all of *chosen*, or a list ``measure=range,...``; an empty text, of an unset macro, is none."""
+def _spec(option: str, text: str, options: Options) -> list[tuple[str, Range]]:
+    """A range for all chosen, or a list ``measure=range,...``; an empty text, of an unset macro, is none."""
     if not text.strip():
         return []
     try:
         if "=" not in text:
             limit = Range.parse(text)
-            return [(measure, limit) for measure in chosen]
+            return [(measure, limit) for measure in _ranged(option, options)]
         pairs = []
         for item in text.split(","):
             measure, equals, limit_text = item.partition("=")
             if not equals:
                 raise UsageError(f"{option}: expected measure=range, got {item!r}")
-            (name,) = _measures(option, measure)
+            name = _measure(option, measure)
+            if name in {FINDINGS, EVERYTHING}:
+                raise UsageError(f"{option}: {name} takes no range: a finding carries its own severity")
             if limit_text.strip():
                 pairs.append((name, Range.parse(limit_text)))
     except RangeError as error:
@@ -203,13 +242,25 @@ def _spec(option: str, text: str, chosen: tuple[str, ...]) -> list[tuple[str, Ra
     return pairs
 
 
-def _measures(option: str, text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",")) if option in {"-s", "--state"} else (text.strip(),)
-    for name in names:
-        if name not in BY_NAME and name != SYSCTL:
-            known = ", ".join((*BY_NAME, SYSCTL))
-            raise UsageError(f"{option}: unknown measure {name!r}: expected one of {known}")
-    return names
+def _ranged(option: str, options: Options) -> tuple[str, ...]:
+    """The measures that a range without a name is for."""
+    if options.everything:
+        raise UsageError(f"{option}: with -s all expected measure=range: no range is right for every measure")
+    if options.findings and not options.measures:
+        raise UsageError(f"{option}: findings takes no range: a finding carries its own severity")
+    return options.measures or tuple(DEFAULTS)
+
+
+def _measure(option: str, text: str) -> str:
+    """What *text* names; a state in any spelling that we print."""
+    name = text.strip()
+    if name in BY_NAME or name in {SYSCTL, FINDINGS, EVERYTHING}:
+        return name
+    state = of_name(name)
+    if state is None:
+        known = ", ".join((*BY_NAME, SYSCTL, FINDINGS, EVERYTHING))
+        raise UsageError(f"{option}: unknown measure {name!r}: expected one of {known}")
+    return state.label
 
 
 def _port(options: Options, option: str, text: str) -> Options:
@@ -237,7 +288,9 @@ def _url(options: Options, option: str, text: str) -> Options:
 
 
 def _together(options: Options) -> None:
-    """Refuse what says nothing without --url, or nothing with it."""
+    """Refuse what says nothing without --url, with it, or with the findings."""
+    if options.port and options.findings:
+        raise UsageError("--port: not with -s findings, which are those of the whole host; see --help")
     remote = {
         "--peak": options.peak,
         "--ca-file": options.ca_file,
@@ -272,6 +325,7 @@ _VALUES: Mapping[str, Callable[[Options, str, str], Options]] = {
     "ca-file": lambda options, _, text: options._replace(ca_file=text),
     "cert-file": lambda options, _, text: options._replace(cert_file=text),
     "config": lambda options, _, text: options._replace(config=text),
+    "config.file": lambda options, _, text: options._replace(config=text),
     "credentials-file": lambda options, _, text: options._replace(credentials_file=text),
     "key-file": lambda options, _, text: options._replace(key_file=text),
     "path.procfs": lambda options, _, text: options._replace(procfs=text),

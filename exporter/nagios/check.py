@@ -10,17 +10,20 @@ from __future__ import annotations
 import sys
 
 from exporter import deadline
-from exporter.record import TYPE_CHECKING
+from exporter.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from exporter.document.read import Answer
-    from exporter.health.thresholds import Range, Status, Threshold
+    from exporter.health.finding import Judgement, NotJudged
+    from exporter.health.sysctls.drift import Drift
+    from exporter.health.sysctls.verdicts import Expectations
+    from exporter.health.thresholds import Status, Threshold
     from exporter.nagios.arguments import Options
     from exporter.snapshot import Snapshot
 
 EXIT_UNKNOWN = 3
+_APART = 1.0  # seconds between the two samples that the findings are concluded from, as for tcp-exporter advise
 
 
 def main() -> None:
@@ -51,7 +54,7 @@ def run(arguments: Sequence[str]) -> tuple[int, str]:
     try:
         options = command_line.parse(arguments)
         if options.show == "help":
-            return EXIT_UNKNOWN, command_line.HELP.rstrip()
+            return EXIT_UNKNOWN, command_line.help_text().rstrip()
         if options.show == "version":
             from exporter import __version__  # noqa: PLC0415
 
@@ -67,80 +70,154 @@ def run(arguments: Sequence[str]) -> tuple[int, str]:
     return status.value, text
 
 
+class Seen(NamedTuple):
+    """What was read, of this host or from a daemon, and what is judged of it."""
+
+    snapshot: Snapshot
+    thresholds: Mapping[str, Threshold]  # of each measure that is judged
+    values: Mapping[str, float | None]  # of the states and of each measure that is judged
+    why: Callable[[str], str]  # by a measure that is not known: the reason
+    drift: Drift | None  # where sysctls are judged
+    findings: tuple[Sequence[Judgement], Sequence[NotJudged]] | None  # where findings are asked for
+    origin: tuple[str, ...] = ()
+
+
 def _check(options: Options) -> tuple[Status, str]:
     """Acquire, evaluate, present."""
-    from exporter.health.thresholds import evaluate  # noqa: PLC0415
-    from exporter.nagios import arguments as command_line  # noqa: PLC0415
+    from exporter.health.thresholds import Status, evaluate  # noqa: PLC0415
     from exporter.nagios import output  # noqa: PLC0415
-    from exporter.tcpstate import BY_LABEL  # noqa: PLC0415
+    from exporter.nagios.arguments import SYSCTL  # noqa: PLC0415
 
     configured, expected = _configured(options)
-    thresholds = command_line.judged(options, configured)
-    names = [name for name in dict.fromkeys((*BY_LABEL, *thresholds)) if name != command_line.SYSCTL]
-    read_sysctls = options.verbose > 0 or command_line.SYSCTL in thresholds
-    snapshot, values, origin, answer = _acquire(options, names, read_sysctls=read_sysctls)
-    drift = None
-    if command_line.SYSCTL in thresholds:
-        from exporter.health.sysctls.drift import drift_of  # noqa: PLC0415 - the profile and the catalogue
+    seen = _from_daemon(options, configured) if options.url is not None else _from_kernel(options, configured, expected)
+    results = evaluate({name: seen.values[name] for name in seen.thresholds}, seen.thresholds)
+    shown = evaluate(seen.values, seen.thresholds)
+    reasons = {result.measure: seen.why(result.measure) for result in results if result.value is None}
+    found, details = None, list[str]()
+    if seen.drift is not None:
+        details += seen.drift.lines.values()
+        if seen.drift.lines and seen.drift.problem is None:
+            reasons[SYSCTL] = ", ".join(seen.drift.lines)
+    if seen.findings is not None:
+        from exporter.nagios import findings  # noqa: PLC0415 - the rules
 
-        drift = drift_of(snapshot, expected) if answer is None else answer.drift()
-        values = {**values, command_line.SYSCTL: drift.value}
+        found = findings.item(seen.findings[0])
+        details += findings.explain(*seen.findings) if options.verbose else ()
+    if options.verbose:
+        from exporter.nagios.details import explain, provenance  # noqa: PLC0415
 
-    results = evaluate({name: values[name] for name in thresholds}, thresholds)
-    shown = evaluate(values, thresholds)
-
-    details: list[str] = [] if drift is None else [*drift.lines.values()]
-    if options.verbose or any(result.value is None for result in results):
-        from exporter.nagios.details import explain, problems, provenance  # noqa: PLC0415
-
-        details += explain(results, snapshot, expected, _release(options)) if options.verbose else ()
-        details += (*origin, *provenance(snapshot)) if options.verbose > 1 else ()
-        if any(result.value is None for result in results):
-            reason = "; ".join(problems(snapshot)) or "not visible from this network namespace, or to this reader"
-            return output.report(results, shown, details, reason)
-    return output.report(results, shown, details, ", ".join(drift.lines) if drift is not None else "")
+        alerting = [result for result in results if result.status in {Status.WARNING, Status.CRITICAL}]
+        is_found = found is not None and found.status in {Status.WARNING, Status.CRITICAL}
+        explained = alerting if is_found else alerting or results
+        details += explain(explained, seen.snapshot, expected, _release(options))
+        details += (*seen.origin, *provenance(seen.snapshot)) if options.verbose > 1 else ()
+    return output.report(results, shown, details, reasons, found)
 
 
-def _acquire(
-    options: Options, names: Sequence[str], *, read_sysctls: bool
-) -> tuple[Snapshot, Mapping[str, float | None], Sequence[str], Answer | None]:
-    """The snapshot, the values of the measures *names*; where a daemon was asked also that, and its answer."""
-    if options.url is not None:
-        from exporter.client import Access  # noqa: PLC0415 - an HTTP client costs more than the whole check
-        from exporter.document import read as remote  # noqa: PLC0415
+def _from_daemon(options: Options, configured: Mapping[str, Threshold] | None) -> Seen:
+    """Ask the daemon. Where -s all finds no thresholds of our own, those of the daemon decide."""
+    from exporter.client import Access  # noqa: PLC0415 - an HTTP client costs more than the whole check
+    from exporter.document import read as remote  # noqa: PLC0415
+    from exporter.health.thresholds import DEFAULTS  # noqa: PLC0415
+    from exporter.nagios.arguments import SYSCTL, judged  # noqa: PLC0415
 
-        access = Access(options.ca_file, options.cert_file, options.key_file, options.credentials_file)
-        answer = remote.ask(options.url, access)
-        return answer.snapshot, answer.values(names, peak=options.peak), [answer.origin(peak=options.peak)], answer
+    access = Access(options.ca_file, options.cert_file, options.key_file, options.credentials_file)
+    answer = remote.ask(options.url or "", access)
+    concluded = answer.conclusions() if options.findings else None
+    if configured is None:
+        configured = concluded.thresholds if concluded is not None and options.everything else DEFAULTS
+    thresholds = judged(options, configured, drift=answer.expectations > 0)
+    drift = answer.drift() if SYSCTL in thresholds else None
+
+    def why(name: str) -> str:
+        told = answer.reason(name, peak=options.peak)
+        return told or _why(name, answer.snapshot, drift)
+
+    return Seen(
+        snapshot=answer.snapshot,
+        thresholds=thresholds,
+        values=answer.values(_shown(thresholds), peak=options.peak) | _value(drift),
+        why=why,
+        drift=drift,
+        findings=None if concluded is None else (concluded.judgements, concluded.not_judged),
+        origin=(answer.origin(peak=options.peak),),
+    )
+
+
+def _from_kernel(options: Options, configured: Mapping[str, Threshold] | None, expected: Expectations) -> Seen:
+    """Read this host: once, or for the findings twice; only what is asked for."""
     from exporter.health import measures  # noqa: PLC0415
+    from exporter.health.thresholds import DEFAULTS  # noqa: PLC0415
+    from exporter.nagios.arguments import SYSCTL, judged  # noqa: PLC0415
     from exporter.sampling import once  # noqa: PLC0415
 
+    thresholds = judged(options, DEFAULTS if configured is None else configured, drift=bool(expected))
+    names = _shown(thresholds)
     needs = frozenset[str]().union(*(measures.BY_NAME[name].needs for name in names))
-    wanted = None
-    if measures.DETAIL in needs:
+    wanted, findings = None, None
+    if options.findings or measures.DETAIL in needs:
         from exporter.sampling.detailer import Wanted  # noqa: PLC0415
 
         wanted = Wanted()
-    snapshot = once.snapshot(
-        options.procfs,
-        options.reader,
-        netstat=False,
-        sysctls=read_sysctls or measures.SYSCTLS in needs,
-        queues=measures.LISTENERS in needs,
-        conntrack=measures.CONNTRACK in needs,
-        wanted=wanted,
-        units=False,
-        port=options.port,
+    if options.findings and wanted is not None:
+        from exporter.health.findings import RULES  # noqa: PLC0415
+        from exporter.health.judge import judge_findings  # noqa: PLC0415
+        from exporter.health.window import Window  # noqa: PLC0415
+
+        pause = min(_APART, options.timeout / 4)
+        older, snapshot = once.apart(pause, options.procfs, options.reader, wanted)
+        findings = judge_findings(Window(snapshot, (older,)), RULES)
+    else:
+        snapshot = once.snapshot(
+            options.procfs,
+            options.reader,
+            netstat=False,
+            sysctls=options.verbose > 0 or SYSCTL in thresholds or measures.SYSCTLS in needs,
+            queues=measures.LISTENERS in needs,
+            conntrack=measures.CONNTRACK in needs,
+            wanted=wanted,
+            units=False,
+            port=options.port,
+        )
+    drift = None
+    if SYSCTL in thresholds:
+        from exporter.health.sysctls.drift import drift_of  # noqa: PLC0415 - the profile and the catalogue
+
+        drift = drift_of(snapshot, expected)
+    return Seen(
+        snapshot=snapshot,
+        thresholds=thresholds,
+        values=measures.values(measures.readings(snapshot, names)) | _value(drift),
+        why=lambda name: _why(name, snapshot, drift),
+        drift=drift,
+        findings=findings,
     )
-    return snapshot, measures.values(measures.readings(snapshot, names)), [], None
 
 
-def _configured(options: Options) -> tuple[Mapping[str, Threshold], Mapping[str, Range | str]]:
-    """The file's thresholds and expected sysctls, or the defaults; YAML is imported only where there is a file."""
+def _shown(thresholds: Iterable[str]) -> list[str]:
+    """The measures of the performance data: every state, then what else is judged."""
+    from exporter.nagios.arguments import SYSCTL  # noqa: PLC0415
+    from exporter.tcpstate import BY_LABEL  # noqa: PLC0415
+
+    return [name for name in dict.fromkeys((*BY_LABEL, *thresholds)) if name != SYSCTL]
+
+
+def _value(drift: Drift | None) -> dict[str, float | None]:
+    from exporter.nagios.arguments import SYSCTL  # noqa: PLC0415
+
+    return {} if drift is None else {SYSCTL: drift.value}
+
+
+def _why(name: str, snapshot: Snapshot, drift: Drift | None) -> str:
+    from exporter.health.measures import BY_NAME  # noqa: PLC0415
+
+    return BY_NAME[name].unknown(snapshot) if name in BY_NAME else (drift and drift.problem) or "not told"
+
+
+def _configured(options: Options) -> tuple[Mapping[str, Threshold] | None, Expectations]:
+    """The file's thresholds and expected sysctls; YAML is imported only where there is a file."""
     if options.config is None:
-        from exporter.health.thresholds import DEFAULTS  # noqa: PLC0415
-
-        return DEFAULTS, {}
+        return None, {}
     from exporter.config.file import load  # noqa: PLC0415
 
     settings = load(options.config, options.procfs)

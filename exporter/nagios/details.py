@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from exporter.health.measures import BY_NAME, Measure
 from exporter.health.sysctls.verdicts import Expectations, verdicts
-from exporter.health.thresholds import Result, Status
+from exporter.health.thresholds import Result
 from exporter.kernel.derivation import FEW
 from exporter.record import TYPE_CHECKING
 from exporter.snapshot import Snapshot
@@ -17,14 +17,13 @@ if TYPE_CHECKING:
 
 
 def explain(results: Sequence[Result], snapshot: Snapshot, expected: Expectations, release: str) -> Iterator[str]:
-    """Two lines for each measure that alerts, or for all of them where none does; a sysctl with what it should be."""
+    """Two lines for each measure of *results*; a sysctl with what it should be."""
     should_be = {
         verdict.name: f"{'expected' if verdict.expected else 'recommended'} {verdict.accepted}"
         for verdict in verdicts(snapshot.sysctls, expected, release)
         if verdict.deviates
     }
-    alerting = [result for result in results if result.status in {Status.WARNING, Status.CRITICAL}]
-    for result in alerting or results:
+    for result in results:
         if result.measure not in BY_NAME:  # sysctl: its lines say it all
             continue
         measure = BY_NAME[result.measure]
@@ -56,12 +55,7 @@ def provenance(snapshot: Snapshot) -> Iterator[str]:
             else "every socket counted"
         )
         yield f"read by {snapshot.connections.reader}: {how}"
-    yield from problems(snapshot)
-
-
-def problems(snapshot: Snapshot) -> Iterable[str]:
-    """What could not be read, in the words of whoever failed."""
-    return [problem for problem in snapshot.sources.values() if problem is not None]
+    yield from snapshot.problems
 
 
 def _assignment(value: SysctlValue) -> str:

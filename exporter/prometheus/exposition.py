@@ -1,8 +1,7 @@
-"""From families to the bytes of a page: text 0.0.4 or OpenMetrics 1.0.0, plain or gzip, each made once a sample."""
+"""From families to the bytes of a page: text 0.0.4 or OpenMetrics 1.0.0. ``web.rendered`` keeps and compresses them."""
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterable
 
 from prometheus_client import exposition as text
@@ -14,7 +13,6 @@ from exporter.prometheus.formats import Format
 from exporter.sampling.sample import Sample
 
 _END = b"# EOF\n"
-_GZIP_LEVEL = 1  # a tenth of the time of level 9 for a few kilobytes more
 
 
 class _Families:
@@ -35,31 +33,14 @@ def render(collected: Iterable[Metric], form: Format) -> bytes:
     return bytes(page.removesuffix(_END))
 
 
-class Pages:
-    """Makes each page once and hands the same bytes to everyone who asks for it while it is current."""
+class Exposition:
+    """Renders pages, and keeps the part with the sysctls, which seldom changes, from one sample to the next."""
 
     def __init__(self) -> None:
-        self._key: tuple[object, ...] = ()
-        self._sample: Sample | None = None  # held, so that its id stays its own
-        self._pages: dict[tuple[Format, bool], bytes] = {}
         self._sysctls: dict[Format, tuple[object, object, bytes]] = {}
 
-    def page(self, sample: Sample | None, view: View, form: Format, *, compressed: bool) -> bytes:
-        """The page of *sample* as seen by *view*."""
-        key = (id(sample), *view)
-        if key != self._key:
-            self._key = key
-            self._sample = sample
-            self._pages = {}
-        if (form, compressed) not in self._pages:
-            if compressed:
-                plain = self.page(sample, view, form, compressed=False)
-                self._pages[form, True] = gzip.compress(plain, _GZIP_LEVEL, mtime=0)
-            else:
-                self._pages[form, False] = self._render(sample, view, form)
-        return self._pages[form, compressed]
-
-    def _render(self, sample: Sample | None, view: View, form: Format) -> bytes:
+    def page(self, sample: Sample | None, view: View, form: Format) -> bytes:
+        """The page of *sample* as seen by *view*, in *form*."""
         parts = [render(families(sample, view), form)]
         if sample is not None and not view.stale:
             verdicts = sample.health.verdicts
@@ -72,5 +53,5 @@ class Pages:
 
 
 def page(sample: Sample | None, view: View, form: Format) -> bytes:
-    """One page, of a sample that nobody will ask for again."""
-    return Pages().page(sample, view, form, compressed=False)
+    """One page, of a sample whose page is rendered only once."""
+    return Exposition().page(sample, view, form)

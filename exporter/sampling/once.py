@@ -45,6 +45,13 @@ def snapshot(
     return assemble(counted, values, problem, taken_at=time.time(), page_size=os.sysconf("SC_PAGE_SIZE"), detail=detail)
 
 
+def apart(seconds: float, procfs_root: str, reader: str, wanted: Wanted) -> tuple[Snapshot, Snapshot]:
+    """Two samples, *seconds* apart, for what only a change tells: the older has no sysctls and no detail."""
+    older = snapshot(procfs_root, reader, sysctls=False)
+    time.sleep(seconds)
+    return older, snapshot(procfs_root, reader, wanted=wanted)
+
+
 def _detail(
     procfs: Procfs, reader: str, trust: Trust, wanted: Wanted, counted: Counted, *, units: bool
 ) -> Detail | None:

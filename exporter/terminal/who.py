@@ -1,18 +1,33 @@
 """Who holds the sockets in a state: the answer of ``tcp-exporter who``, grouped, ranked and written out.
 
 ``kernel.owners`` counts the sockets by what the kernel says of them and gives the processes; here they become owners,
-one row each, and what has no owner that can be seen becomes a row with the reason. Pure; colour is an argument.
+one row each, and what has no owner that can be seen becomes a row with the reason. But for ``hold``, which asks there,
+all of it is pure; colour is an argument.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
+
+from exporter.kernel import cgroup, owners
+from exporter.kernel.owners import Process, Survey
+from exporter.printable import escaped
+from exporter.tcpstate import TcpState
 
 GROUPS = ("process", "unit", "port", "remote")
 """What sockets can be grouped by; the first is what a person means by an owner."""
+
+NO_PROCESS = "no process (half-open, closed or waiting to be accepted)"
+REFUSED = "other user's process: run as root or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH to see it"
+NOT_FOUND = "beyond reach: a process of another PID namespace, a descriptor in flight, or the kernel itself"
+NO_CGROUP = "no cgroup (half-open or closed)"
+_NO_UNIT = {
+    "": NO_CGROUP,
+    cgroup.GONE: "cgroup has been removed",
+    cgroup.OUTSIDE: "cgroup is outside of what is seen from here: another cgroup namespace",
+}
 
 
 class Row(NamedTuple):
@@ -39,19 +54,39 @@ class Holders(NamedTuple):
     unattributed: tuple[Row, ...] = ()  # sockets without an owner, each row a reason: never folded away
 
 
-class Process(NamedTuple):
-    """A process and those of the sockets asked for that it has open, by inode."""
+def hold(state: TcpState, by: str) -> Holders:
+    """Who holds the sockets in *state* in this network namespace; *by* is one of ``GROUPS``.
 
-    pid: int
-    name: str
-    inodes: AbstractSet[int]
+    Raises ``SourceError`` where the sockets cannot be listed, and by unit where netlink or cgroup v2 is not to be had.
+    """
+    if by == "process":
+        return held_by_process(state.label, *owners.by_process(state))
+    counts = {"unit": owners.by_unit, "port": owners.by_port, "remote": owners.by_remote}[by](state)
+    if by != "unit":
+        return holders(state.label, by, (Row(name, count) for name, count in counts.items()))
+    found = [Row(name, count) for name, count in counts.items() if name not in _NO_UNIT]
+    return holders(state.label, by, found, [Row(reason, counts[name]) for name, reason in _NO_UNIT.items()])
+
+
+def held_by_process(state: str, counts: Mapping[int, int], survey: Survey) -> Holders:
+    """Who holds the sockets that are counted by inode, 0 for those that no process has."""
+    rows = attribute(counts, survey.processes)
+    without = counts.get(0, 0)
+    left = sum(counts.values()) - without - sum(row.sockets for row in rows)
+    reason, remarks = (REFUSED, (_reach(survey),)) if left and survey.is_partial else (NOT_FOUND, ())
+    return holders(state, "process", rows, (Row(NO_PROCESS, without), Row(reason, left)), remarks)
+
+
+def _reach(survey: Survey) -> str:
+    hidden = "; others are hidden (hidepid)" if survey.hidden else ""
+    return f"The descriptors of {survey.seen - survey.refused} of {survey.seen} processes could be read{hidden}."
 
 
 def holders(
     state: str, by: str, rows: Iterable[Row], unattributed: Iterable[Row] = (), remarks: Iterable[str] = ()
 ) -> Holders:
     """Rank the rows, total them, and make of every label what a terminal can be trusted with."""
-    ranked = sorted((row._replace(label=printable(row.label)) for row in rows), key=_rank)
+    ranked = sorted((row._replace(label=escaped(row.label)) for row in rows), key=_rank)
     without = tuple(row for row in unattributed if row.sockets)
     total = sum(row.sockets for row in (*ranked, *without))
     return Holders(state, by, total, tuple(ranked), tuple(remarks), without)
@@ -101,20 +136,6 @@ def document(holders: Holders, top: int) -> dict[str, object]:
         "unattributed": [{"reason": row.label, "sockets": row.sockets} for row in holders.unattributed],
         "remarks": list(holders.remarks),
     }
-
-
-def printable(text: str) -> str:
-    r"""*text* with everything escaped that a terminal would act on: a process may call itself anything.
-
-    >>> printable("nginx"), printable("a\x1b[2J")
-    ('nginx', 'a\\x1b[2J')
-    """
-    return "".join(_printable(text))
-
-
-def _printable(text: str) -> Iterator[str]:
-    for character in text:
-        yield character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
 
 
 def _rank(row: Row) -> tuple[int, int, str]:

@@ -2,57 +2,73 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from exporter.document import API_VERSION
 from exporter.document import write as api
-from exporter.prometheus.exposition import Pages
-from exporter.sampling.history import Points
+from exporter.prometheus.exposition import Exposition
+from exporter.prometheus.formats import Format
 from exporter.web.current import Current
 from exporter.web.http import Handler, Request, Response, method_not_allowed, not_found, plain_text
 from exporter.web.negotiation import accepts_gzip, choose_format
 from exporter.web.page import Assets, StatusPage
+from exporter.web.rendered import RenderedOnce
 
-_GZIP_LEVEL = 1
 _Answer = Callable[[Request, Current], Response]
 
 
 def application(current: Callable[[], Current], assets: Assets) -> Handler:
-    """The handler of every request; *current* is asked at each, *assets* are the status page's files."""
-    metrics, history, page = Pages(), _History(), StatusPage(assets)
+    """The handler of every request; *current* is called for each, *assets* are the status page's files."""
+    metrics = partial(_metrics, Exposition(), {form: RenderedOnce() for form in Format})
     answers: dict[str, _Answer] = {
-        "/": lambda request, at: _page(page, request, at),
-        "/api/v1/snapshot": _snapshot,
-        "/api/v1/history": history.answer,
+        "/": partial(_page, StatusPage(assets)),
+        "/api/v1/snapshot": partial(_snapshot, RenderedOnce()),
+        "/api/v1/history": partial(_history, RenderedOnce()),
         "/-/healthy": _healthy,
         "/-/ready": _ready,
     }
 
     def handle(request: Request) -> Response:
         at = current()
-        answer = answers.get(request.path)
-        if request.path == at.telemetry_path:
-            answer = None
-        elif answer is None:
+        answer = metrics if request.path == at.telemetry_path else answers.get(request.path)
+        if answer is None:
             return not_found()
         if request.method not in {"GET", "HEAD"}:
             return method_not_allowed()
-        return _metrics(metrics, request, at) if answer is None else answer(request, at)
+        return answer(request, at)
 
     return handle
 
 
-def _metrics(pages: Pages, request: Request, at: Current) -> Response:
+def _metrics(exposition: Exposition, kept: Mapping[Format, RenderedOnce], request: Request, at: Current) -> Response:
     form = choose_format(request.headers.get("accept"))
     compressed = accepts_gzip(request.headers.get("accept-encoding"))
-    body = pages.page(at.sample, at.view, form, compressed=compressed)
+    page = partial(exposition.page, at.sample, at.view, form)
+    body = kept[form].body((at.sample, at.view), page, compressed=compressed)
     return Response(200, form.value, body, (*_encoding(compressed=compressed), ("Vary", "Accept, Accept-Encoding")))
 
 
-def _encoding(*, compressed: bool) -> tuple[tuple[str, str], ...]:
-    return (("Content-Encoding", "gzip"),) if compressed else ()
+def _snapshot(kept: RenderedOnce, request: Request, at: Current) -> Response:
+    """The sample with its age in it, which is that of the moment of rendering: once for each second of the age."""
+    sample = at.sample
+    if sample is None:
+        problem = {"api_version": API_VERSION, "error": "no sample yet"}
+        return Response(503, "application/json", json.dumps(problem).encode() + b"\n", ())
+    key = (sample, int(at.now - sample.counted_at), sample.is_stale(at.now))
+    return _json(kept, key, lambda: api.encode(api.sampled(sample, at.now)), request)
+
+
+def _history(kept: RenderedOnce, request: Request, at: Current) -> Response:
+    """The history, which is rendered once for each point."""
+    return _json(kept, at.points, lambda: api.encode_compact(api.history(at.points)), request)
+
+
+def _json(kept: RenderedOnce, key: object, render: Callable[[], bytes], request: Request) -> Response:
+    compressed = accepts_gzip(request.headers.get("accept-encoding"))
+    headers = (*_encoding(compressed=compressed), ("Cache-Control", "no-store"), ("Vary", "Accept-Encoding"))
+    return Response(200, "application/json", kept.body(key, render, compressed=compressed), headers)
 
 
 def _page(page: StatusPage, request: Request, at: Current) -> Response:
@@ -68,30 +84,8 @@ def _page(page: StatusPage, request: Request, at: Current) -> Response:
     return Response(200, "text/html; charset=utf-8", page.page(at, compressed=compressed), headers)
 
 
-class _History:
-    """Renders the history once for each point, in the codings that are asked for."""
-
-    def __init__(self) -> None:
-        self._points: Points | None = None
-        self._bodies: dict[bool, bytes] = {}
-
-    def answer(self, request: Request, at: Current) -> Response:
-        compressed = accepts_gzip(request.headers.get("accept-encoding"))
-        if at.points is not self._points:
-            self._points, self._bodies = at.points, {}
-        if compressed not in self._bodies:
-            plain = api.encode_compact(api.history(at.points))
-            self._bodies[compressed] = gzip.compress(plain, _GZIP_LEVEL, mtime=0) if compressed else plain
-        headers = (*_encoding(compressed=compressed), ("Cache-Control", "no-store"), ("Vary", "Accept-Encoding"))
-        return Response(200, "application/json", self._bodies[compressed], headers)
-
-
-def _snapshot(_: Request, at: Current) -> Response:
-    if at.sample is None:
-        problem = {"api_version": API_VERSION, "error": "no sample yet"}
-        return Response(503, "application/json", json.dumps(problem).encode() + b"\n", ())
-    body = api.encode(api.sampled(at.sample, at.now))
-    return Response(200, "application/json", body, (("Cache-Control", "no-store"),))
+def _encoding(*, compressed: bool) -> tuple[tuple[str, str], ...]:
+    return (("Content-Encoding", "gzip"),) if compressed else ()
 
 
 def _healthy(_: Request, __: Current) -> Response:

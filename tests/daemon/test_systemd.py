@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.daemon.systemd import Notifier, passed_sockets
+from exporter.daemon.systemd import NotifySocket, passed_sockets
 from exporter.errors import UsageError
 
 PID = 4711
@@ -27,20 +27,20 @@ def manager(address: str) -> Iterator[socket.socket]:
 def test_a_message_goes_to_the_path(tmp_path: Path) -> None:
     address = str(tmp_path / "notify")
     with manager(address) as channel:
-        assert Notifier({"NOTIFY_SOCKET": address}, PID).send("READY=1", "STATUS=counting by netlink")
+        assert NotifySocket({"NOTIFY_SOCKET": address}, PID).send("READY=1", "STATUS=counting by netlink")
         assert channel.recv(4096) == b"READY=1\nSTATUS=counting by netlink"
 
 
 def test_a_message_goes_to_the_abstract_name() -> None:
     name = f"tcp-exporter-test-{os.getpid()}"
     with manager(f"\0{name}") as channel:
-        assert Notifier({"NOTIFY_SOCKET": f"@{name}"}, PID).send("STOPPING=1")
+        assert NotifySocket({"NOTIFY_SOCKET": f"@{name}"}, PID).send("STOPPING=1")
         assert channel.recv(4096) == b"STOPPING=1"
 
 
 def test_a_manager_that_comes_again_gets_the_next_message(tmp_path: Path) -> None:
     address = str(tmp_path / "notify")
-    notifier = Notifier({"NOTIFY_SOCKET": address}, PID)
+    notifier = NotifySocket({"NOTIFY_SOCKET": address}, PID)
     assert not notifier.send("READY=1")
     with manager(address) as channel:
         assert notifier.send("READY=1")
@@ -51,17 +51,17 @@ def test_a_manager_that_comes_again_gets_the_next_message(tmp_path: Path) -> Non
 def test_a_manager_that_does_not_read_holds_nothing_up(tmp_path: Path) -> None:
     address = str(tmp_path / "notify")
     with manager(address):
-        notifier = Notifier({"NOTIFY_SOCKET": address}, PID)
+        notifier = NotifySocket({"NOTIFY_SOCKET": address}, PID)
         assert False in {notifier.send("WATCHDOG=1") for _ in range(10_000)}  # the kernel's queue is much shorter
 
 
 @pytest.mark.parametrize("address", [None, "", "vsock:2:1234", "relative"])
 def test_without_a_manager_a_message_goes_nowhere(address: str | None) -> None:
-    assert Notifier({} if address is None else {"NOTIFY_SOCKET": address}, PID).send("READY=1")
+    assert NotifySocket({} if address is None else {"NOTIFY_SOCKET": address}, PID).send("READY=1")
 
 
 def test_an_address_that_cannot_be_ends_nothing() -> None:
-    assert not Notifier({"NOTIFY_SOCKET": "/" + "x" * 200}, PID).send("READY=1")
+    assert not NotifySocket({"NOTIFY_SOCKET": "/" + "x" * 200}, PID).send("READY=1")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_an_address_that_cannot_be_ends_nothing() -> None:
     ],
 )
 def test_the_watchdog_is_this_process_own(environ: dict[str, str], seconds: float | None) -> None:
-    assert Notifier(environ, PID).watchdog == seconds
+    assert NotifySocket(environ, PID).watchdog == seconds
 
 
 def test_what_was_read_is_gone_from_the_environment(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_what_was_read_is_gone_from_the_environment(tmp_path: Path) -> None:
         "PATH": "/bin", "NOTIFY_SOCKET": str(tmp_path), "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1",
         "LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "http",
     }  # fmt: skip
-    Notifier(environ, PID)
+    NotifySocket(environ, PID)
     with pytest.raises(UsageError):
         passed_sockets(environ, PID)
     assert environ == {"PATH": "/bin"}

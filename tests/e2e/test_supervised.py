@@ -185,7 +185,7 @@ def test_a_reload_that_is_refused_ends_too(tmp_path: Path, manager: Manager, pro
         it.process.send_signal(signal.SIGHUP)
         manager.until("RELOADING=1")
         assert manager.message() == ["READY=1"]
-        assert "configuration refused" in it.said()
+        assert "configuration rejected" in it.said()
 
 
 WITHOUT_MEMORY_AT_THE_FIRST_RELOAD = """
@@ -216,7 +216,7 @@ def test_a_reload_that_fails_by_a_want_of_memory_ends_too_and_the_next_one_succe
     program = [sys.executable, "-c", WITHOUT_MEMORY_AT_THE_FIRST_RELOAD]
     with Daemon(tmp_path / "log", *arguments, env=manager.environ, program=program) as it:
         manager.until("READY=1")
-        for said in ("configuration refused", "configuration reloaded"):
+        for said in ("configuration rejected", "configuration reloaded"):
             it.process.send_signal(signal.SIGHUP)
             manager.until("RELOADING=1")
             assert manager.message() == ["READY=1"]

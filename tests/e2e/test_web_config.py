@@ -431,7 +431,7 @@ def test_a_flood_of_wrong_passwords_fails_no_scrape_with_the_right_one(place: Pl
             return answer.status
 
     with Daemon(tmp_path / "log", "--web.config.file", str(place.web)) as started:
-        assert "passwords are asked for without TLS" in wait_for(lambda: started.said() or None, "the log")
+        assert "basic authentication without TLS" in wait_for(lambda: started.said() or None, "the log")
         assert get_with(started.port, PASSWORD) == 200
         memory = resident(started)
 

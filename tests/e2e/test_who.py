@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from exporter.kernel.cgroupfs import Cgroups
-from exporter.kernel.owners import NO_CGROUP, NO_PROCESS, NOT_FOUND, REFUSED
+from exporter.terminal.who import NO_CGROUP, NO_PROCESS, NOT_FOUND, REFUSED
+from tests.e2e.conftest import wait_for
 from tests.lab import LabProcess
 
 pytestmark = pytest.mark.lab
@@ -22,9 +23,8 @@ pytestmark = pytest.mark.lab
 WHO = """
 import json, sys
 from exporter.terminal import who
-from exporter.kernel.owners import hold
 from exporter.tcpstate import BY_LABEL
-print(json.dumps(who.document(hold(BY_LABEL[sys.argv[1]], sys.argv[2]), 0)))
+print(json.dumps(who.document(who.hold(BY_LABEL[sys.argv[1]], sys.argv[2]), 0)))
 """
 
 # Calls itself NAME, joins the CGROUP if it is not empty, connects N times to a listener of its own at PORT of any
@@ -114,6 +114,51 @@ def test_programs_of_one_name_are_one_owner_by_the_lowest_pid(lab: LabProcess) -
     answer = who(lab, "established", "process")
     assert answer.owners == {"a-server": 8}
     assert answer.details == {"a-server": f"pid {min(pids)}, 2 processes"}
+
+
+# Both ends of a connection each, as the descriptors of no process show them: a ring of io_uring has them without one,
+# and a thread in a table of its own. Then the first thread ends.
+BEYOND = """
+import ctypes, os, pathlib, socket, struct, threading, time
+pathlib.Path("/proc/self/comm").write_text("beyond")
+libc = ctypes.CDLL(None, use_errno=True)
+listener = socket.create_server(("127.0.0.1", 8443))
+def connected():
+    return socket.create_connection(("127.0.0.1", 8443)), listener.accept()[0]
+ring = libc.syscall(425, 8, ctypes.create_string_buffer(120))  # io_uring_setup
+ends = connected()
+registered = ring >= 0 and libc.syscall(427, ring, 2, (ctypes.c_int * 2)(*(end.fileno() for end in ends)), 2) == 0
+if registered:  # only the ring holds them now
+    for end in ends:
+        end.close()
+begun = threading.Event()
+def own():
+    assert libc.unshare(0x400) == 0  # CLONE_FILES
+    kept = connected()
+    begun.set()
+    time.sleep(600)
+threading.Thread(target=own).start()
+begun.wait()
+threading.Thread(target=time.sleep, args=(600,)).start()
+print("ring" if registered else "no ring", flush=True)
+if os.environ.get("END_FIRST"):
+    libc.syscall({"x86_64": 60}.get(os.uname().machine, 93), 0)  # exit(2): of this thread only
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("first", ["lives", "ended"])
+def test_sockets_are_found_where_the_descriptors_of_a_process_do_not_show_them(lab: LabProcess, first: str) -> None:
+    environment = {} if first == "lives" else {"END_FIRST": "1"}
+    program = lab.popen(
+        ["env", *(f"{name}={value}" for name, value in environment.items()), sys.executable, "-c", BEYOND]
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() in {"ring\n", "no ring\n"}
+    if first == "ended":
+        wait_for(lambda: psutil.Process(program.pid).status() == psutil.STATUS_ZOMBIE, "the first thread's end")
+    answer = who(lab, "established", "process")
+    assert (answer.owners, answer.unattributed) == ({"beyond": 4}, {})
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root becomes another user")

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from exporter.errors import SourceError, SourceMalformed
 from exporter.kernel import cgroup, netns, procnet, sysctl
 from exporter.kernel.catalogue import CATALOGUE
-from exporter.kernel.detail import DetailDump, EphemeralPorts, summarise
-from exporter.kernel.inetdiag import AF_INET, AF_INET6, DONE, CountingDump, Dump, state_counts
+from exporter.kernel.detail import DetailDump, summarise
+from exporter.kernel.ephemeral import EphemeralPorts
+from exporter.kernel.inetdiag import AF_INET, AF_INET6, DONE, CountingDump, Dump, Local, state_counts
 from exporter.kernel.listeners import listeners_of
 from exporter.kernel.proctcp import ProcDetail, listening_ports
 from exporter.kernel.sockets import Counting, address, cgroup_ids, inodes, peers, ports
@@ -49,10 +50,9 @@ def netlink(data: bytes) -> None:
         return Counter({value: number * times for value, number in Counter(values).items()})
 
     assert counting.sockets == counted((it.family, it.state, it.timer, it.first_attribute) for it in found)
-    waiting = Counter(((it.local.family, int.from_bytes(it.local.port, "big"), it.local.address), it.queue, it.limit)
-                      for it in counting.listening)  # fmt: skip
+    waiting = Counter((_end(it.local), it.queue, it.limit) for it in counting.listening)
     assert waiting == {key: number * times for key, number in reference.listening(found).items()}
-    half_open = {(it.family, int.from_bytes(it.port, "big"), it.address): n for it, n in counting.half_open.items()}
+    half_open = {_end(it): number for it, number in counting.half_open.items()}
     assert half_open == {key: number * times for key, number in reference.half_open(found).items()}
     assert by_port.sockets == counted(it.port for it in found)
     assert by_peer.sockets == counted((it.family, it.destination) for it in found)
@@ -71,7 +71,8 @@ def netlink(data: bytes) -> None:
     for port, counts in detail.remote_ports().items():
         of_port = Counter(of_number(it.state) for it in found if it.remote_port == port)
         assert counts == tuple(of_port[state] * times for state in TcpState)
-    assert detail.destinations.total() == times * sum(
+    assert detail.destinations is not None
+    assert detail.destinations.ports().total() == times * sum(
         32768 <= it.port <= 60999
         and it.port not in _LISTENING
         and of_number(it.state) not in {TcpState.UNKNOWN, TcpState.CLOSE, TcpState.LISTEN}
@@ -88,6 +89,10 @@ def _take(collector: Dump, reply: bytes, repeat: int) -> bool:
     except SourceError as error:
         assert str(error).startswith("netlink")
         return False
+
+
+def _end(local: Local) -> reference.Local:
+    return local.family, int.from_bytes(local.port, "big"), local.address, local.device
 
 
 def _summed(counting: CountingDump, detail: DetailDump, by_peer: Counting[tuple[int, bytes]]) -> None:

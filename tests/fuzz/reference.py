@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 _KINDS = (18, 20)
 _LISTEN, _SYN_RECV = 10, 3
+_SHUTDOWN = 8  # the first attribute of every full socket
 
 
 class Broken(Exception):
@@ -27,6 +28,7 @@ class Socket(NamedTuple):
     remote_port: int
     source: bytes
     destination: bytes
+    device: int
     receive_queue: int
     send_queue: int
     inode: int
@@ -51,9 +53,10 @@ def sockets(reply: bytes) -> Iterator[Socket]:
 def _socket(message: bytes) -> Socket:
     family, state, timer = message[16:19]
     port, remote_port, source, destination = struct.unpack_from("!HH16s16s", message, 20)
+    (device,) = struct.unpack_from("=I", message, 56)
     _, receive_queue, send_queue, _, inode = struct.unpack_from("=5I", message, 68)
     return Socket(
-        family, state, timer, port, remote_port, source, destination, receive_queue, send_queue, inode,
+        family, state, timer, port, remote_port, source, destination, device, receive_queue, send_queue, inode,
         struct.unpack_from("=H", message, 90)[0] & 0xFF if len(message) >= 92 else 0, *_attributes(message),
     )  # fmt: skip
 
@@ -78,20 +81,23 @@ def is_regular(found: list[Socket]) -> bool:
     return len(structures) == len({structure[0] for structure in structures})
 
 
-def local(socket: Socket) -> tuple[int, int, bytes]:
-    """Family, port and address of the local end; IPv4 within IPv6 is IPv4's."""
+Local = tuple[int, int, bytes, int]
+
+
+def local(socket: Socket) -> Local:
+    """Family, port, address and device of the local end; IPv4 within IPv6 is IPv4's."""
     mapped = bytes(10) + b"\xff\xff"
     if socket.family == 10 and socket.source.startswith(mapped):
-        return 2, socket.port, socket.source[12:] + bytes(12)
-    return socket.family, socket.port, socket.source
+        return 2, socket.port, socket.source[12:] + bytes(12), socket.device
+    return socket.family, socket.port, socket.source, socket.device
 
 
-def half_open(found: list[Socket]) -> Counter[tuple[int, int, bytes]]:
-    """Half-open connections by their local end."""
-    return Counter(local(it) for it in found if it.state == _SYN_RECV)
+def half_open(found: list[Socket]) -> Counter[Local]:
+    """Half-open connections by their local end, but for full sockets."""
+    return Counter(local(it) for it in found if it.state == _SYN_RECV and it.first_attribute != _SHUTDOWN)
 
 
-def listening(found: list[Socket]) -> Counter[tuple[tuple[int, int, bytes], int, int]]:
+def listening(found: list[Socket]) -> Counter[tuple[Local, int, int]]:
     """Listeners, with what waits and what may."""
     return Counter((local(it), it.receive_queue, it.send_queue) for it in found if it.state == _LISTEN)
 

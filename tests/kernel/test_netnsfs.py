@@ -101,6 +101,17 @@ def test_each_namespace_is_there_once_by_its_lowest_process(host: Host) -> None:
     assert names(host.namespaces()) == ["host", "nginx-99"]
 
 
+def test_a_namespace_whose_only_process_has_lost_its_first_thread_is_counted_by_another(host: Host) -> None:
+    host.process(50, comm="java")
+    for file in ("net", "ns"):
+        for thread in (50, 51):
+            (host.procfs / "50" / "task" / str(thread)).mkdir(parents=True, exist_ok=True)
+        (host.procfs / "50" / file).rename(host.procfs / "50" / "task" / "51" / file)
+    host.sockets("50/task/51", TcpState.LISTEN)
+    namespaces = host.namespaces()
+    assert of(namespaces.count(), "java-50").counts[TcpState.LISTEN] == 1
+
+
 def test_the_own_namespace_is_called_self_where_it_is_not_that_of_process_1(host: Host) -> None:
     shutil.rmtree(host.procfs / "self")
     host.process(500)

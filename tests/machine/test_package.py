@@ -107,10 +107,10 @@ def test_the_manual_of_the_daemon_has_every_command_and_every_option(pages: dict
 
 
 def test_the_manual_of_the_plugin_says_what_its_help_says(pages: dict[str, Path]) -> None:
-    from exporter.nagios.arguments import HELP  # noqa: PLC0415 - only here
+    from exporter.nagios.arguments import help_text  # noqa: PLC0415 - only here
 
     page = rendered(pages["check_tcp_states"])
-    paragraphs = HELP.partition("\n\n")[2]
+    paragraphs = help_text().partition("\n\n")[2]
     missing = [line.strip() for line in paragraphs.splitlines() if " ".join(line.split()) not in page]
     assert missing == []
 

@@ -10,7 +10,7 @@ import pytest
 
 from exporter.errors import SourceError, SourceTimeout, SourceUnreadable, UsageError
 from exporter.kernel import inetdiag
-from exporter.kernel.derivation import Trust
+from exporter.kernel.derivation import FEW, Trust
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.sampler import Counted, Sampler, readers
@@ -66,7 +66,7 @@ class Sockets(NetlinkReader):
         self.host = host
         self.dumps: list[int] = []
 
-    def collect(self, states: int, begin: Callable[[], C], port: int = 0) -> C:
+    def collect(self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0) -> C:
         collector = begin()
         if states != LISTEN_ONLY:
             self.dumps.append(states)
@@ -141,6 +141,14 @@ def test_up_to_10000_established_sockets_are_listed_where_too_much_happens_while
     assert (established(made), reader.dumps) == ((held, True), dumps)
 
 
+def test_a_pass_that_may_list_few_derives_more_than_those_whatever_happens() -> None:
+    host = BusyHost()
+    host.established = 5000
+    made, reader = sampler(host)
+    assert made.count(netstat=False, most_listed=FEW).connections is not None
+    assert reader.dumps == [inetdiag.COPIED_STATES]
+
+
 def test_what_happens_between_two_samples_makes_no_dump_dearer_as_long_as_little_happens_while_one_is_taken() -> None:
     host = Host()
     made, reader = sampler(host)
@@ -209,7 +217,7 @@ def test_a_full_dump_that_contradicts_the_sums_makes_them_distrusted_until_one_a
 
 
 class Refused(NetlinkReader):
-    def collect(self, states: int, begin: Callable[[], C], port: int = 0) -> C:
+    def collect(self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0) -> C:
         raise SourceUnreadable("netlink", "refused")
 
 
@@ -241,7 +249,7 @@ class Failing(NetlinkReader):
         self.error = error
         self.asked = 0
 
-    def collect(self, states: int, begin: Callable[[], C], port: int = 0) -> C:
+    def collect(self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0) -> C:
         self.asked += 1
         raise self.error
 

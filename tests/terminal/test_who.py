@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from exporter.terminal.who import Process, Row, attribute, document, holders, render
+from exporter.kernel.owners import Process
+from exporter.terminal.who import Row, attribute, document, holders, render
 
 PROCESSES = [
     Process(812, "nginx", {11, 12}),

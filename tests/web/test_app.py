@@ -1,4 +1,4 @@
-"""The endpoints that make their answer once and hand it out often: the history and the page."""
+"""The endpoints that make their answer once and hand it out often: the metrics, the snapshot, the history, the page."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from array import array
 import pytest
 
 from exporter.daemon.daemon import page_assets
+from exporter.health.judge import Judge
 from exporter.health.thresholds import DEFAULTS
+from exporter.health.window import Window
 from exporter.prometheus.families import View
 from exporter.sampling.history import HOLE, Points
+from exporter.sampling.sample import Sample
+from exporter.snapshot import StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from exporter.web.app import application
 from exporter.web.current import Current
 from exporter.web.http import Handler, Request, Response
+from tests.conftest import sample_situation
 
 VIEW = View(DEFAULTS, python="3.11.0")
 
@@ -23,12 +28,14 @@ VIEW = View(DEFAULTS, python="3.11.0")
 class Daemon:
     """What is current, and the application that is asked about it."""
 
-    def __init__(self, points: Points | None) -> None:
+    def __init__(self, points: Points | None, sample: Sample | None = None) -> None:
         self.points = points
+        self.sample = sample
+        self.now = 0.0
         self.handler: Handler = application(self._current, page_assets())
 
     def _current(self) -> Current:
-        return Current(None, VIEW, 0.0, "/metrics", "host.example", self.points)
+        return Current(self.sample, VIEW, self.now, "/metrics", "host.example", self.points)
 
     def get(self, path: str, method: str = "GET", **headers: str) -> Response:
         return self.handler(Request(method, path, "", {name.replace("_", "-"): it for name, it in headers.items()}))
@@ -62,20 +69,58 @@ def test_the_history_is_rendered_once_for_each_point() -> None:
     assert daemon.get("/api/v1/history").body != first
 
 
-@pytest.mark.parametrize("path", ["/", "/api/v1/history"])
-def test_who_takes_gzip_gets_it(path: str) -> None:
-    daemon = Daemon(points(3, 4))
+PATHS = ["/", "/metrics", "/api/v1/snapshot", "/api/v1/history"]
+
+
+def sample(peaks: StateCounts | None = None) -> Sample:
+    snapshot = sample_situation("quiet")
+    health = Judge("6.1.0").judge(Window(snapshot, []), DEFAULTS, {})
+    return Sample.single(snapshot, health)._replace(stale_after=3.0, peaks=peaks)
+
+
+def test_the_snapshot_is_rendered_once_for_each_second_of_its_age() -> None:
+    daemon = Daemon(None, sample())
+    bodies = []
+    for daemon.now in (0.1, 0.9, 1.0, 1.99, 3.0, 3.1, 3.2):  # stale above 3.0
+        bodies.append(daemon.get("/api/v1/snapshot").body)
+    read = [json.loads(body) for body in bodies]
+    assert [(it["age_seconds"], it["stale"]) for it in read] == [
+        *((0.1, False), (0.1, False), (1.0, False), (1.0, False), (3.0, False)),
+        *((3.1, True), (3.1, True)),
+    ]
+    assert len({id(body) for body in bodies}) == 4
+
+
+def test_a_new_sample_is_a_new_snapshot_and_a_new_page_of_metrics() -> None:
+    daemon = Daemon(None, sample())
+    before = [daemon.get(path).body for path in PATHS]
+    assert [daemon.get(path).body is body for path, body in zip(PATHS, before, strict=True)] == [True] * len(PATHS)
+    daemon.sample = sample(peaks=tuple(range(len(TcpState))))
+    same = [daemon.get(path).body == body for path, body in zip(PATHS, before, strict=True)]
+    assert same == [False, False, False, True]
+
+
+def test_without_a_sample_the_snapshot_is_not_there_yet() -> None:
+    answer = Daemon(None).get("/api/v1/snapshot", accept_encoding="gzip")
+    assert (answer.status, json.loads(answer.body)) == (503, {"api_version": 1, "error": "no sample yet"})
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_client_that_takes_gzip_gets_it(path: str) -> None:
+    daemon = Daemon(points(3, 4), sample())
     plain, packed = daemon.get(path), daemon.get(path, accept_encoding="gzip, br")
     assert ("Content-Encoding", "gzip") in packed.headers
     assert "Content-Encoding" not in dict(plain.headers)
     assert gzip.decompress(packed.body) == plain.body
-    assert dict(plain.headers)["Vary"] == "Accept-Encoding"
+    assert dict(plain.headers)["Vary"].endswith("Accept-Encoding")
+    assert dict(packed.headers)["Vary"] == dict(plain.headers)["Vary"]
 
 
-@pytest.mark.parametrize("path", ["/", "/api/v1/history"])
+@pytest.mark.parametrize("path", PATHS)
 def test_they_are_read_and_nothing_else(path: str) -> None:
-    assert Daemon(None).get(path, "POST").status == 405
-    assert Daemon(None).get(path, "HEAD").status == 200
+    daemon = Daemon(None, sample())
+    assert daemon.get(path, "POST").status == 405
+    assert daemon.get(path, "HEAD").status == 200
 
 
 def test_the_page_goes_out_with_its_policy() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from exporter.web.gate import Bucket, Gate
 from exporter.web.http import Request, Response, plain_text
-from exporter.web.passwords import Passwords, Verdict, check, credentials
+from exporter.web.passwords import Admission, Passwords, check, credentials
 from exporter.web.webconfig import HttpServer, RateLimit, WebConfig
 
 
@@ -69,30 +69,30 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "verdict"),
+    ("header", "admission"),
     [
-        (basic("me", b"right"), Verdict.ADMITTED),
-        (basic("me", b"right").replace("Basic", "bAsIc  "), Verdict.ADMITTED),
-        (basic("you", b"other"), Verdict.ADMITTED),
-        (basic("me", b"other"), Verdict.REFUSED),
-        (basic("ME", b"right"), Verdict.REFUSED),
-        (basic("", b"right"), Verdict.REFUSED),
-        (basic("me", b""), Verdict.REFUSED),
-        (basic("me", b"right\0"), Verdict.REFUSED),
-        (None, Verdict.REFUSED),
-        ("", Verdict.REFUSED),
-        ("Basic", Verdict.REFUSED),
-        ("Basic bWU=", Verdict.REFUSED),
-        ("Basic \xe9", Verdict.REFUSED),
-        ("Bearer " + basic("me", b"right").removeprefix("Basic "), Verdict.REFUSED),
-        (basic("me", b"right") + ", " + basic("me", b"right"), Verdict.REFUSED),
+        (basic("me", b"right"), Admission.ADMITTED),
+        (basic("me", b"right").replace("Basic", "bAsIc  "), Admission.ADMITTED),
+        (basic("you", b"other"), Admission.ADMITTED),
+        (basic("me", b"other"), Admission.REFUSED),
+        (basic("ME", b"right"), Admission.REFUSED),
+        (basic("", b"right"), Admission.REFUSED),
+        (basic("me", b""), Admission.REFUSED),
+        (basic("me", b"right\0"), Admission.REFUSED),
+        (None, Admission.REFUSED),
+        ("", Admission.REFUSED),
+        ("Basic", Admission.REFUSED),
+        ("Basic bWU=", Admission.REFUSED),
+        ("Basic \xe9", Admission.REFUSED),
+        ("Bearer " + basic("me", b"right").removeprefix("Basic "), Admission.REFUSED),
+        (basic("me", b"right") + ", " + basic("me", b"right"), Admission.REFUSED),
     ],
 )
 def test_only_a_known_user_with_the_right_password_comes_in(
-    passwords: Passwords, header: str | None, verdict: Verdict
+    passwords: Passwords, header: str | None, admission: Admission
 ) -> None:
     async def scenario() -> None:
-        assert [await passwords.judge(header, USERS) for _ in range(2)] == [verdict] * 2
+        assert [await passwords.judge(header, USERS) for _ in range(2)] == [admission] * 2
 
     run(scenario)
 
@@ -102,8 +102,8 @@ def test_a_password_is_as_long_as_bcrypt_makes_it(passwords: Passwords) -> None:
 
     async def scenario() -> None:
         users = {"me": hashed(b"x" * 72)}
-        assert await passwords.judge(basic("me", b"x" * 300), users) is Verdict.ADMITTED
-        assert await passwords.judge(basic("me", b"x" * 71), users) is Verdict.REFUSED
+        assert await passwords.judge(basic("me", b"x" * 300), users) is Admission.ADMITTED
+        assert await passwords.judge(basic("me", b"x" * 71), users) is Admission.REFUSED
 
     run(scenario)
 
@@ -111,8 +111,8 @@ def test_a_password_is_as_long_as_bcrypt_makes_it(passwords: Passwords) -> None:
 def test_the_same_is_checked_once_whether_right_or_wrong(passwords: Passwords, checking: Checking) -> None:
     async def scenario() -> None:
         for _ in range(5):
-            assert await passwords.judge(basic("me", b"right"), USERS) is Verdict.ADMITTED
-            assert await passwords.judge(basic("me", b"wrong"), USERS) is Verdict.REFUSED
+            assert await passwords.judge(basic("me", b"right"), USERS) is Admission.ADMITTED
+            assert await passwords.judge(basic("me", b"wrong"), USERS) is Admission.REFUSED
         assert [password for password, _ in checking.asked] == [b"right", b"wrong"]
 
     run(scenario)
@@ -120,9 +120,9 @@ def test_the_same_is_checked_once_whether_right_or_wrong(passwords: Passwords, c
 
 def test_a_changed_hash_is_checked_anew(passwords: Passwords) -> None:
     async def scenario() -> None:
-        assert await passwords.judge(basic("me", b"right"), USERS) is Verdict.ADMITTED
-        assert await passwords.judge(basic("me", b"right"), {"me": hashed(b"new")}) is Verdict.REFUSED
-        assert await passwords.judge(basic("me", b"right"), {"you": USERS["me"]}) is Verdict.REFUSED
+        assert await passwords.judge(basic("me", b"right"), USERS) is Admission.ADMITTED
+        assert await passwords.judge(basic("me", b"right"), {"me": hashed(b"new")}) is Admission.REFUSED
+        assert await passwords.judge(basic("me", b"right"), {"you": USERS["me"]}) is Admission.REFUSED
 
     run(scenario)
 
@@ -131,7 +131,7 @@ def test_an_unknown_user_costs_a_check_of_one_and_the_same_known_hash(passwords:
     async def scenario() -> None:
         for number in range(20):
             for password in (b"right", b"other"):
-                assert await passwords.judge(basic(f"nobody{number}", password), USERS) is Verdict.REFUSED
+                assert await passwords.judge(basic(f"nobody{number}", password), USERS) is Admission.REFUSED
         used = [stored for _, stored in checking.asked]
         assert len(used) == 40
         assert used[::2] == used[1::2]
@@ -158,9 +158,9 @@ def test_a_flood_from_one_address_makes_room_for_an_unknown_password_from_anothe
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         checking.go.set()
-        assert await right is Verdict.ADMITTED
+        assert await right is Admission.ADMITTED
         counts = Counter([await task for task in (*flood, *more)])
-        assert counts == {Verdict.REFUSED: 15, Verdict.BUSY: 85}
+        assert counts == {Admission.REFUSED: 15, Admission.BUSY: 85}
         assert (passwords._waiting, passwords._sent_away) == ({}, set())
 
     run(scenario)
@@ -170,17 +170,17 @@ def test_a_flood_of_wrong_passwords_neither_delays_nor_evicts_a_right_one(
     passwords: Passwords, checking: Checking
 ) -> None:
     async def scenario() -> None:
-        assert await passwords.judge(basic("me", b"right"), USERS) is Verdict.ADMITTED
+        assert await passwords.judge(basic("me", b"right"), USERS) is Admission.ADMITTED
         for number in range(250):
-            assert await passwords.judge(basic("me", b"wrong%d" % number), USERS) is Verdict.REFUSED
+            assert await passwords.judge(basic("me", b"wrong%d" % number), USERS) is Admission.REFUSED
         checking.go.clear()
         flood = [asyncio.create_task(passwords.judge(basic("me", b"%d" % number), USERS)) for number in range(300)]
         await asyncio.sleep(0)
-        assert await passwords.judge(basic("me", b"right"), USERS) is Verdict.ADMITTED
+        assert await passwords.judge(basic("me", b"right"), USERS) is Admission.ADMITTED
         sent_away = [task for task in flood if task.done()]
-        assert [task.result() for task in sent_away] == [Verdict.BUSY] * 284
+        assert [task.result() for task in sent_away] == [Admission.BUSY] * 284
         checking.go.set()
-        assert [await task for task in flood if task not in sent_away] == [Verdict.REFUSED] * 16
+        assert [await task for task in flood if task not in sent_away] == [Admission.REFUSED] * 16
         assert len(passwords._wrong._keys) == 100
         assert len(passwords._right._keys) == 1
 

@@ -17,9 +17,9 @@ from html.parser import HTMLParser
 import pytest
 
 from exporter.daemon.daemon import page_assets
-from exporter.health.findings import Finding
-from exporter.health.judge import Advisor
-from exporter.health.thresholds import DEFAULTS, Range, Status, Threshold
+from exporter.health.finding import Finding, Judgement, NotJudged
+from exporter.health.judge import Health
+from exporter.health.thresholds import DEFAULTS, SEVERITY, Range, Status, Threshold
 from exporter.prometheus.families import View
 from exporter.sampling.history import HOLE, POINTS, Points
 from exporter.sampling.sample import Pass, Sample
@@ -29,7 +29,7 @@ from exporter.web.current import Current
 from exporter.web.page import StatusPage
 from exporter.web.page.machine import PLACES, TRANSITIONS
 from exporter.web.page.plot import plot, span
-from tests.conftest import SITUATIONS, TAKEN_AT, sample_situation
+from tests.conftest import SITUATIONS, TAKEN_AT, judge_situation, judged, sample_situation, with_findings
 from tests.test_docs import everything
 
 HOSTILE = "<script>alert('1')</script>&lt;\"'><img src=x onerror=alert(2)>"
@@ -90,11 +90,20 @@ def rendered(at: Current) -> bytes:
     return StatusPage(page_assets()).page(at, compressed=False)
 
 
-def current(snapshot: Snapshot, *, view: View = VIEW, now: float = 0.4, points: Points | None = None) -> Current:
+def current(
+    snapshot: Snapshot,
+    health: Health | None = None,
+    *,
+    view: View = VIEW,
+    now: float = 0.4,
+    points: Points | None = None,
+) -> Current:
+    """*snapshot* as a page shows it; without *health* it was the same ten seconds ago."""
     counts = snapshot.connections and snapshot.connections.counts
-    advice = Advisor("6.18.44").advise(snapshot, (), {})
+    if health is None:
+        health = judged(snapshot, snapshot._replace(taken_at=snapshot.taken_at - 10), thresholds=view.thresholds)
     passes = {"counting": Pass(duration=0.01, cpu=0.01, interval=1.0, total=5, configured=1.0)}
-    sample = Sample.single(snapshot, advice)._replace(peaks=counts, passes=passes, stale_after=3.0)
+    sample = Sample.single(snapshot, health)._replace(peaks=counts, passes=passes, stale_after=3.0)
     return Current(sample, view, now, "/metrics", "host.example", points)
 
 
@@ -104,7 +113,7 @@ def text(at: Current) -> str:
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_what_the_page_says_of_each_situation(situation: str, golden: Callable[[str, str], None]) -> None:
-    golden(f"{situation}.page", text(current(sample_situation(situation))) + "\n")
+    golden(f"{situation}.page", text(current(sample_situation(situation), judge_situation(situation))) + "\n")
 
 
 def hostile(snapshot: Snapshot, word: str) -> Current:
@@ -115,18 +124,22 @@ def hostile(snapshot: Snapshot, word: str) -> Current:
     cubic = snapshot.sysctls["tcp_rmem"]._replace(text=word, unit=word)
     snapshot = snapshot._replace(
         detail=detail,
-        listeners=(Listener(word, 443, 1, 3, 8, 1, 0.3),),
+        listeners=(Listener(word, 443, 1, 3, 8, 1, 3, 8),),
         sources={**snapshot.sources, word: word},
         sysctls={**snapshot.sysctls, "tcp_rmem": cubic},
     )
     at = current(snapshot, view=VIEW._replace(thresholds={"total": Threshold(Range(0, 1, inside=False, text=word))}))
-    finding = Finding(word, Status.WARNING, word, (word,), word, word, word, word, (TcpState.LISTEN,))
+    finding = Finding("full", Status.WARNING, word, (word,), word, word, word, word, (TcpState.LISTEN,))
     assert at.sample is not None
-    verdict = Advisor("6.18.44").advise(sample_situation("old-advice"), (), {}).verdicts[0]
+    verdict = judge_situation("old-advice").verdicts[0]
     verdict = verdict._replace(live=word, accepted=word, expected=True, reason=word, arithmetic=word, risk=word)
-    return at._replace(
-        sample=at.sample._replace(advice=Advice((finding,), (verdict,))), host=word, telemetry_path=f"/{word}"
+    health = with_findings(at.sample.health, finding)
+    health = health._replace(
+        judgements=(*health.judgements, Judgement("syn_flood", Status.UNKNOWN, reason=word)),
+        not_judged=(NotJudged("orphans_near_limit", word),),
+        verdicts=(verdict,),
     )
+    return at._replace(sample=at.sample._replace(health=health), host=word, telemetry_path=f"/{word}")
 
 
 def test_no_name_from_the_host_becomes_markup() -> None:
@@ -160,7 +173,7 @@ def test_before_the_first_sample_it_says_so() -> None:
 
 def test_a_source_that_failed_is_a_reason_and_does_not_hide_the_rest() -> None:
     said = text(current(sample_situation("no-sockstat")))
-    assert said.splitlines()[0] == "OK - host.example - TCP"
+    assert "ESTABLISHED 0 peak 0" in said
     assert "Not readable: tests/fixtures/proc/no-sockstat/net/sockstat: No such file or directory (ENOENT)" in said
 
 
@@ -170,17 +183,96 @@ def test_where_nothing_can_count_it_is_unknown() -> None:
     assert "No reader can count the sockets of this host." in text(at)
 
 
-def test_the_verdict_is_the_worst_of_thresholds_and_findings() -> None:
+def finding(severity: Status, *states: TcpState, name: str = "accept_queue_full") -> Finding:
+    return Finding(name, severity, "It is full", ("3 of 2.",), "Why", "Do", None, "", states)
+
+
+def found(*findings: Finding, snapshot: Snapshot | None = None) -> Current:
+    """A host that is well but for these findings."""
+    snapshot = everything().snapshot if snapshot is None else snapshot
+    health = judged(snapshot, snapshot._replace(taken_at=snapshot.taken_at - 10))
+    return current(snapshot, with_findings(health._replace(status=Status.OK), *findings))
+
+
+@pytest.mark.parametrize("status", SEVERITY)
+def test_the_word_at_the_top_is_the_status_of_the_host(status: Status) -> None:
     snapshot = everything().snapshot
-    calm = current(snapshot)._replace(sample=Sample.single(snapshot))
-    assert text(calm).startswith("OK")
-    assert text(calm._replace(view=VIEW._replace(thresholds={"listen": Threshold(Range.parse("5:"))}))).startswith(
-        "WARN"
+    health = judged(snapshot)._replace(status=status)
+    assert text(current(snapshot, health)).startswith(f"{status.name} - host.example - TCP\n")
+
+
+# -- states, limits and findings ---------------------------------------------------------------------------------------
+
+
+def open_panel(at: Current) -> str:
+    (opened,) = re.findall(r'<section id="state-(\w+)" class="state unasked"', rendered(at).decode())
+    return str(opened)
+
+
+def marks(at: Current) -> dict[str, str]:
+    """The nodes with a status, by the state's label."""
+    nodes = re.findall(r'<a href="#state-(\w+)" class="node(?: (OK|WARNING|CRITICAL|UNKNOWN))?', rendered(at).decode())
+    assert len(nodes) == len(KNOWN_STATES)
+    return {state: status for state, status in nodes if status}
+
+
+def test_a_node_takes_the_worst_of_its_threshold_and_of_the_findings_that_bear_on_it() -> None:
+    listen, syn_recv = TcpState.LISTEN, TcpState.SYN_RECV
+    assert marks(found()) == {"established": "OK"}
+    at = found(finding(Status.WARNING, syn_recv), finding(Status.CRITICAL, listen, syn_recv, name="syn_flood"))
+    assert marks(at) == {"established": "OK", "listen": "CRITICAL", "syn_recv": "CRITICAL"}
+    assert marks(found(finding(Status.WARNING, TcpState.ESTABLISHED))) == {"established": "WARNING"}
+
+
+def test_the_panel_that_opens_is_that_of_the_worst() -> None:
+    assert open_panel(found()) == "established"
+    assert open_panel(found(finding(Status.WARNING, TcpState.CLOSE_WAIT, TcpState.ESTABLISHED))) == "close_wait"
+    both = (finding(Status.WARNING, TcpState.CLOSE_WAIT), finding(Status.CRITICAL, TcpState.LISTEN, name="syn_flood"))
+    assert open_panel(found(*both)) == "listen"
+    snapshot = everything().snapshot
+    view = VIEW._replace(thresholds={"time_wait": Threshold(None, Range.parse("@0:"))})
+    at = current(snapshot, with_findings(judged(snapshot, thresholds=view.thresholds), both[0]), view=view)
+    assert open_panel(at) == "time_wait"
+
+
+def test_a_panel_names_the_findings_that_bear_on_its_state() -> None:
+    page = rendered(found(finding(Status.CRITICAL, TcpState.LISTEN))).decode()
+    assert page.count('<a href="#finding-accept_queue_full">It is full</a>') == 2  # the reason at the top and the panel
+
+
+def coloured_bars(at: Current) -> list[str]:
+    """The statuses of the limits' bars that have one, in the order of the page."""
+    return re.findall(r'class="bar (\w+)" aria-hidden', rendered(at).decode())
+
+
+def test_the_bar_of_a_limit_has_the_colour_of_its_threshold_and_of_the_finding_about_it() -> None:
+    snapshot = everything().snapshot
+    judgements = (Judgement("accept_queue_full", Status.CRITICAL, finding(Status.CRITICAL)),)
+    health = judged(snapshot)._replace(judgements=judgements)
+    assert coloured_bars(current(snapshot, health)) == ["CRITICAL"]
+    view = VIEW._replace(thresholds={"time_wait_ratio": Threshold(Range.parse("0.9"))})
+    health = judged(snapshot, thresholds=view.thresholds)._replace(judgements=judgements)
+    assert coloured_bars(current(snapshot, health, view=view)) == ["OK", "CRITICAL"]
+
+
+def test_each_finding_names_its_runbook() -> None:
+    assert "Runbook: docs/runbooks/TcpAcceptQueueFull.md" in text(found(finding(Status.WARNING)))
+
+
+def test_what_cannot_be_judged_is_a_reason_and_what_is_not_here_is_at_the_end() -> None:
+    snapshot = everything().snapshot
+    health = judged(snapshot)._replace(
+        judgements=(
+            Judgement("syn_flood", Status.UNKNOWN, reason="a rate needs a second sample"),
+            Judgement("syn_queue_too_small", Status.UNKNOWN, reason="a rate needs a second sample"),
+        ),
+        not_judged=(NotJudged("orphans_near_limit", "tcp_max_orphans is not visible from this network namespace"),),
     )
-    for severity in (Status.WARNING, Status.CRITICAL):
-        finding = Finding("full", severity, "It is full", ("3 of 2.",), "Why", "Do", None, "", ())
-        sample = Sample.single(snapshot, Advice((finding,), ()))
-        assert text(calm._replace(sample=sample)).startswith(severity.name)
+    said = text(current(snapshot, health)).splitlines()
+    assert "Could not be judged: syn_flood, syn_queue_too_small: a rate needs a second sample" in said
+    (place,) = [number for number, line in enumerate(said) if line.startswith("Not judged here: 1 finding")]
+    assert place > said.index("Units")
+    assert "orphans_near_limit: tcp_max_orphans is not visible from this network namespace" in said[place + 1]
 
 
 def test_it_stands_alone_and_the_policy_allows_exactly_what_is_inside() -> None:
@@ -195,7 +287,7 @@ def test_it_stands_alone_and_the_policy_allows_exactly_what_is_inside() -> None:
     assert "unsafe" not in page.content_security_policy
     assert {name for _, name, _ in read.attributes if name == "style" or name.startswith("on")} == set()
     addresses = read.values("href") + read.values("src") + read.values("action")
-    assert [it for it in addresses if not it.startswith(("#", "/", "data:image/svg+xml,"))] == []
+    assert [it for it in addresses if not it.startswith(("#", "./", "data:image/svg+xml,"))] == []
     assert re.findall(r"@import|url\((?!#)", read.raw["style"]) == []
 
 

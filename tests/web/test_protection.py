@@ -56,7 +56,7 @@ class Place:
             self.watched.look()
 
 
-REFUSED = "error web configuration refused, the one before it stays in force error="
+REFUSED = "error web configuration rejected; keeping the previous one error="
 RELOADED = "info web configuration reloaded"
 
 
@@ -132,8 +132,8 @@ def test_a_reload_never_takes_protection_away(tmp_path: Path) -> None:
     place.look(2)
     assert (place.context() is before, dict(place.watched.config.basic_auth_users)) == (True, {"me": HASH})
     assert place.log.lines == [
-        "warning switching TLS on or off waits for a restart key=tls_server_config",
-        "warning switching authentication off waits for a restart key=basic_auth_users",
+        "warning TLS switched on or off on disk; restart to apply key=tls_server_config",
+        "warning authentication switched off on disk; restart to apply key=basic_auth_users",
         RELOADED,
     ]
 
@@ -143,7 +143,7 @@ def test_authentication_can_be_switched_on_and_tls_waits(tmp_path: Path) -> None
     place.file.write_text(TLS + USERS)
     place.look(2)
     assert (place.watched.config.tls_server_config, dict(place.watched.config.basic_auth_users)) == (None, {"me": HASH})
-    assert place.log.lines[0] == "warning switching TLS on or off waits for a restart key=tls_server_config"
+    assert place.log.lines[0] == "warning TLS switched on or off on disk; restart to apply key=tls_server_config"
 
 
 def test_a_link_that_is_turned_to_another_folder_is_a_change(tmp_path: Path) -> None:

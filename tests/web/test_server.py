@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from exporter.errors import UsageError
-from exporter.web.http import Gate, Handler, Request, Response, method_not_allowed, not_found, plain_text
+from exporter.web.http import Handler, Middleware, Request, Response, method_not_allowed, not_found, plain_text
 from exporter.web.server import DEFAULT_LIMITS, Limits, Server
 from exporter.web.webconfig import ServerTls
 
@@ -53,7 +53,7 @@ async def serving(
     limits: Limits = DEFAULT_LIMITS,
     handler: Handler = pages,
     *,
-    gate: Gate | None = None,
+    gate: Middleware | None = None,
     tls: Callable[[], ServerTls] | None = None,
 ) -> AsyncIterator[Serving]:
     requests: list[Request] = []

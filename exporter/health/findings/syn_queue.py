@@ -8,7 +8,16 @@ ListenOverflows. Which listener's queue it is, the dump of request sockets tells
 from __future__ import annotations
 
 from exporter.health.finding import Finding, Limit, Rule
-from exporter.health.findings.shared import EVENTS, FILLED, NORMAL_HALF_OPEN, STEPS, goes_on, overflows, slow_listeners
+from exporter.health.findings.shared import (
+    EVENTS,
+    FILLED,
+    NORMAL_HALF_OPEN,
+    STEPS,
+    dropped_segments,
+    goes_on,
+    overflows,
+    slow_listeners,
+)
 from exporter.health.measures import syn_queue_limit
 from exporter.health.thresholds import Status
 from exporter.health.window import Window
@@ -56,8 +65,10 @@ class _Handshakes(NamedTuple):
     def is_flood(self, window: Window) -> bool:
         """Whether many handshakes that began in *window* never complete."""
         if self.off:
-            seen = window.now.listeners is not None and not self.unmatched
-            return self.drops >= EVENTS.value and (bool(self.flooded) or not seen)
+            # A slow application fills SYN queues too, so a few connections of no listener do not outweigh one.
+            few = NORMAL_HALF_OPEN.value if slow_listeners(window) else 0
+            unseen = window.now.listeners is None or self.unmatched > few
+            return self.drops >= EVENTS.value and (bool(self.flooded) or unseen)
         enough = EVENTS.value
         if self.mode == _ALWAYS:
             enough = max(enough, _ALWAYS_RATE.value * window.seconds)
@@ -66,21 +77,26 @@ class _Handshakes(NamedTuple):
 
 def _handshakes(window: Window) -> _Handshakes:
     """Raises ``CannotTell`` where the counters, or those before them, are not known."""
-    slow = slow_listeners(window)
-    # Not only full ones: half-open connections expire in groups, so a flooded queue has room at some moments.
-    flooded = [
-        it
-        for it in window.listeners
-        if it.syn_recv and it.syn_recv >= syn_queue_limit(window.now, it) * FILLED.value and it not in slow
-    ]
-    return _Handshakes(
+    seen = _Handshakes(
         mode=window.sysctl("tcp_syncookies"),
         sent=window.rise("TcpExt.SyncookiesSent"),
         back=window.rise("TcpExt.SyncookiesRecv"),
         drops=_drops(window),
-        flooded=tuple(sorted(flooded, key=lambda it: -it.syn_recv)),
+        flooded=(),
         unmatched=window.now.unmatched_half_open,
     )
+    slow = slow_listeners(window)
+    # Not only full ones: half-open connections expire in groups, so a flooded queue has room at some moments; and those
+    # of a SO_REUSEPORT group may all be in one of its sockets.
+    flooded = [
+        it
+        for it in window.listeners
+        if it.syn_recv
+        and it.syn_recv * it.sockets >= syn_queue_limit(window.now, it) * FILLED.value
+        and it not in slow
+        and not (seen.off and window.dropped_by(it) == 0)
+    ]
+    return seen._replace(flooded=tuple(sorted(flooded, key=lambda it: -it.syn_recv)))
 
 
 def _drops(window: Window) -> int:
@@ -103,6 +119,7 @@ def _evidence(window: Window, seen: _Handshakes) -> list[str]:
         evidence.append(
             f"{seen.drops} SYNs were dropped {window.during} because a SYN queue was full and cookies are off."
         )
+        evidence += dropped_segments(window, seen.flooded[:_SHOWN])
     else:
         cause = "tcp_syncookies is 2" if seen.mode == _ALWAYS else "a SYN queue was full"
         evidence.append(
@@ -244,6 +261,7 @@ FLOOD = Rule(
     "and a full SYN queue drops SYNs.",
     limits=(EVENTS, STEPS, FILLED, _NEARLY_ALL, _ALWAYS_RATE),
     judge=_flood,
+    measure="syn_queue_ratio",
 )
 TOO_SMALL = Rule(
     name="syn_queue_too_small",
@@ -252,6 +270,8 @@ TOO_SMALL = Rule(
     "for a moment where cookies are off.",
     limits=(EVENTS, _NEARLY_ALL),
     judge=_too_small,
+    worst=Status.WARNING,
+    measure="syn_queue_ratio",
 )
 HALF_OPEN = Rule(
     name="half_open_connections",
@@ -259,4 +279,5 @@ HALF_OPEN = Rule(
     definition="Many handshakes do not complete, although SYN queues and accept queues have room.",
     limits=(_MANY, _SLOW, EVENTS),
     judge=_half_open,
+    worst=Status.WARNING,
 )

@@ -7,7 +7,6 @@ fetches this same page every few seconds and puts what differs into place. Nothi
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 from typing import NamedTuple
 
@@ -23,12 +22,12 @@ from exporter.web.page import sections
 from exporter.web.page.machine import SIGNS, diagram, fragment, icon
 from exporter.web.page.markup import Content, Markup, element
 from exporter.web.page.states import States
+from exporter.web.rendered import RenderedOnce
 
 STYLE_FILE, SCRIPT_FILE = "page.css", "page.js"
 """Files beside this one; who starts the server reads them."""
 
 _LEAST_SECONDS = 3.0  # between two fetches of a page that is being looked at
-_GZIP_LEVEL = 5
 _COLORS = {Status.OK: "1a7f45", Status.WARNING: "b87700", Status.CRITICAL: "b3261e", Status.UNKNOWN: "6b4fa0"}
 
 
@@ -40,7 +39,7 @@ class Assets(NamedTuple):
 
 
 class StatusPage:
-    """Renders the page, and hands the same bytes to everyone who asks within a second."""
+    """Renders the page, once for each sample, point of the history, view and second of the sample's age."""
 
     def __init__(self, assets: Assets) -> None:
         self._style = Markup(assets.style + _selection())
@@ -49,23 +48,13 @@ class StatusPage:
             f"default-src 'none'; style-src {_hash(self._style)}; script-src {_hash(self._script)}; "
             "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
-        self._key: tuple[object, ...] = ()
-        self._held: tuple[object, ...] = ()  # so that their ids stay their own
-        self._pages: dict[bool, bytes] = {}
+        self._kept = RenderedOnce()
 
     def page(self, at: Current, *, compressed: bool) -> bytes:
         """The page of this moment."""
         age = int(at.now - at.sample.counted_at) if at.sample else 0
-        key = (id(at.sample), id(at.points), at.view, age)
-        if key != self._key:
-            self._key, self._held, self._pages = key, (at.sample, at.points), {}
-        if compressed not in self._pages:
-            self._pages[compressed] = (
-                gzip.compress(self.page(at, compressed=False), _GZIP_LEVEL, mtime=0)
-                if compressed
-                else self._render(at).encode()
-            )
-        return self._pages[compressed]
+        key = (at.sample, at.points, at.view, age)
+        return self._kept.body(key, lambda: self._render(at).encode(), compressed=compressed)
 
     def _render(self, at: Current) -> str:
         snapshot = None if at.sample is None or at.view.stale else at.sample.snapshot
@@ -154,6 +143,7 @@ def _main(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
         ),
         None if health is None else _changes(health),
         None if snapshot is None else _holders(snapshot),
+        None if health is None else sections.not_judged(health),
     )  # fmt: skip
 
 
@@ -196,10 +186,11 @@ def _footer(at: Current, snapshot: Snapshot | None) -> Markup:
         ("Metrics", at.telemetry_path), ("Sample as JSON", "/api/v1/snapshot"), ("History as JSON", "/api/v1/history"),
         ("Healthy?", "/-/healthy"), ("Ready?", "/-/ready"),
     )  # fmt: skip
+    relative = ((text, f"./{path.removeprefix('/')}") for text, path in links)  # so also below a proxy's prefix
     return element(
         "footer",
         None if snapshot is None else sections.sources(snapshot),
-        element("nav", (element("a", text, href=path) for text, path in links), aria_label="Endpoints"),
+        element("nav", (element("a", text, href=path) for text, path in relative), aria_label="Endpoints"),
         element("p", f"tcp-exporter {__version__}"),
         element("noscript", element("p", "Without JavaScript this page does not update itself: reload it.")),
     )

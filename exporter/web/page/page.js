@@ -18,7 +18,8 @@
   // Make the element `here` like `there`. What has data-own is the script's.
   function change(here, there) {
     if (here.isEqualNode(there) || (here.dataset && "own" in here.dataset)) return;
-    for (const { name } of [...here.attributes]) if (!there.hasAttribute(name)) here.removeAttribute(name);
+    for (const { name } of [...here.attributes])
+      if (name !== "open" && !there.hasAttribute(name)) here.removeAttribute(name); // what the reader opened stays open
     for (const { name, value } of there.attributes)
       if (here.getAttribute(name) !== value) here.setAttribute(name, value);
     let child = here.firstChild;

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from exporter.health.finding import Finding
+from exporter.health.findings import RULES
 from exporter.health.judge import Health
 from exporter.health.measures import BY_NAME, RATIOS, Measure, Reading, amount
 from exporter.health.sysctls.verdicts import Verdict
-from exporter.health.thresholds import Result, Status
+from exporter.health.thresholds import Result, Status, worst
 from exporter.snapshot import Listener, Snapshot, StateCounts
 from exporter.tcpstate import BY_LABEL, KNOWN_STATES
 from exporter.web.current import Current
@@ -53,7 +54,10 @@ def headline(at: Current, snapshot: Snapshot | None) -> Headline:
         *(_reason(it.severity, element("a", it.what, href=f"#finding-{it.name}")) for it in health.findings),
         *(_reason(Status.WARNING, f"{it.title} is {it.live}, expected {it.accepted}") for it in drifted),
         *(_reason(Status.UNKNOWN, f"Not readable: {problem}") for problem in problems),
-        *(_reason(Status.UNKNOWN, f"Not judged: {', '.join(names)}: {why}") for why, names in unjudged.items()),
+        *(
+            _reason(Status.UNKNOWN, f"Could not be judged: {', '.join(names)}: {why}")
+            for why, names in unjudged.items()
+        ),
     )
     if snapshot.connections is None:
         return Headline(health.status, "No reader can count the sockets of this host.", reasons)
@@ -67,7 +71,7 @@ def _summary(health: Health, problems: int) -> Content:
         f"{_number(crossed, 'threshold')} crossed" if crossed else None,
         f"{_number(unknown, 'measure')} not known" if unknown else None,
         _number(len(health.findings), "finding") if health.findings else None,
-        f"{_number(len(health.unknown), 'finding')} not judged" if health.unknown else None,
+        f"{_number(len(health.unknown), 'finding')} could not be judged" if health.unknown else None,
         f"{_number(problems, 'source')} not readable" if problems else None,
         element("a", f"{_number(len(health.deviations), 'sysctl')} to change", href="#sysctls")
         if health.deviations
@@ -92,7 +96,7 @@ def _alert(result: Result) -> Sequence[Markup | str]:
 
 
 def finding_articles(findings: Sequence[Finding]) -> Iterator[Markup]:
-    """Each finding: what, evidence, why, what to do, and what that could break."""
+    """Each finding: what, evidence, why, what to do, what that could break, and where to read on."""
     for it in findings:
         yield element(
             "article",
@@ -101,12 +105,13 @@ def finding_articles(findings: Sequence[Finding]) -> Iterator[Markup]:
             element("p", it.why),
             element("p", element("b", "Do: "), it.remedy),
             element("pre", element("code", it.command), tabindex=0) if it.command else None,
-            element("p", element("b", "Could break: "), it.risk, class_="quiet") if it.risk else None,
+            element("p", element("b", "Risk: "), it.risk, class_="quiet") if it.risk else None,
             element(
                 "p", element("b", "Bears on: "),
                 _listed([element("a", state.rfc9293, href=f"#{fragment(state)}") for state in it.states]),
                 class_="quiet",
             ) if it.states else None,
+            element("p", element("b", "Runbook: "), element("code", f"docs/runbooks/{it.runbook}.md"), class_="quiet"),
             id=f"finding-{it.name}",
             class_=f"finding {it.severity.name}",
             tabindex=-1,
@@ -134,10 +139,10 @@ def sysctls(deviating: Sequence[Verdict]) -> Markup | None:
 
 
 def limits(health: Health) -> Markup:
-    """How full each limit is, as bars in the colour of the measure's status, and in numbers."""
-    results = {result.measure: result for result in health.results}
+    """How full each limit is, as bars in the colour of its status, and in numbers."""
+    statuses = _statuses(health)
     rows = [
-        _bar(measure, reading, results[measure.name])
+        _bar(measure, reading, statuses.get(measure.name))
         for measure in RATIOS
         if (reading := health.readings[measure.name]) is not None
     ]
@@ -146,31 +151,42 @@ def limits(health: Health) -> Markup:
     return _table("How full the limits are", ("Limit", "", "Used", "Of", "Full"), rows, "limits")
 
 
-def _bar(measure: Measure, it: Reading, result: Result) -> Markup:
-    judged = result.value is not None and result.is_judged
+def _statuses(health: Health) -> Mapping[str, Status]:
+    """The worst of each measure's threshold and of the findings about its limit; nothing where neither judges it."""
+    found = {it.name: it.status for it in health.judgements}
+    judged: dict[str, list[Status]] = {}
+    for result in health.results:
+        if result.is_judged and result.value is not None:
+            judged.setdefault(result.measure, []).append(result.status)
+    for rule in RULES:
+        if rule.measure and found.get(rule.name, Status.UNKNOWN) is not Status.UNKNOWN:
+            judged.setdefault(rule.measure, []).append(found[rule.name])
+    return {measure: worst(statuses) for measure, statuses in judged.items()}
+
+
+def _bar(measure: Measure, it: Reading, status: Status | None) -> Markup:
     share = 0.0 if it.share is None else max(0.0, min(it.share, 1.0))
-    classes = " ".join(filter(None, ("bar", result.status.name if judged else "", "full" if share >= 0.8 else "")))
     bar = element(
         "svg",
         element("rect", width=_BAR, height=8, rx=1.5, class_="track"),
         element("rect", width=max(round(share * _BAR, 1), 1) if share else 0, height=8, rx=1.5, class_="fill"),
         viewBox=f"0 0 {_BAR} 8",
         preserveAspectRatio="none",
-        class_=classes,
+        class_="bar" if status is None else f"bar {status.name}",
         aria_hidden="true",
     )
     used = amount(it.used, measure.unit) if measure.unit else f"{it.used:,}"
-    limit = "?" if it.limit is None else amount(it.limit, measure.unit) if measure.unit else f"{it.limit:,}"
+    limit = "not visible" if it.limit is None else amount(it.limit, measure.unit) if measure.unit else f"{it.limit:,}"
     return element(
         "tr",
         element(
-            "th", sentence(measure.title), pill(result.status) if judged and result.status is not Status.OK else None,
+            "th", sentence(measure.title), pill(status) if status not in {None, Status.OK} else None,
             element("small", breakable(it.place)) if it.place else None, scope="row",
         ),
         element("td", bar, class_="drawn"),
         element("td", used, class_="n"),
         element("td", limit, class_="n"),
-        element("td", "?" if it.share is None else _percent(it.share), class_="n"),
+        element("td", "" if it.share is None else _percent(it.share), class_="n"),
     )  # fmt: skip
 
 
@@ -212,6 +228,19 @@ def top(title: str, head: str, counts: Mapping[str, StateCounts] | None, missing
         for name, by_state in ranked[:_NAMES]
     ]
     return _table(title, (head, "Sockets", "States"), rows, "top", _more(len(ranked) - _NAMES))
+
+
+def not_judged(health: Health) -> Markup | None:
+    """What does not exist or is not visible on this host, folded: it is here for whoever wonders why it is silent."""
+    if not health.not_judged:
+        return None
+    return element(
+        "details",
+        element("summary", f"Not judged here: {_number(len(health.not_judged), 'finding')}"),
+        element("ul", (element("li", element("code", it.name), f": {it.reason}") for it in health.not_judged)),
+        id="not-judged",
+        class_="card",
+    )
 
 
 def sources(snapshot: Snapshot) -> Markup:

@@ -55,20 +55,19 @@ class States:
 
     def worst(self) -> TcpState:
         """The state whose panel is open at first: that of the worst finding or threshold, else ESTABLISHED."""
-        worst = max(KNOWN_STATES, key=lambda it: SEVERITY.index(self._status(it)))
-        if SEVERITY.index(self._status(worst)) <= SEVERITY.index(Status.UNKNOWN):
-            return TcpState.ESTABLISHED
-        first = () if self._health is None else self._health.findings[:1]
-        told = [state for finding in first for state in finding.states[:1]]
-        return told[0] if told and self._status(told[0]) is self._status(worst) else worst
+        first = [] if self._health is None else [it.states[0] for it in self._health.findings if it.states][:1]
+        state = max((*first, *KNOWN_STATES), key=self._severity)  # of equals, the first
+        return state if self._severity(state) > SEVERITY.index(Status.UNKNOWN) else TcpState.ESTABLISHED
 
-    def _status(self, state: TcpState) -> Status:
-        """The worst of the state's threshold and of the findings that bear on it."""
+    def _severity(self, state: TcpState) -> int:
+        return SEVERITY.index(self._status(state) or Status.OK)
+
+    def _status(self, state: TcpState) -> Status | None:
+        """The worst of its threshold and of the findings that bear on it; None where it is known and has neither."""
         threshold, status = self._judge(state)
-        if self._counts is None:
-            return status
-        judged = [Status.OK if threshold == NO_THRESHOLD else status]
-        return worst([*judged, *(finding.severity for finding in self._found.get(state, ()))])
+        judged = [] if threshold == NO_THRESHOLD and self._counts is not None else [status]
+        judged += [finding.severity for finding in self._found.get(state, ())]
+        return worst(judged) if judged else None
 
     def panels(self) -> Iterator[Markup]:
         """A panel for every state."""
@@ -78,6 +77,7 @@ class States:
                 "section",
                 element("h3", element("span", state.rfc9293), self._pill(state), id=f"title-{state.label}"),
                 element("p", f"{sentence(state.meaning)}.", class_="meaning"),
+                self._findings(state),
                 self._facts(state),
                 self._hour(state),
                 self._sysctl_table(state),
@@ -94,24 +94,28 @@ class States:
         return threshold, status
 
     def _node(self, state: TcpState) -> Node:
-        threshold, _ = self._judge(state)
-        status = self._status(state)
-        judged = None if threshold == NO_THRESHOLD and status is Status.OK else status
         number = None if self._counts is None else self._counts[state]
         peak = None if self._peaks is None else self._peaks[state]
         return Node(
             number="?" if number is None else short(number),
             peak=None if peak is None else short(peak, compact=True),
-            status=judged,
+            status=self._status(state),
             hour=_hour(state) if (drawn := self._plots[state]) is not None and drawn.most else None,
             view=self._view,
             empty=number == 0 and not peak,
         )
 
     def _pill(self, state: TcpState) -> Markup | None:
-        threshold, _ = self._judge(state)
         status = self._status(state)
-        return None if threshold == NO_THRESHOLD and status is Status.OK else pill(status)
+        return None if status is None else pill(status)
+
+    def _findings(self, state: TcpState) -> Markup | None:
+        """The findings that bear on it, as links to what they say."""
+        found = self._found.get(state)
+        if not found:
+            return None
+        links = (element("a", it.what, href=f"#finding-{it.name}") for it in found)
+        return element("ul", (element("li", link) for link in links), class_="reasons")
 
     def _facts(self, state: TcpState) -> Markup:
         """The numbers of the state as a list of terms."""
