@@ -66,6 +66,9 @@ class Listener(NamedTuple):
     fullest_queue: int  # accept queue of the socket that is fullest: the kernel drops by socket
     fullest_limit: int  # backlog of that socket
     device: str = ""  # the interface it is bound to (SO_BINDTODEVICE); "" for any
+    # Segments that it dropped so far, stray ones too (inet_diag: SK_MEMINFO_DROPS); falls when it listens anew. None:
+    # the kernel does not tell.
+    dropped: int | None = None
 
     @property
     def fullest(self) -> float:

@@ -178,6 +178,7 @@ def _listeners(document: Mapping[str, object]) -> tuple[Listener, ...] | None:
             fullest_queue=_field(entry, "fullest_queue", int),
             fullest_limit=_at_least(0, entry, "fullest_limit"),
             device=_field(entry, "device", str),
+            dropped=_nullable(entry, "dropped", int),
         )
         for entry in _list(document, "listeners")
     )

@@ -46,6 +46,9 @@ EXTENSION_INFO = 1 << 1
 COPIED_STATES = ALL_STATES & ~(1 << TcpState.ESTABLISHED | 1 << TcpState.TIME_WAIT)
 """The mask of the counting pass on a large host: without the two states that grow, which the kernel itself counts."""
 
+EXTENSION_SKMEMINFO = 1 << 6
+"""Asks for ``INET_DIAG_SKMEMINFO``, the memory and the drops of each socket."""
+
 TIMER_TIMEWAIT = 3  # idiag_timer of a mini-socket
 ATTRIBUTE_SHUTDOWN = 8  # INET_DIAG_SHUTDOWN: the first attribute of every full socket, of no request socket
 
@@ -59,6 +62,10 @@ _WORTH_A_PATTERN = 8192  # bytes: a shorter reply is split sooner than a pattern
 _ERRNO = struct.Struct("=i")
 DONE = _HEADER.pack(20, NLMSG_DONE, NLM_F_MULTI, 1, 0) + bytes(4)  # how a dump ends
 _QUEUES = struct.Struct("=72xII")  # of a message: receive and send queue, of a listener what waits and may wait
+_IDENTITY = struct.Struct("=16xB3x2s2x16s16xI8s")  # family, local port and address, device, cookie
+_ATTRIBUTE = struct.Struct("=HH")  # length, type
+_WORD = struct.Struct("=I")
+_SKMEMINFO, _DROPS_AT = 7, 4 + 8 * 4  # INET_DIAG_SKMEMINFO; SK_MEMINFO_DROPS is its ninth word
 _IS_SYN_RECV = bytes(state == TcpState.SYN_RECV for state in range(256))  # for bytes.translate
 _IS_NOT_FULL = bytes(attribute != ATTRIBUTE_SHUTDOWN for attribute in range(256))
 MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, IPv4 within IPv6
@@ -239,6 +246,33 @@ class CountingDump(TallyDump):
             queue, limit = _QUEUES.unpack_from(block.data, start)
             self.listening.append(Listening(Local.of(*ends.unpack_from(block.data, start)), queue, limit))
             position = states.find(TcpState.LISTEN, position + 1)
+
+
+class DropsDump(Dump):
+    """Collects how many segments each socket has dropped, of a dump with ``EXTENSION_SKMEMINFO``: by its cookie."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drops: dict[bytes, tuple[Local, int]] = {}
+
+    def take(self, block: Block) -> None:
+        """Add the messages of a block, one by one: there are few listeners."""
+        for message in block.messages():
+            dropped = _dropped(message)
+            if dropped is not None:
+                family, *rest, cookie = _IDENTITY.unpack_from(message)
+                self.drops[cookie] = Local.of(family, *rest), dropped
+
+
+def _dropped(message: bytes) -> int | None:
+    """The word SK_MEMINFO_DROPS of a message; None where it has none."""
+    at = BARE
+    while at + 4 <= len(message):
+        length, kind = _ATTRIBUTE.unpack_from(message, at)
+        if kind == _SKMEMINFO and length >= _DROPS_AT + 4:
+            return int(_WORD.unpack_from(message, at + _DROPS_AT)[0])
+        at += max(length + 3 & ~3, 4)
+    return None
 
 
 def _sort(reply: bytes, messages: Mapping[bytes, list[bytes]]) -> bool:
