@@ -178,7 +178,7 @@ def _no_share(sysctl: str, snapshot: Snapshot) -> str:
         return _problem_of("sockstat", snapshot, "the host does not tell what is used")
     limit = snapshot.scalar(sysctl)
     if limit is not None:
-        return f"{sysctl} is {limit}, and no share of that can be told"
+        return f"{sysctl} is {limit}, {'which is no limit' if limit < 0 else 'and no share of that can be told'}"
     return _problem_of("sysctl", snapshot, f"{sysctl} is not visible from this network namespace")
 
 
