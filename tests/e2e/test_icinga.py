@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from exporter.tcpstate import BY_LABEL
-from tests.e2e.conftest import wait_for
+from tests.e2e.conftest import anyones_folder, wait_for
 from tests.e2e.test_advice import FULL, STANDING_QUEUE, hold
 from tests.e2e.test_nagios import running_daemon, running_nrpe
 from tests.lab import LabProcess
@@ -109,12 +109,13 @@ class Site(NamedTuple):
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def site() -> Iterator[Site]:
     if ICINGA is None:
         pytest.skip("icinga2-bin is not installed")
     if os.getuid() != 0:
         pytest.skip("only root may start Icinga as the user nagios")
-    return Site(tmp_path)
+    with anyones_folder() as folder:
+        yield Site(folder)
 
 
 def validate(site: Site) -> tuple[int, list[str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from exporter.tcpstate import BY_LABEL
-from tests.e2e.conftest import Daemon, wait_for
+from tests.e2e.conftest import Daemon, anyones_folder, wait_for
 from tests.e2e.test_advice import FULL, STANDING_QUEUE, hold
 from tests.lab import LabProcess
 from tests.nagios4 import (
@@ -25,7 +25,6 @@ from tests.nagios4 import (
     Service,
     Site,
     install_plugins,
-    open_to_nagios,
 )
 
 NRPE = shutil.which("nrpe", path="/usr/sbin:/usr/bin")
@@ -81,14 +80,14 @@ class Running:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder that the user nagios may read."""
+def folder() -> Iterator[Path]:
+    """A folder that the user nagios may read, also while another session of pytest begins."""
     if NAGIOS is None:
         pytest.skip("nagios4-core is not installed")
     if os.getuid() != 0:
         pytest.skip("only root may start Nagios and NRPE as the user nagios")
-    open_to_nagios(tmp_path)
-    return tmp_path
+    with anyones_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
