@@ -29,7 +29,7 @@ PROXY, BACKEND, DEPLOYED, SHORT, DATABASE, DEFERRED, DOWNLOAD = range(8080, 8087
 SERVED = (BACKEND, DEPLOYED, SHORT, DATABASE, DEFERRED, DOWNLOAD)
 """What ``services`` listens on; ``proxy`` listens on the port before them."""
 
-PORT_RANGE = "61000 62999"
+PORT_RANGE = "30000 31999"
 """Local ports of the clients: fewer than they use in the 60 s of TIME-WAIT, so connect() takes some again."""
 
 PROXIED_RATE, DIRECT_RATE = 45.0, 36.0  # connections a second
@@ -126,7 +126,7 @@ async def services(work: Work) -> None:
         await service.start()
     listener = socket.create_server((HERE, DEFERRED), backlog=512)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 30)
-    deferred = await asyncio.start_server(Service(DEFERRED, _answers_once).serve, sock=listener)
+    deferred = await asyncio.start_server(Service(DEFERRED, _answers_once).serve, sock=listener, backlog=512)
     work.go(_short())
     work.every(150, 9, "restarts of the database", lambda: database.restart(1.5, drop=True))
     work.every(110, 22, "deployments", lambda: deployed.restart(1.2, drop=False))
