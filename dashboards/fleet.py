@@ -43,7 +43,10 @@ RANK = (
     Meaning(0, "OK", GREEN),
 )
 """Statuses in the order of the plugin, OK < UNKNOWN < WARNING < CRITICAL: the worst is the largest."""
-RANKED = "(tcp_status{} == 2) + 1 or (tcp_status{} == 1) + 1 or (tcp_status{} == 3) - 2 or tcp_status{} == 0"
+RANKED = (
+    "(tcp_host_status{} == 2) + 1 or (tcp_host_status{} == 1) + 1 or (tcp_host_status{} == 3) - 2"
+    " or tcp_host_status{} == 0"
+)
 
 HOST_COLUMNS = (Column("instance", "instance", link=FROM_ROW), Column("job", "job"))
 FEW = ((1, RED),)
@@ -85,20 +88,20 @@ WELL = Row(
         ),
         number(
             "Critical",
-            "Hosts with a measure beyond its critical threshold: the table below names them. To be looked at now.",
-            "sum(max without (measure) (tcp_status{} == bool 2))",
+            "Hosts with a critical finding or threshold: the table below names them. To be looked at now.",
+            "sum(tcp_host_status{} == bool 2)",
             FEW,
         ),
         number(
             "Warning",
-            "Hosts with a measure beyond its warning threshold; those that are critical too count here as well.",
-            "sum(max without (measure) (tcp_status{} == bool 1))",
+            "Hosts where the worst finding, threshold or expected sysctl is a warning.",
+            "sum(tcp_host_status{} == bool 1)",
             ((1, YELLOW),),
         ),
         number(
             "Unknown",
-            "Hosts with a threshold on a measure that they cannot tell: nobody watches it. Stale hosts are among them.",
-            "sum(max without (measure) (tcp_status{} == bool 3))",
+            "Hosts that cannot judge a finding or a threshold, and have nothing worse. Stale hosts are among them.",
+            "sum(tcp_host_status{} == bool 3)",
             SOME,
         ),
         number(
@@ -109,11 +112,11 @@ WELL = Row(
         ),
         Panel(
             "Worst hosts",
-            "The twenty worst verdicts of check_tcp_states, worst first: CRITICAL is to be looked at now. A click on "
-            "the host leads to its page. All OK means that every threshold in force is kept everywhere.",
+            "The twenty hosts whose status is worst, worst first: CRITICAL is to be looked at now. A click on the "
+            "host leads to its page, which names the findings. All OK means that all is well everywhere.",
             (Query(f"topk(20, {RANKED})"),),
             kind="table", unit="none", width=12, height=10, sort="Status",
-            columns=(*HOST_COLUMNS, Column("measure", "Measure"), Column("Value", "Status", meanings=RANK)),
+            columns=(*HOST_COLUMNS, Column("Value", "Status", meanings=RANK)),
         ),
         Panel(
             "Exporters that do not tell all",
@@ -185,17 +188,23 @@ TRAFFIC = Row(
     "All hosts over time",
     (
         Panel(
-            "Hosts that answer, and their verdicts",
-            "How many exporters answer, of all that are scraped, and how many verdicts of check_tcp_states are not OK. "
-            "Worry where the verdicts rise together: one cause for many hosts. A line that is missing is none.",
+            "Hosts that answer, and their status",
+            "How many exporters answer, of all that are scraped, and how many hosts are not OK. "
+            "Worry where their number jumps: one cause for many hosts. A line that is missing is none.",
             (
                 Query("sum(job:up:count{})", "hosts"),
                 Query("sum(job:up:sum{})", "hosts that answer"),
-                Query('sum(job:tcp_status:count{status="2"})', "critical verdicts"),
-                Query('sum(job:tcp_status:count{status="1"})', "warning verdicts"),
-                Query('sum(job:tcp_status:count{status="3"})', "unknown verdicts"),
+                Query('sum(job:tcp_host_status:count{status="2"})', "hosts CRITICAL"),
+                Query('sum(job:tcp_host_status:count{status="1"})', "hosts WARNING"),
+                Query('sum(job:tcp_host_status:count{status="3"})', "hosts UNKNOWN"),
             ),
             lines=(Line("hosts", LIMIT_DASH, GRAY),),
+        ),
+        Panel(
+            "Findings",
+            "On how many hosts each finding is there, as WARNING or CRITICAL. A line that is missing is none. One "
+            "finding that rises on many hosts at once has one cause: an attack, a deployment, a dependency.",
+            (Query('sum by (finding) (job:tcp_finding_status:count{status=~"1|2"})', "{{finding}}"),),
         ),
         Panel(
             "Sockets by state",

@@ -62,7 +62,7 @@ class Panel(NamedTuple):
     title: str
     description: str
     queries: tuple[Query, ...]
-    kind: str = "timeseries"  # or stat, bargauge, table
+    kind: str = "timeseries"  # or stat, bargauge, table, state-timeline
     unit: str = "short"
     width: int = 12  # of COLUMNS
     height: int = 8
@@ -95,10 +95,11 @@ class Variable(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A link at the top of the page."""
+    """A link at the top of the page: to a dashboard, or to somewhere ``outside`` of Grafana."""
 
     title: str
     url: str
+    outside: bool = False
 
 
 class Dashboard(NamedTuple):
@@ -203,8 +204,8 @@ def _variable(variable: Variable) -> Json:
 
 def _link(link: Link) -> Json:
     return {
-        "asDropdown": False, "icon": "external link", "includeVars": True, "keepTime": True, "tags": [],
-        "targetBlank": False, "title": link.title, "tooltip": "", "type": "link", "url": link.url,
+        "asDropdown": False, "icon": "external link", "includeVars": not link.outside, "keepTime": not link.outside,
+        "tags": [], "targetBlank": link.outside, "title": link.title, "tooltip": "", "type": "link", "url": link.url,
     }  # fmt: skip
 
 
@@ -257,11 +258,9 @@ def _target(query: Query, name: str, scope: str, *, table: bool) -> Json:
 
 
 def _defaults(panel: Panel) -> Json:
-    drawn = panel.kind == "timeseries"
-    plain = drawn or panel.kind == "table"
     defaults: Json = {
-        "color": {"mode": "palette-classic" if plain else "thresholds"},
-        "custom": _CURVE | {"stacking": _stacking(panel.stacked)} if drawn else _CELL if panel.kind == "table" else {},
+        "color": {"mode": "palette-classic" if panel.kind in {"timeseries", "table"} else "thresholds"},
+        "custom": _custom(panel),
         "links": [_data_link(panel.link)] if panel.link else [],
         "mappings": _mappings(panel.meanings),
         "thresholds": _thresholds(panel.steps),
@@ -274,6 +273,14 @@ def _defaults(panel: Panel) -> Json:
     return defaults
 
 
+def _custom(panel: Panel) -> Json:
+    """What only this kind of panel has."""
+    if panel.kind == "timeseries":
+        return _CURVE | {"stacking": _stacking(panel.stacked)}
+    return {"table": _CELL, "state-timeline": _SPAN}.get(panel.kind, {})
+
+
+_SPAN: Json = {"fillOpacity": 80, "lineWidth": 0, "spanNulls": False}
 _CURVE: Json = {
     "axisPlacement": "auto",
     "drawStyle": "line",
@@ -355,13 +362,17 @@ def _options(panel: Panel) -> Json:
         return _number(panel)
     if panel.kind == "table":
         return _cells(panel)
-    return _BARS if panel.kind == "bargauge" else _CURVES
+    return {"bargauge": _BARS, "state-timeline": _SPANS}.get(panel.kind, _CURVES)
 
 
 _CURVES: Json = {
     "legend": {"calcs": ["lastNotNull", "max"], "displayMode": "table", "placement": "bottom", "showLegend": True},
     "tooltip": {"mode": "multi", "sort": "desc"},
 }
+_SPANS: Json = {
+    "alignValue": "left", "legend": {"displayMode": "list", "placement": "bottom", "showLegend": False},
+    "mergeValues": True, "rowHeight": 0.8, "showValue": "never", "tooltip": {"mode": "single", "sort": "none"},
+}  # fmt: skip
 _BARS: Json = {
     "displayMode": "gradient", "minVizHeight": 16, "minVizWidth": 8, "namePlacement": "auto",
     "orientation": "horizontal", "reduceOptions": _REDUCE, "showUnfilled": True, "sizing": "auto", "valueMode": "color",

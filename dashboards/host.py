@@ -66,10 +66,18 @@ WELL = Row(
     (
         Panel(
             "Status",
+            "The worst of thresholds, findings and expected sysctls: the word at the top of the host's own page, to "
+            "which the link above leads. CRITICAL is to be looked at now; UNKNOWN means that something cannot be "
+            "judged.",
+            (Query("tcp_host_status{}", "host", instant=True),),
+            kind="stat", unit="none", width=4, height=4, meanings=STATUS,
+        ),
+        Panel(
+            "Thresholds",
             "What check_tcp_states says of every measure that has a threshold. CRITICAL is to be looked at now; "
             "UNKNOWN means that the number cannot be read: look at the sources on the right.",
             (Query("tcp_status{}", "{{measure}}", instant=True),),
-            kind="stat", unit="none", width=12, height=4, meanings=STATUS, text="value_and_name",
+            kind="stat", unit="none", width=8, height=4, meanings=STATUS, text="value_and_name",
         ),
         Panel(
             "Exporter",
@@ -98,6 +106,22 @@ WELL = Row(
             "waits; the rows about handshakes and accept queues say which queue is full.",
             (Query("rate(tcp_listen_drops_total{}[$__rate_interval])", "drops", instant=True),),
             kind="stat", unit="cps", width=3, height=4, steps=((0.001, RED),),
+        ),
+        Panel(
+            "Findings",
+            "Everything that is looked for, over time: green is not there, yellow and red are WARNING and CRITICAL, "
+            "grey could not be judged. Where one lasts, its alert fires, and its runbook says what to do. A finding "
+            "that cannot exist on this host has no line.",
+            (Query("tcp_finding_status{}", "{{finding}}"),),
+            kind="state-timeline", unit="none", width=16, height=10, meanings=STATUS,
+        ),
+        Panel(
+            "Firing alerts",
+            "The alerts of alerts.yml that fire for this host now. Empty is good news as long as Prometheus has that "
+            "file loaded; the name of an alert is that of its runbook.",
+            (Query('ALERTS{alertstate="firing"}'),),
+            kind="table", unit="none", width=8, height=10,
+            columns=(Column("alertname", "Alert"), Column("severity", "Severity"), Column("measure", "Measure")),
         ),
         Panel(
             "Established connections against their thresholds",
@@ -189,7 +213,7 @@ HANDSHAKES = Row(
         ),
         Panel(
             "SYN cookies and SYN-queue drops",
-            "Cookies sent, those that came back, and SYNs dropped since the queue was full. All are 0 on a well host. "
+            "Cookies sent, those that came back, and SYNs dropped because the queue was full. A well host has none. "
             "Many sent and few received is a SYN flood; as many received as sent is real load on a small backlog.",
             rate(
                 ("tcp_syncookies_sent_total", "cookies sent"),
@@ -559,6 +583,6 @@ DASHBOARD = Dashboard(
         Variable("job", "Job", "label_values(tcp_exporter_build_info, job)", several=True),
         Variable("instance", "Instance", 'label_values(tcp_exporter_build_info{job=~"$job"}, instance)'),
     ),
-    links=(Link("Fleet", f"/d/{FLEET_UID}"),),
+    links=(Link("Fleet", f"/d/{FLEET_UID}"), Link("Status page", "http://${instance}/", outside=True)),
     rows=(WELL, STATES, HANDSHAKES, ACCEPT, ENDINGS, LOSS, MEMORY, SYSCTLS, EXPORTER),
 )

@@ -1,7 +1,7 @@
-"""The HTTP client of whoever asks a running daemon: the plugin's ``--url`` and ``tcp-exporter healthcheck``.
+"""The HTTP client for a running daemon: for the plugin's ``--url`` and ``tcp-exporter healthcheck``.
 
-A rim module: its sockets, certificates and credentials are here. Everything heavy is imported when something is asked,
-and no error repeats a secret.
+A rim module: it has the sockets, certificates and credentials. Heavy modules are imported with the first request, and
+no error repeats a secret.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAX_CREDENTIALS = 4096
 
 
 class Access(NamedTuple):
-    """How to come in: files, named as in Prometheus's ``tls_config`` and as the options are."""
+    """TLS and credentials for a request: files, named as in Prometheus's ``tls_config`` and as the options are."""
 
     ca_file: str | None = None  # None: the system's authorities
     cert_file: str | None = None
@@ -32,27 +32,27 @@ def get(url: str, access: Access, headers: Mapping[str, str], limit: int, *, pro
     """GET *url*: status, reason and the first *limit* bytes of the body, whatever the status is.
 
     No redirection is followed. With *proxies*, those of the environment apply, but never to a loopback address.
-    ``UsageError`` says which file of *access* is no good, ``SourceError`` why there was no answer. The time that it
-    takes is the caller's to limit.
+    ``UsageError`` names the file of *access* that is unusable, ``SourceError`` why there was no answer. The caller
+    limits the time.
     """
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only for who asks a daemon, as all below
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only for a request, as all below
 
     sent = dict(headers)
     if access.credentials_file is not None:
         from base64 import b64encode  # noqa: PLC0415
 
         sent["Authorization"] = "Basic " + b64encode(_credentials(access.credentials_file)).decode()
-    # The system's authorities take longer to read than all else here, and plain HTTP on this host needs none.
+    # Reading the system's authorities takes longer than the rest, and plain HTTP on this host needs none.
     plain = access == Access(credentials_file=access.credentials_file) and url.startswith("http:") and _is_loopback(url)
     tls = None if plain else _tls(access)
-    # Beside the main thread: a name resolution that hangs would keep the signal of the caller's deadline waiting.
+    # In a thread, because a name resolution that hangs would delay the signal of the caller's deadline.
     return ThreadPoolExecutor(1).submit(_get, url, sent, tls, limit, proxies=proxies).result()
 
 
 def _get(
     url: str, headers: Mapping[str, str], tls: SSLContext | None, limit: int, *, proxies: bool
 ) -> tuple[int, str, bytes]:
-    """Only the handlers named here: none that follows a redirection."""
+    """The request itself, with the handlers named here only: none follows a redirection."""
     from http.client import HTTPException  # noqa: PLC0415
     from urllib import request  # noqa: PLC0415
     from urllib.error import URLError  # noqa: PLC0415
@@ -105,7 +105,7 @@ def _tls(access: Access) -> SSLContext:
 
 
 def _is_loopback(url: str) -> bool:
-    """Whether *url* is of this host, where no proxy of the environment stands before it."""
+    """Whether *url* is of this host, for which proxies of the environment do not apply."""
     from ipaddress import ip_address  # noqa: PLC0415
     from urllib.parse import urlsplit  # noqa: PLC0415
 

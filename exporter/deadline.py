@@ -1,4 +1,4 @@
-"""A deadline for a whole command: the plugin's ``-t``, and what ends ``show`` and ``dump``. A rim module."""
+"""A deadline for a whole command: the plugin's ``-t``, and the end of a command whose kernel hangs. A rim module."""
 
 from __future__ import annotations
 

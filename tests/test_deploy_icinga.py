@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from exporter.nagios.arguments import HELP
+from exporter.nagios.arguments import help_text
 from tests.test_deploy_nagios import nrpe_commands
 from tests.test_docs_plugin import options_of_the_help
 
@@ -28,7 +28,7 @@ def test_every_argument_is_the_custom_variable_of_its_name() -> None:
     """As Icinga's conventions have it: the command's name and the option's, with underscores; a flag is set."""
     for option, body in arguments().items():
         name = "tcp_states_" + option.removeprefix("--").replace("-", "_").replace(".", "_")
-        kind = "value" if re.search(rf"{re.escape(option)}=", HELP) else "set_if"
+        kind = "value" if re.search(rf"{re.escape(option)}=", help_text()) else "set_if"
         assert re.findall(r'^      (value|set_if) = "\$(\w+)\$"$', body, re.MULTILINE) == [(kind, name)]
         assert 'description = "' in body
 

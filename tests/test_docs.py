@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import textwrap
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from exporter.daemon.daemon import page_assets
 from exporter.document import write as api
 from exporter.health.finding import Finding, Judgement, NotJudged
 from exporter.health.findings import RULES
-from exporter.health.measures import BY_NAME, RATIOS
+from exporter.health.measures import BY_NAME, MEASURES, RATIOS
 from exporter.health.sysctls.profile import BY_SYSCTL, Recommendation
 from exporter.health.thresholds import DEFAULTS, Status
 from exporter.kernel import READERS
@@ -30,7 +31,7 @@ from exporter.prometheus.families import View, families, sysctls
 from exporter.sampling.history import HOLE, Points
 from exporter.sampling.loop import SOURCES
 from exporter.sampling.sample import Pass, Sample
-from exporter.snapshot import Detail, Listener, StateCounts
+from exporter.snapshot import Conntrack, Detail, Listener, Peers, StateCounts
 from exporter.tcpstate import BY_LABEL, TcpState
 from exporter.web.app import application
 from exporter.web.current import Current
@@ -73,6 +74,7 @@ DETAIL = Detail(
     ephemeral_available=28232,
     ephemeral_towards="192.0.2.1 -> 198.51.100.7:5432",
     folded={"tcp_port_connections": 0, "tcp_unit_connections": 3},
+    troubles={"retransmitting": Peers(3, 2, "198.51.100.7:5432")},
 )
 
 
@@ -85,7 +87,11 @@ NAMESPACES: dict[str, tuple[int | None, ...]] = {"host": (0,) * 12, "pod-1": (0,
 def everything() -> Sample:
     """A sample that has all there can be: counters, listeners, detail, peaks, passes, a host's whole set of sysctls."""
     snapshot = sample_situation("quiet")._replace(
-        counters={counter.field: 1 for counter in COUNTERS}, listeners=LISTENERS, detail=DETAIL, namespaces=NAMESPACES
+        counters={counter.field: 1 for counter in COUNTERS},
+        listeners=LISTENERS,
+        detail=DETAIL,
+        namespaces=NAMESPACES,
+        conntrack=Conntrack(17, 262144, 0, 0, 432000),
     )
     assert snapshot.connections is not None
     health = judged(snapshot)._replace(
@@ -163,15 +169,33 @@ def table(found: Iterable[Metric]) -> str:
     return "| Metric | Type | Labels | HELP |\n| --- | --- | --- | --- |\n" + "".join(rows)
 
 
-def test_the_reference_of_metrics_is_what_the_code_says(request: pytest.FixtureRequest) -> None:
-    path = DOCS / "metrics.md"
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    assert end
-    page = f"{before}{BEGIN}{reference()}{END}{after}"
+def check_generated(path: Path, begin: str, content: str, end: str, request: pytest.FixtureRequest) -> None:
+    """Between the marks *begin* and *end* the file has *content*; ``--update-golden`` writes it there."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, found, after = rest.partition(end)
+    assert found
+    page = f"{before}{begin}{content}{end}{after}"
     if request.config.getoption("--update-golden"):
         path.write_text(page, encoding="utf-8")
     assert path.read_text(encoding="utf-8") == page
+
+
+def test_the_reference_of_metrics_is_what_the_code_says(request: pytest.FixtureRequest) -> None:
+    check_generated(DOCS / "metrics.md", BEGIN, reference(), END, request)
+
+
+# -- measures ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_plugins_page_defines_every_measure(request: pytest.FixtureRequest) -> None:
+    rows = "".join(f"| `{measure.name}` | {measure.definition} |\n" for measure in MEASURES)
+    check_generated(DOCS / "plugin.md", BEGIN, f"| Measure | Is |\n| --- | --- |\n{rows}", END, request)
+
+
+def test_the_example_configuration_names_every_measure(request: pytest.FixtureRequest) -> None:
+    names = textwrap.fill(", ".join(BY_NAME), 118, initial_indent="#   ", subsequent_indent="#   ")
+    example = DOCS.parent / "deploy" / "tcp-exporter.yml"
+    check_generated(example, "# generated\n", f"{names}\n", "# end of what is generated\n", request)
 
 
 def test_no_family_of_the_code_is_missing_in_the_reference() -> None:
@@ -272,6 +296,7 @@ OPEN = {
     "detail.units": "<unit>",
     "detail.units.<unit>": "<state>",
     "detail.folded": "<metric>",
+    "detail.troubles": "<trouble>",
     "namespaces": "<netns>",
     "namespaces.<netns>": "<state>",
     "counters": "<counter>",

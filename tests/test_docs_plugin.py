@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import UsageError
-from exporter.health.measures import MEASURES
+from exporter.health.measures import BY_NAME
 from exporter.health.thresholds import DEFAULTS, Range
-from exporter.nagios.arguments import HELP, SYSCTL, judged, parse
+from exporter.nagios.arguments import EVERYTHING, FINDINGS, SYSCTL, help_text, judged, parse
 
 TEXT = (Path(__file__).parent.parent / "docs" / "plugin.md").read_text(encoding="utf-8")
 
@@ -26,7 +26,7 @@ def table(*titles: str) -> list[list[str]]:
 
 
 def options_of_the_help() -> list[tuple[str, ...]]:
-    found = re.findall(r"^ (?:(-\w), |    )(--[a-z.-]+)", HELP, re.MULTILINE)
+    found = re.findall(r"^ (?:(-\w), |    )(--[a-z.-]+)", help_text(), re.MULTILINE)
     return [tuple(name for name in names if name) for names in found]
 
 
@@ -38,7 +38,8 @@ def test_the_options_are_those_of_the_help_in_its_order() -> None:
 
 
 def test_the_measures_are_all_there_are_in_their_order() -> None:
-    assert [cells[0].strip("`") for cells in table("Measure", "Is")] == [*MEASURES, SYSCTL]
+    named = [cells[0].strip("`") for cells in (*table("Measure", "Is"), *table("Besides", "Is"))]
+    assert named == [*BY_NAME, SYSCTL, FINDINGS, EVERYTHING]
 
 
 @pytest.mark.parametrize("cells", table("Range", "Alerts", "Does not alert"), ids=lambda cells: cells[0])

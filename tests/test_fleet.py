@@ -85,7 +85,7 @@ def test_what_is_written_to_another_store_exists_and_is_thirty_series_of_a_host(
         sent = [name for name in series_of_the_exporter() if re.fullmatch(keep["regex"], name)]
         assert sorted(sent) == [
             "tcp_connections", "tcp_exporter_build_info", "tcp_exporter_reader_info", "tcp_exporter_source_up",
-            "tcp_listen_drops_total", "tcp_saturation_ratio", "tcp_status", "tcp_threshold", "up",
+            "tcp_host_status", "tcp_listen_drops_total", "tcp_saturation_ratio", "tcp_status", "tcp_threshold", "up",
         ]  # fmt: skip
 
 

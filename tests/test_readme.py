@@ -362,7 +362,8 @@ def test_the_rim_is_the_one_that_the_linter_enforces() -> None:
         "per-file-ignores"
     ]
     enforced = [name for name, rules in allowed.items() if "TID251" in rules and name.startswith("exporter/")]
-    documented = re.findall(r"^\| `(exporter/[\w./*]+)`", text_of("CONTRIBUTING.md"), re.MULTILINE)
+    _, _, rim = text_of("CONTRIBUTING.md").partition("\n## The rim\n")
+    documented = re.findall(r"^\| `(exporter/[\w./*]+)`", rim, re.MULTILINE)
     assert documented == enforced
 
 

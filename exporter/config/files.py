@@ -1,6 +1,6 @@
-"""Reads small files that an operator named: bounded, and never waiting for a pipe. A rim module.
+"""Reads small files that an operator named: bounded, and without blocking on a pipe. A rim module.
 
-The configurations, certificates and credentials come through here, so all of them are refused in the same words.
+Configurations, certificates and credentials are all read here, so their errors use the same words.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import stat
 
 
 def content(path: str, limit: int) -> bytes:
-    """The first *limit* bytes of the regular file at *path*; OSError, whose strerror says why there are none.
+    """The first *limit* bytes of the regular file at *path*; OSError, whose strerror is the reason.
 
-    Opened without blocking, so that a pipe put in the file's place is refused and not waited for.
+    The file is opened without blocking, so that a pipe in its place is rejected at once.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

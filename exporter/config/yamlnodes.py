@@ -23,7 +23,7 @@ _NULLS = ("", "~", "null")
 
 
 class Mistake(NamedTuple):
-    """What is wrong, and where: the line and column count from 1, the line 0 is the file as a whole."""
+    """A mistake and its place: line and column count from 1; the line 0 means the file as a whole."""
 
     line: int
     column: int
@@ -37,7 +37,7 @@ class Mistake(NamedTuple):
 
 
 class MistakesError(Exception):
-    """Carries mistakes from where they are found to where they are collected; it leaves ``config`` as a ConfigError."""
+    """Carries mistakes to where they are collected; ``schema`` turns it into a ConfigError."""
 
     def __init__(self, *mistakes: Mistake) -> None:
         super().__init__(*mistakes)
@@ -52,7 +52,7 @@ class Mistakes:
 
     @property
     def full(self) -> bool:
-        """Whether there are so many that looking for more only takes time: in a megabyte there may be 400,000."""
+        """Whether there are too many to look for more: a megabyte may have 400,000."""
         return len(self.mistakes) >= MAX_MISTAKES
 
     def __enter__(self) -> Mistakes:
@@ -64,7 +64,7 @@ class Mistakes:
         return isinstance(error, MistakesError)
 
     def done(self) -> None:
-        """Raise what was collected, if anything was."""
+        """Raise the collected mistakes, if there are any."""
         if self.mistakes:
             raise MistakesError(*self.mistakes)
 
@@ -86,7 +86,7 @@ class Scalar(NamedTuple):
 
     @property
     def is_null(self) -> bool:
-        """Whether it says nothing: ``~``, ``null`` or no text at all."""
+        """Whether it is empty: ``~``, ``null`` or no text at all."""
         return self.plain and self.text in _NULLS
 
     @property
@@ -108,7 +108,7 @@ class Items(NamedTuple):
 
 
 class Mapping(NamedTuple):
-    """A mapping: its keys, whose path is their value's, each with its value."""
+    """A mapping: its keys, each with its value; a key has the path of its value."""
 
     line: int
     column: int

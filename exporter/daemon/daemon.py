@@ -1,6 +1,6 @@
-"""The daemon: loop, server and signals in one process. A rim module, wired by ``cli``.
+"""The daemon: polling loop, server and signals in one process. A rim module; ``commands.serve`` runs it.
 
-The sampling thread publishes samples, the asyncio loop serves them; nothing in a request waits for the kernel.
+The sampling thread publishes samples and the asyncio loop serves them: no request waits for the kernel.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ if TYPE_CHECKING:
     from exporter.web.protection import Protection
 
 _WATCH_SECONDS = 0.5
-_WATCH_AT_MOST_SECONDS = 5.0  # that a thread may be dead before it is noticed
-_STOP_SECONDS = 2.0  # for the sample in progress, when the process is told to end
+_WATCH_AT_MOST_SECONDS = 5.0  # until a dead thread is noticed
+_STOP_SECONDS = 2.0  # for the sample in progress when the process ends
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _SAY_AGAIN_SECONDS = 60.0
 
 
 def serve(load: Callable[[], Config], procfs: str, *, systemd_socket: bool = False) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. *load* reads the configuration, at the start and on SIGHUP.
+    """Serve until SIGTERM or SIGINT; returns the exit code. *load* reads the configuration, at the start and on SIGHUP.
 
-    With *systemd_socket* it serves on the sockets that systemd passes, and on no address of the configuration.
+    With *systemd_socket* it serves on the sockets that systemd passes, and ignores the configured addresses.
     """
-    faulthandler.enable()  # the watchdog ends what hangs by SIGABRT: the journal then has the stack of each thread
+    faulthandler.enable()  # the watchdog sends SIGABRT: the journal then has the stack of each thread
     notifier = NotifySocket(os.environ, os.getpid())
     settings = load()
     passed = passed_sockets(os.environ, os.getpid()) if systemd_socket else None
     logger = log.logger(settings.log.level, settings.log.format, sys.stderr, os.environ)
     protection = None
     if settings.web.config_file is not None:
-        from exporter.web.protection import Protection  # noqa: PLC0415 - a megabyte, only for who has TLS or users
+        from exporter.web.protection import Protection  # noqa: PLC0415 - a megabyte, only with TLS or users
 
         protection = Protection(settings.web.config_file, logger)
     return asyncio.run(_Daemon(load, settings, Procfs(procfs), protection, logger, notifier).run(passed))
@@ -123,7 +123,7 @@ class _Daemon:
         return code
 
     def _server(self) -> Server:
-        """The server, with what the web configuration puts before it."""
+        """The server, with the gate and TLS of the web configuration."""
         tls = None
         if (protection := self._protection) is not None:
             from exporter.web.gate import Gate  # noqa: PLC0415 - as in serve
@@ -141,7 +141,7 @@ class _Daemon:
         )
 
     def _watch_protection(self) -> None:
-        """Follow the files of the web configuration, in a thread that may hang: the disk may."""
+        """Follow the files of the web configuration, in a thread because a disk may hang."""
         if self._protection is None:
             return
         if self._protection.config.basic_auth_users and self._protection.config.tls_server_config is None:
@@ -149,9 +149,9 @@ class _Daemon:
         threading.Thread(target=self._protection.watch, name="protection", daemon=True).start()
 
     async def _watch(self, stop: asyncio.Event) -> int:
-        """Until told to stop: say when samples stop coming and when they come again; end when the loop is dead.
+        """Log when sampling stalls and resumes, until *stop* is set (0) or the polling loop has died (1).
 
-        Whoever supervises the process hears of it from here too, so a dead or stuck event loop says nothing.
+        systemd is notified from here as well, so that a dead or stuck event loop sends no sign of life.
         """
         silent, wait = False, _WATCH_SECONDS
         while not stop.is_set():
@@ -164,9 +164,9 @@ class _Daemon:
             was_silent, silent, wait = silent, now - self._started > FIRST_SECONDS, _WATCH_SECONDS
             if sample is not None:
                 silent = sample.is_stale(now)
-                if not silent:  # before it is stale there is nothing to say of it, and every look costs
+                if not silent:  # nothing changes before it is stale, and every look costs CPU
                     wait = sample.counted_at + sample.stale_after - now + _WATCH_SECONDS
-            self._service.look(sample, now, self._loop.asking)
+            self._service.observe(sample, now, self._loop.asking)
             wait = min(wait, self._look_within)
             if silent and not was_silent:
                 self._log.warning("no sample in time", waiting_for=self._loop.asking or "nothing")
@@ -191,7 +191,7 @@ class _Daemon:
         )
 
     def _reload(self, events: asyncio.AbstractEventLoop) -> None:
-        """Read the configuration again, in a thread that may hang: the disk may."""
+        """Read the configuration again, in a thread because a disk may hang."""
         if self._protection is not None:
             self._protection.ask()
         if self._reading:
@@ -210,13 +210,13 @@ class _Daemon:
             settings = self._load()
         except ConfigError as error:
             mistakes = error.mistakes
-        except Exception as error:  # noqa: BLE001 - of a want of memory too: else no reload would ever follow
+        except Exception as error:  # noqa: BLE001 - also for want of memory: else no reload would ever follow
             mistakes = [f"it cannot be read: {type(error).__name__} {error}".rstrip()]
-        with contextlib.suppress(RuntimeError):  # the process ends while the file was being read
+        with contextlib.suppress(RuntimeError):  # the event loop closed while the file was being read
             events.call_soon_threadsafe(self._take, events, settings, mistakes)
 
     def _take(self, events: asyncio.AbstractEventLoop, settings: Config, mistakes: list[str]) -> None:
-        """Put the configuration in force whole, or keep the one before it and say why."""
+        """Put the configuration in force as a whole, or keep the previous one and log why."""
         self._reading = False
         self._reload_successful = not mistakes
         for mistake in mistakes:
@@ -236,7 +236,7 @@ class _Daemon:
         self._failed("unexpected error", context.get("exception"), error=context.get("message"))
 
     def _failed(self, event: str, cause: BaseException | None, **fields: object) -> None:
-        """Log a bug each time, and once a minute that there is no memory or descriptor left: it fails all over then."""
+        """Log a bug each time, but exhausted memory or descriptors once a minute, because then everything fails."""
         if not (isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in _EXHAUSTED)):
             self._log.error(event, exc_info=cause, **fields)
         elif time.monotonic() - self._said_exhausted >= _SAY_AGAIN_SECONDS:
@@ -246,7 +246,7 @@ class _Daemon:
 
 
 def _fixed(before: Config, after: Config) -> list[tuple[str, str, str]]:
-    """The settings that are only read at the start and differ."""
+    """The settings that differ and are only read at the start: key, value in force, value in the file."""
     pairs = [
         ("sample.reader", before.sample.reader, after.sample.reader),
         ("web.listen_address", ", ".join(before.web.listen_address), ", ".join(after.web.listen_address)),

@@ -1,4 +1,4 @@
-"""The daemon's log: one structlog logger to standard error, in the form that its reader wants.
+"""The daemon's log: one structlog logger to standard error, in the format that suits its reader.
 
 A terminal gets colours, journald a priority and no time of its own, everything else logfmt or JSON lines.
 """
@@ -44,7 +44,7 @@ def logger(level: str, form: str, stream: TextIO, environ: Mapping[str, str]) ->
 
 
 class _Unfailing:
-    """A stream whose reader may go away, or its disk fill up, without taking the daemon along."""
+    """A stream whose errors are ignored: a closed pipe or a full disk must not end the daemon."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -62,13 +62,13 @@ _LOGFMT = processors.LogfmtRenderer(key_order=["ts", "level", "msg"], drop_missi
 
 
 def _level(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Prometheus's names: warn, not warning; an exception is an error."""
+    """Use Prometheus's level names: warn, not warning; an exception is an error."""
     event["level"] = {"warning": "warn", "exception": "error"}.get(method, method)
     return event
 
 
 def _journalled(render: Processor) -> Processor:
-    """Write the priority before the line, as sd-daemon(3) has it; journald takes it off again."""
+    """Write the priority before the line as in sd-daemon(3); journald strips it."""
 
     def prioritised(wrapped: WrappedLogger, method: str, event: EventDict) -> str:
         return f"<{_PRIORITIES[event['level']]}>{render(wrapped, method, event)!s}"

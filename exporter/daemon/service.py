@@ -1,4 +1,4 @@
-"""What the daemon tells systemd of itself, and when: that it is ready, reloads, lives or stops, and a line for people.
+"""When the daemon notifies systemd that it is ready, reloads, is alive or stops, and of its status line.
 
 Pure: ``daemon`` brings the clock and the samples, ``systemd`` sends the messages of sd_notify(3).
 """
@@ -11,15 +11,15 @@ from exporter.sampling.sample import Sample
 from exporter.tcpstate import TcpState
 
 FIRST_SECONDS = 10.0
-"""For the first count, after which its absence is worth a line."""
+"""For the first count; its absence is logged after that."""
 
-_STATUS_SECONDS = 60.0  # between two lines that differ in the numbers only
+_STATUS_SECONDS = 60.0  # between two status lines that differ only in their numbers
 
 
 class ServiceNotifier:
-    """The service as systemd sees it. *send* takes the lines of a message, and tells whether they arrived.
+    """The service as systemd sees it. *send* takes the lines of a message and returns whether they arrived.
 
-    *started* is monotonic seconds, as every time here. *watched*: systemd waits for signs of life.
+    *started* is in monotonic seconds, as every time here. *watched*: the unit has a watchdog.
     """
 
     def __init__(self, send: Callable[..., bool], started: float, *, watched: bool) -> None:
@@ -27,23 +27,23 @@ class ServiceNotifier:
         self._started = started
         self._watched = watched
         self._was_ready = self._owes_ready = False
-        self._told = ""
-        self._told_of = ""
-        self._told_at = 0.0
+        self._sent_status = ""
+        self._sent_subject = ""
+        self._sent_at = 0.0
 
-    def look(self, sample: Sample | None, now: float, asking: str | None) -> None:
-        """Tell what has changed, and that all is alive where it is. *asking* is what the counting pass waits for.
+    def observe(self, sample: Sample | None, now: float, asking: str | None) -> None:
+        """Send what has changed, and a sign of life. *asking* is the source that the counting pass waits for.
 
-        Alive is a loop whose samples come, whatever is in them: where the kernel refuses to be counted, a restart
-        mends nothing. Their age is measured by the interval in force, so a pass or a pause that the CPU share
-        stretches is no reason to stop. A detail pass that hangs is none either: the counts are still true.
+        The loop is alive while samples arrive, whatever is in them: where the kernel refuses to count, a restart does
+        not help. Staleness follows the interval in force, so an interval that the CPU share stretches is not a failure.
+        Neither is a detail pass that hangs, because the counts are still true.
         """
         lines = []
         is_alive = sample is not None and not sample.is_stale(now)
         if sample is not None and is_alive and not self._was_ready:
-            # Where no reader can count, that is so after a restart too, and the daemon serves everything else and says
-            # what is wrong: it is not to be killed each TimeoutStartSec for that. Without any sample a read hangs:
-            # then it is, just as the watchdog would do it later.
+            # Where no reader can count, a restart does not help, and the daemon serves everything else and reports what
+            # is wrong: so it is ready after FIRST_SECONDS. Without any sample a read hangs: then TimeoutStartSec ends
+            # it, as the watchdog would later.
             self._was_ready = sample.snapshot.connections is not None or now - self._started > FIRST_SECONDS
             self._owes_ready = self._was_ready
         if self._owes_ready:
@@ -52,30 +52,30 @@ class ServiceNotifier:
             lines.append("WATCHDOG=1")
         of, numbers = _status(sample, asking, is_alive=is_alive)
         status = of + numbers
-        if of != self._told_of or (status != self._told and now - self._told_at >= _STATUS_SECONDS):
+        if of != self._sent_subject or (status != self._sent_status and now - self._sent_at >= _STATUS_SECONDS):
             lines.append(f"STATUS={status}")
         if lines and self._send(*lines):
             self._owes_ready = False
             if lines[-1].startswith("STATUS="):
-                self._told_of, self._told, self._told_at = of, status, now
+                self._sent_subject, self._sent_status, self._sent_at = of, status, now
 
     def reloading(self, now: float) -> None:
-        """The configuration is being read again; ``reloaded`` must follow, however that ends."""
+        """Announce a reload; ``reloaded`` must follow, whether it succeeds or not."""
         if self._was_ready:
             self._send("RELOADING=1", f"MONOTONIC_USEC={int(now * 1e6)}")
 
     def reloaded(self) -> None:
-        """A configuration is in force, the new one or the one before it."""
+        """Announce that the reload has ended, with the new configuration or the previous one."""
         if self._was_ready:
             self._owes_ready = not self._send("READY=1")
 
     def stopping(self) -> None:
-        """The process is about to end."""
+        """Announce that the process ends."""
         self._send("STOPPING=1", "STATUS=stopping")
 
 
 def _status(sample: Sample | None, asking: str | None, *, is_alive: bool) -> tuple[str, str]:
-    """A line for ``systemctl status``: what it is about, and the numbers in it."""
+    """The line for ``systemctl status`` in two parts: its subject, and its numbers."""
     waiting = f", waiting for {asking}" if asking else ""
     if sample is None:
         return f"no sample yet{waiting}", ""

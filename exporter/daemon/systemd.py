@@ -1,7 +1,7 @@
-"""What a service and systemd say to each other: sd_notify(3), the watchdog, and the sockets of sd_listen_fds(3).
+"""The protocols between a service and systemd: sd_notify(3), the watchdog, and the sockets of sd_listen_fds(3).
 
-A rim module: the sockets are here, what to say and when is ``service``'s. The variables are taken out of the
-environment as they are read, so that nothing the daemon starts takes them for its own.
+A rim module: it has the sockets, and ``service`` decides what to send and when. Variables are removed from the
+environment as they are read, so that no child process takes them for its own.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 
 
 class NotifySocket:
-    """Sends messages to the service manager; where there is none, they go nowhere.
+    """Sends messages to the service manager, or nowhere where there is none.
 
-    ``watchdog`` is the seconds within which it wants to hear ``WATCHDOG=1``, None where it does not.
+    ``watchdog`` is the seconds within which it expects ``WATCHDOG=1``; None without a watchdog.
     """
 
     def __init__(self, environ: MutableMapping[str, str], pid: int) -> None:
@@ -26,12 +26,12 @@ class NotifySocket:
         self.watchdog = _watchdog(environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", ""), pid)
 
     def send(self, *lines: str) -> bool:
-        """Send one message; whether it was taken. It neither waits nor fails: no monitor ends for its notifications."""
-        if not self._address.startswith(("/", "\0")):  # none, or a virtual machine's vsock, which is no service's
+        """Send one message; returns whether it arrived. It never waits and never raises."""
+        if not self._address.startswith(("/", "\0")):  # none, or the vsock of a virtual machine, not of a service
             return True
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-                channel.settimeout(0)  # a manager that is busy must not hold up the scrapes
+                channel.settimeout(0)  # a busy manager must not delay scrapes
                 channel.sendto("\n".join(lines).encode(), self._address)
         except OSError:
             return False
@@ -47,7 +47,7 @@ def _watchdog(usec: str, pid: str, own: int) -> float | None:
 def passed_sockets(environ: MutableMapping[str, str], pid: int, first: int = _FIRST_DESCRIPTOR) -> list[socket.socket]:
     """The listening sockets that systemd passed to the process *pid*, from the descriptor *first* on, in its order.
 
-    ``UsageError`` where there are none, or one of them is nothing to serve HTTP on.
+    ``UsageError`` where there are none, or HTTP cannot be served on one of them.
     """
     addressee, count, names = (environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
     if addressee != str(pid) or not (count.isascii() and count.isdecimal()) or int(count) == 0:
@@ -56,7 +56,7 @@ def passed_sockets(environ: MutableMapping[str, str], pid: int, first: int = _FI
     passed: list[socket.socket] = []
     try:
         for descriptor in range(first, first + int(count)):
-            passed.append(_passed(descriptor, named.get(descriptor, "")))  # noqa: PERF401 - what fails leaves the rest
+            passed.append(_passed(descriptor, named.get(descriptor, "")))  # noqa: PERF401 - after a failure those so far are closed
     except UsageError:
         for each in passed:
             each.close()

@@ -101,18 +101,25 @@ def _accept_queue(snapshot: Snapshot) -> Reading | None:
 
 
 def _syn_queue(snapshot: Snapshot) -> Reading | None:
-    """The listener whose SYN queue is fullest. Unknown while half-open connections match no listener.
+    """The listener whose SYN queue is fullest. Unknown while the fullest queue cannot be told.
 
-    They are in the queue of some listener, which may be the fullest; only a queue that is full anyway is known to be.
+    Half-open connections that match no listener are in the queue of some listener; those of a SO_REUSEPORT group may
+    all be in the queue of one of its sockets. Only a queue that is full anyway is known to be the fullest.
     """
     if snapshot.listeners is None:
         return None
     queues = [(it, syn_queue_limit(snapshot, it)) for it in snapshot.listeners]
     fullest, limit = max(queues, key=lambda it: it[0].syn_recv / it[1], default=(None, 1))
     used = 0 if fullest is None else fullest.syn_recv
-    if snapshot.unmatched_half_open and used < limit:
+    if used < limit and (snapshot.unmatched_half_open or _skewed_group(snapshot) is not None):
         return None
     return Reading(used, limit, "" if fullest is None else fullest.place)
+
+
+def _skewed_group(snapshot: Snapshot) -> Listener | None:
+    """A SO_REUSEPORT group whose half-open connections would fill the queue of one of its sockets."""
+    groups = (it for it in snapshot.listeners or () if it.sockets > 1)
+    return next((it for it in groups if it.syn_recv * it.sockets >= max(it.accept_limit, 1)), None)
 
 
 def syn_queue_limit(snapshot: Snapshot, listener: Listener) -> int:
@@ -166,7 +173,17 @@ def _no_share(sysctl: str, snapshot: Snapshot) -> str:
 def _no_queues(snapshot: Snapshot) -> str:
     if snapshot.listeners is None:
         return _problem_of("netlink", snapshot, "queues are known to netlink alone, which was not read")
-    return f"{snapshot.unmatched_half_open} half-open connections match no listener"
+    if snapshot.unmatched_half_open:
+        return f"{snapshot.unmatched_half_open} half-open connections match no listener"
+    group = _skewed_group(snapshot)
+    return (
+        ""
+        if group is None
+        else (
+            f"{group.syn_recv} half-open connections to {group.place} may be in the queue of one of its {group.sockets} "
+            "sockets"
+        )
+    )
 
 
 def _no_ports(snapshot: Snapshot) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from exporter.printable import shortened
 from exporter.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def unit_name(path: str) -> str:
     parts = [part for part in path.split("/") if part not in {"", ".", ".."}]
     if not parts:
         return OUTSIDE if ".." in path else ROOT  # what is above the own namespace has no name there
-    return _presentable(_container("/" + "/".join(parts)) or _unit(parts) or parts[-1])
+    return shortened(_SHORTENED.sub(r"\1", _container("/" + "/".join(parts)) or _unit(parts) or parts[-1]), LONGEST)
 
 
 _ID = r"[0-9a-f]{64}"
@@ -111,11 +112,6 @@ def _unit(parts: list[str]) -> str | None:
         units.pop()  # a user's manager itself: its service says whose, and init.scope alone is the system's
     # One underscore is systemd's own, before names that the kernel would take for its files: _cpu.service.
     return units[-1].removeprefix("_") if units else None
-
-
-def _presentable(name: str) -> str:
-    shown = "".join(character if character.isprintable() else "?" for character in _SHORTENED.sub(r"\1", name))
-    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 3]}..."
 
 
 def _unescaped(field: str) -> str:

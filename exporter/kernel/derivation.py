@@ -187,13 +187,14 @@ def count(
     meaning: Meaning | None = None,
     *,
     just_read: bool = True,
+    most_listed: int = MANY,
 ) -> tuple[tuple[Derived, D] | None, R]:
     """Count by dumps of the states in a mask, each held against the sums that *read* returns before and after it.
 
     ESTABLISHED is listed where *expected* says that there are ``FEW``, and in a second dump where the first one cannot
     exclude it: what was expected may be a sum that has the CLOSE_WAIT sockets in it. It is also listed where a derived
-    count is not ``close_enough`` and there may be ``MANY`` or fewer. *meaning* is as for ``derive``. Where *before* was
-    not *just_read*, too much may have happened since then, and the dump is taken again.
+    count is not ``close_enough`` and there may be *most_listed* or fewer. *meaning* is as for ``derive``. Where
+    *before* was not *just_read*, too much may have happened since then, and the dump is taken again.
 
     Return the counts and their dump, None where the sums have to be distrusted, and the last reading.
     """
@@ -210,7 +211,7 @@ def count(
             established, slack = derived.counts[TcpState.ESTABLISHED], after.sums.churn_since(before.sums)
             close = close_enough(established, slack)
             if just_read or close:
-                if established - slack > (FEW if close else MANY):
+                if established - slack > (FEW if close else most_listed):
                     return (derived, taken), after
                 states = states_to_dump(FEW)
         before, just_read = after, True

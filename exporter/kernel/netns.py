@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 
 from exporter.kernel.cgroup import LONGEST, OUTSIDE, ROOT, unit_name
 from exporter.kernel.derivation import FULL_STATES, Sums
+from exporter.printable import shortened
 from exporter.record import NamedTuple
 from exporter.tcpstate import TcpState
 
@@ -105,7 +106,7 @@ def name(resident: Resident) -> str:
     called = [*sorted(chosen), *_units(resident.cgroup), *sorted(made_up)]
     if resident.pid is not None:
         called.append(f"{resident.comm[:_COMM] or 'process'}-{resident.pid}")
-    return _presentable(called[0] if called else "unnamed")
+    return shortened(called[0] if called else "unnamed", LONGEST)
 
 
 def labels(residents: Mapping[Key, Resident]) -> dict[Key, str]:
@@ -143,11 +144,6 @@ def _units(cgroup: str) -> list[str]:
         if unit not in {ROOT, OUTSIDE} and not _NOBODYS.fullmatch(unit):
             return [unit]
     return []
-
-
-def _presentable(text: str) -> str:
-    shown = "".join(character if character.isprintable() else "?" for character in text)
-    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 3]}..."
 
 
 def _free(wanted: str, taken: Collection[str]) -> str:

@@ -10,6 +10,7 @@ import re
 
 from exporter.errors import SourceMalformed
 from exporter.kernel.catalogue import CATALOGUE, INT, PORTS, TEXT, VECTOR, Sysctl
+from exporter.printable import printable
 from exporter.snapshot import SysctlValue
 
 _INTEGER = re.compile(r"[-+]?[0-9]{1,20}", re.ASCII)
@@ -41,13 +42,13 @@ def parse(name: str, text: str) -> SysctlValue:
     entry = CATALOGUE.get(name)
     kind = entry.kind if entry else ""
     if kind == TEXT:
-        return SysctlValue(name, (), _presentable(words), "")
+        return SysctlValue(name, (), printable(" ".join(words)), "")
     if kind == PORTS:
         return SysctlValue(name, (("count", len(parse_ports(name, text))),), None, "ports")
     if not words and entry is not None:
         raise SourceMalformed(name, 1, text, f"a value of kind {kind}")
     if not words or not all(map(_INTEGER.fullmatch, words)):
-        return SysctlValue(name, (), _presentable(words), "")
+        return SysctlValue(name, (), printable(" ".join(words)), "")
     numbers = [int(word) for word in words]
     return SysctlValue(
         name, tuple(zip(_fields(entry, len(numbers)), numbers, strict=True)), None, _unit(entry, len(numbers))
@@ -68,10 +69,6 @@ def parse_ports(name: str, text: str) -> frozenset[int]:
             raise SourceMalformed(name, 1, text.strip(), "a list of ports and ranges such as 40003,40005-40006")
         ports.update(range(low, high + 1))
     return frozenset(ports)
-
-
-def _presentable(words: list[str]) -> str:
-    return "".join(character if character.isprintable() else "?" for character in " ".join(words))
 
 
 def _fields(entry: Sysctl | None, number: int) -> tuple[str, ...]:

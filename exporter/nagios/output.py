@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from exporter.health.thresholds import SEVERITY, Result, Status, worst
+from exporter.printable import printable
 from exporter.record import NamedTuple
 
 MAX_LINE = 1000  # bytes; NRPE's second protocol cuts at 1,023
@@ -78,7 +79,7 @@ def number(value: float) -> str:
 
 def clean(text: str) -> str:
     """*text* as one line that no consumer misreads."""
-    return "".join(character if character.isprintable() and character != "|" else " " for character in text).strip()
+    return printable(text, instead=" ", drop="|").strip()
 
 
 def _summary(items: Sequence[Item], found: Sequence[Item]) -> str:

@@ -40,3 +40,12 @@ def plan(last: Plan, *, now: float, interval: float, cpu: float, max_cpu_ratio: 
     if overrun:
         due += interval * ((now - due) // interval + 1)
     return Plan(due, interval, overrun, debt, now)
+
+
+def has_credit(last: Plan, max_cpu_ratio: float) -> bool:
+    """Whether a pass may do what it can do without: less than half of what may be owed is.
+
+    >>> [has_credit(Plan(due=11.0, interval=1.0, debt=debt), 0.01) for debt in (0.29, 0.31)]
+    [True, False]
+    """
+    return last.debt < max_cpu_ratio * ALLOWANCE_SECONDS / 2

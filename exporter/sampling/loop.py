@@ -18,7 +18,8 @@ from exporter.health.judge import Health, Judge, failed
 from exporter.health.sysctls.verdicts import NO_EXPECTATIONS, Expectations
 from exporter.health.thresholds import DEFAULTS, Threshold
 from exporter.health.window import Window
-from exporter.sampling.cadence import Plan, plan
+from exporter.kernel.derivation import FEW, MANY
+from exporter.sampling.cadence import Plan, has_credit, plan
 from exporter.sampling.changes import Logger, SampleLog
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.history import History
@@ -101,6 +102,7 @@ class Loop:
         self._source_errors = Counter(dict.fromkeys(SOURCES, 0))
         self._detailed = _Detailed()
         self._detail_ended = 0.0  # monotonic seconds
+        self._most_listed = MANY  # ESTABLISHED sockets, in the counting pass
 
     def start(self) -> None:
         """Begin to sample; the sysctls come first, so that they are in every sample."""
@@ -148,6 +150,8 @@ class Loop:
     def _pass(self, kind: str, take: Callable[[], None], last: Plan, schedule: PassSchedule) -> Plan:
         """Run one pass and plan the next."""
         started, cpu_started = time.monotonic(), time.thread_time()
+        if kind == "counting":
+            self._most_listed = MANY if has_credit(last, schedule.max_cpu_ratio) else FEW
         self._guard(take, kind, f"{kind} pass")
         cpu, ended = time.thread_time() - cpu_started, time.monotonic()
         planned = plan(last, now=ended, interval=schedule.interval, cpu=cpu, max_cpu_ratio=schedule.max_cpu_ratio)
@@ -198,7 +202,7 @@ class Loop:
         if self._counted is None:
             self._read_sysctls(self._sampler)
         self._peaks.window = self._schedule.peak_window
-        counted = self._sampler.count()
+        counted = self._sampler.count(most_listed=self._most_listed)
         taken_at, now = time.time(), time.monotonic()
         detailed, (sysctls, sysctl_problem) = self._detailed, self._sysctls
         made = self._passes.get("detail")

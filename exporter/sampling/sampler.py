@@ -104,6 +104,7 @@ class Sampler:
         self._dump: CountingDump | None = None  # of the pass that is being made
         self._before: Reading | None = None  # the sums as the last pass left them
         self._established: int | None = None  # sockets, as the last pass counted them
+        self._most_listed = derivation.MANY
         self._is_busy = False  # so much happens between two passes that the sums have to be read just before a dump
 
     @property
@@ -115,11 +116,20 @@ class Sampler:
         """As ``Sources.sysctls``."""
         return self._sources.sysctls()
 
-    def count(self, *, netstat: bool = True, queues: bool = True, conntrack: bool = True) -> Counted:
+    def count(
+        self,
+        *,
+        netstat: bool = True,
+        queues: bool = True,
+        conntrack: bool = True,
+        most_listed: int = derivation.MANY,
+    ) -> Counted:
         """The counting pass: every state's sockets; with *netstat* all counters, with *queues* the listeners.
 
-        With *conntrack* also how full connection tracking is.
+        With *conntrack* also how full connection tracking is. Up to *most_listed* ESTABLISHED sockets are listed where
+        their number cannot be derived closely enough.
         """
+        self._most_listed = most_listed
         problems: dict[str, str | None] = {}
         self._dump = None
         # The sums as the last pass left them do for a reading before this dump, as long as there is little to explain.
@@ -217,6 +227,7 @@ class Sampler:
                 expected,
                 self._trust.meaning,
                 just_read=before is not self._before,
+                most_listed=self._most_listed,
             )
             if found is not None:
                 derived, self._dump = found

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from exporter.health.thresholds import Status
+from exporter.printable import printable
 from exporter.sampling.sample import Sample
 from exporter.snapshot import StateCounts
 from exporter.terminal import table
@@ -99,7 +100,7 @@ def _missing(sample: Sample | None, moment: FrameContext) -> str:
 
 
 def _fitted(text: str, screen: Screen) -> str:
-    return cut(table.printable(text).encode(screen.encoding, "replace").decode(screen.encoding), screen.columns)
+    return cut(printable(text).encode(screen.encoding, "replace").decode(screen.encoding), screen.columns)
 
 
 def cut(text: str, columns: int) -> str:

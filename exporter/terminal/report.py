@@ -10,7 +10,8 @@ from exporter.health.findings import BY_NAME
 from exporter.health.judge import Health
 from exporter.health.sysctls.verdicts import Verdict
 from exporter.health.thresholds import Status
-from exporter.terminal.table import paint, printable
+from exporter.printable import printable
+from exporter.terminal.table import paint
 
 _LABEL = 10  # columns
 _WIDEST, _NARROWEST = 100, 40

@@ -10,6 +10,7 @@ from exporter.health.judge import Health
 from exporter.health.measures import RATIOS, Readings, amount
 from exporter.health.thresholds import Result, Status
 from exporter.kernel.derivation import FEW
+from exporter.printable import printable
 from exporter.snapshot import Listener, Snapshot, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
 
@@ -72,11 +73,6 @@ def paint(text: str, status: Status, *, color: bool) -> str:
     """*text* in the colour of its status."""
     code = _COLORS.get(status) if color else None
     return f"\x1b[{code}m{text}\x1b[0m" if code else text
-
-
-def printable(text: str) -> str:
-    """What comes from the host, such as a unit's name, must not speak to the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def sparkline(numbers: Sequence[int | None], marks: str = BLOCKS) -> str:

@@ -1,7 +1,7 @@
 """``show --watch``: the polling loop's samples on a terminal, drawn again with each, or a line of JSON for each.
 
-A rim module: it has the terminal, its signals and the clock. What is drawn is ``frame``'s; the loop is the daemon's.
-Reading the kernel is the loop's threads', so that a read that hangs stops neither the screen nor Ctrl-C.
+A rim module: it has the terminal, its signals and the clock. ``frame`` decides what is drawn; the loop is the daemon's.
+The loop's threads read the kernel, so a read that hangs stops neither the screen nor Ctrl-C.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from exporter.sampling.sample import Sample
 from exporter.terminal.frame import FrameContext, RecentCounts, Screen, frame, width
 from exporter.terminal.table import Line, paint
 
-_LOOK_SECONDS = 0.1  # at most, between two looks for a new sample
-_AGAIN_SECONDS = 1.0  # between two frames where no sample comes: its age is shown
-_FIRST_SECONDS = 10.0  # for the first sample, after which its absence is worth a line
+_LOOK_SECONDS = 0.1  # at most, between two checks for a new sample
+_AGAIN_SECONDS = 1.0  # between two frames without a new sample: its age is shown
+_FIRST_SECONDS = 10.0  # for the first sample; its absence is reported after that
 _ENTER = b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[H\x1b[2J"  # the other screen, no cursor, nothing wraps
 _LEAVE = b"\x1b[?7h\x1b[?25h\x1b[?1049l"
 _HOME, _TO_END_OF_LINE, _TO_END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
@@ -53,9 +53,9 @@ class NullLog:
 
 
 def draw(loop: Loop, log: NullLog, host: str, *, color: bool) -> int:
-    """Draw on the terminal that standard output is until a person or a signal ends it, and leave it as it was: 0.
+    """Draw on the terminal at standard output until a key or a signal ends it; restore it and return 0.
 
-    As for watch(1) and top(1), being ended is no failure.
+    As with watch(1) and top(1), being ended is not a failure.
     """
     shown: Sample | None = None
     lately, drawn_at = RecentCounts(), 0.0
@@ -78,7 +78,7 @@ def draw(loop: Loop, log: NullLog, host: str, *, color: bool) -> int:
                 return 0
             if signal.SIGTSTP in signals:
                 terminal.stop()
-            elif signal.SIGCONT in signals:  # after a SIGSTOP, of which nobody is told before
+            elif signal.SIGCONT in signals:  # after a SIGSTOP, which cannot be caught
                 terminal.enter()
             if signals:
                 drawn_at = 0.0
@@ -92,8 +92,8 @@ def stream(
 ) -> NoReturn:
     """Write every sample as one line of JSON until a signal ends it, or the reader does (``BrokenPipeError``).
 
-    Where no sample comes, the last one is written again at its interval, as stale; before the first, and of a bug, that
-    is said once.
+    Without a new sample, the last one is written again at its interval, as stale. A missing first sample and a bug are
+    reported once each.
     """
     shown: Sample | None = None
     started = written_at = time.monotonic()
@@ -122,7 +122,7 @@ def _latest(loop: Loop) -> Sample | None:
 
 
 def _is_new(sample: Sample, shown: Sample | None) -> bool:
-    """Whether it was counted anew: the loop also publishes what a pass that failed left standing."""
+    """Whether it was counted anew: after a failed pass the loop publishes the previous snapshot again."""
     return shown is None or shown.snapshot is not sample.snapshot
 
 
@@ -141,7 +141,7 @@ def _local(taken_at: float) -> str:
 class _Terminal:
     """The terminal on standard output, and its keyboard where that is standard input; as it was after the ``with``.
 
-    Signals are answered in ``wait`` and nowhere else, so that no frame is ever half drawn.
+    Signals are handled in ``wait`` only, so that no frame is ever half drawn.
     """
 
     def __init__(self, *, color: bool) -> None:
@@ -165,7 +165,7 @@ class _Terminal:
         self._leave()
 
     def enter(self) -> None:
-        """Take the screen: its other half, where there is one, without cursor and without an echo of what is typed."""
+        """Switch to the alternate screen, without cursor and without echo."""
         if self._keyboard is not None and self._modes is not None:
             modes = [*self._modes]
             modes[0] &= ~termios.IXON  # Ctrl-S would hold a frame back, and a signal would wait for it
@@ -176,13 +176,13 @@ class _Terminal:
         self._write(_ENTER)
 
     def _leave(self) -> None:
-        with suppress(OSError, termios.error):  # the terminal may have gone, and then nothing is to be restored
+        with suppress(OSError, termios.error):  # the terminal may be gone, and then nothing can be restored
             self._write(_LEAVE)
             if self._keyboard is not None and self._modes is not None:
-                termios.tcsetattr(self._keyboard, termios.TCSAFLUSH, self._modes)  # what was typed was for nobody
+                termios.tcsetattr(self._keyboard, termios.TCSAFLUSH, self._modes)  # and discard what was typed
 
     def stop(self) -> None:
-        """Give the screen back and stop, as Ctrl-Z asks for; take it again when continued."""
+        """Restore the screen and stop, for Ctrl-Z; take the screen again when continued."""
         self._leave()
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTSTP)
@@ -190,16 +190,16 @@ class _Terminal:
         self.enter()
 
     def size(self) -> Screen:
-        """What it can show now."""
+        """The size and encoding of the terminal now."""
         columns, rows = os.get_terminal_size(self._screen)
         return Screen(columns or _SIZE[0], rows or _SIZE[1], self._encoding)
 
     def is_ready(self) -> bool:
-        """Whether it takes more: not when nobody reads what it has."""
+        """Whether it accepts output: not while a reader has stopped reading."""
         return bool(select.select([], [self._screen], [], 0)[1])
 
     def show(self, lines: Sequence[Line], columns: int) -> None:
-        """Draw over what is there, line by line, so that nothing flickers; then clear the rest."""
+        """Draw over the last frame line by line, so that nothing flickers; then clear the rest."""
         drawn = "\r\n".join(self._over(line, columns) for line in lines)
         self._write(f"{_HOME}{drawn}{_TO_END_OF_SCREEN}".encode(self._encoding))
 
@@ -209,13 +209,13 @@ class _Terminal:
         return f"{_TO_END_OF_LINE}{text}" if width(line.text) >= columns else f"{text}{_TO_END_OF_LINE}"
 
     def wait(self, seconds: float) -> set[int]:
-        """The signals that came within *seconds*; the key q is one to end."""
+        """The signals that arrived within *seconds*; the key q counts as SIGINT."""
         sources = [self._signals] if self._keyboard is None else [self._signals, self._keyboard]
         ready = select.select(sources, [], [], seconds)[0]
         signals = set(os.read(self._signals, 4096)) if self._signals in ready else set()
         if self._keyboard in ready:
             keys = os.read(0, 4096)
-            # Nothing to read, and still ready to be read: the terminal has gone.
+            # Readable without data: the terminal is gone.
             gone = not keys and self._keyboard in select.select([self._keyboard], [], [], 0)[0]
             if gone or b"q" in keys:
                 signals.add(signal.SIGINT)
@@ -227,4 +227,4 @@ class _Terminal:
 
 
 def _nothing(*_: object) -> None:
-    """A signal that the pipe has told of."""
+    """Handle a signal that ``wait`` reads from the pipe."""

@@ -8,11 +8,12 @@ all of it is pure; colour is an argument.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from exporter.kernel import cgroup, owners
 from exporter.kernel.owners import Process, Survey
+from exporter.printable import escaped
 from exporter.tcpstate import TcpState
 
 GROUPS = ("process", "unit", "port", "remote")
@@ -85,7 +86,7 @@ def holders(
     state: str, by: str, rows: Iterable[Row], unattributed: Iterable[Row] = (), remarks: Iterable[str] = ()
 ) -> Holders:
     """Rank the rows, total them, and make of every label what a terminal can be trusted with."""
-    ranked = sorted((row._replace(label=printable(row.label)) for row in rows), key=_rank)
+    ranked = sorted((row._replace(label=escaped(row.label)) for row in rows), key=_rank)
     without = tuple(row for row in unattributed if row.sockets)
     total = sum(row.sockets for row in (*ranked, *without))
     return Holders(state, by, total, tuple(ranked), tuple(remarks), without)
@@ -135,20 +136,6 @@ def document(holders: Holders, top: int) -> dict[str, object]:
         "unattributed": [{"reason": row.label, "sockets": row.sockets} for row in holders.unattributed],
         "remarks": list(holders.remarks),
     }
-
-
-def printable(text: str) -> str:
-    r"""*text* with everything escaped that a terminal would act on: a process may call itself anything.
-
-    >>> printable("nginx"), printable("a\x1b[2J")
-    ('nginx', 'a\\x1b[2J')
-    """
-    return "".join(_printable(text))
-
-
-def _printable(text: str) -> Iterator[str]:
-    for character in text:
-        yield character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
 
 
 def _rank(row: Row) -> tuple[int, int, str]:

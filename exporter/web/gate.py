@@ -1,7 +1,7 @@
-"""What every request passes before it is answered: the rate limit, then authentication, as exporter-toolkit has it.
+"""The middleware before every handler: the rate limit, then authentication, as exporter-toolkit has them.
 
-Headers of the web configuration go on every answer, also on refusals. What is in force is asked at each request, so a
-reload changes it between two of them.
+Headers of the web configuration go on every answer, refusals included. The configuration is looked up for each request,
+so a reload takes effect between two requests.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Bucket:
 
 
 class Gate:
-    """Lets a request through to its handler, or answers it: 429 above the rate limit, 401 without credentials."""
+    """Passes a request on to its handler, or answers it: 429 above the rate limit, 401 without valid credentials."""
 
     def __init__(self, config: Callable[[], WebConfig], passwords: Passwords, clock: Callable[[], float]) -> None:
         self._config = config
@@ -43,11 +43,11 @@ class Gate:
         self._bucket = Bucket(RateLimit(), clock())
 
     def close(self) -> None:
-        """Give up what waits."""
+        """Cancel the checks that wait."""
         self._passwords.close()
 
     async def __call__(self, request: Request, handler: Handler) -> Response:
-        """The answer to *request*; what the handler says of a header is stronger than the configuration."""
+        """The answer to *request*; headers set by the handler take precedence over the configuration."""
         config = self._config()
         response = await self._answer(request, handler, config)
         given = {name.lower() for name, _ in response.headers}

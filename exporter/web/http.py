@@ -1,4 +1,4 @@
-"""A request and its response as plain values: the language between the server and whoever answers.
+"""A request and its response as plain values: the interface between the server and request handlers.
 
 Handlers take the one and return the other, so pages, metrics and authentication are tested without a socket.
 """
@@ -13,7 +13,7 @@ PLAIN_TEXT = "text/plain; charset=utf-8"
 
 
 class Request(NamedTuple):
-    """A complete request; it never has a body, the server refuses those."""
+    """A complete request. It has no body: the server rejects requests with one."""
 
     method: str
     path: str  # percent-decoded, without the query
@@ -37,7 +37,7 @@ class Response(NamedTuple):
 Handler = Callable[[Request], Response]
 
 Middleware = Callable[[Request, Handler], Awaitable[Response]]
-"""Stands before a handler: answers in its place, or lets the request through to it."""
+"""Runs before a handler: answers in its place, or passes the request on to it."""
 
 
 def plain_text(status: int, text: str | None = None, *headers: tuple[str, str]) -> Response:
@@ -51,10 +51,10 @@ def plain_text(status: int, text: str | None = None, *headers: tuple[str, str]) 
 
 
 def not_found() -> Response:
-    """The answer to a path that is not there."""
+    """The answer for an unknown path."""
     return plain_text(404)
 
 
 def method_not_allowed() -> Response:
-    """The answer to anything but a read."""
+    """The answer to every method but GET and HEAD."""
     return plain_text(405, None, ("Allow", "GET, HEAD"))

@@ -48,12 +48,12 @@ def choose_format(accept: str | None) -> Format:
     >>> choose_format("application/openmetrics-text;version=9.9").name
     'TEXT'
     """
-    best: dict[Format, tuple[int, float]] = {}  # how specifically it was asked for, and how much it is liked
+    best: dict[Format, tuple[int, float]] = {}  # how specific the entry is, and its quality
     for entry in _entries(accept):
         named = _NAMED.get((entry.name, entry.parameters.get("version", "")))
         rank, covered = (3, (named,)) if named else _WILDCARDS.get(entry.name, (0, ()))
         for choice in covered:
-            # The most specific entry speaks for a format, whatever a wildcard says; of equals, the kindest.
+            # The most specific entry decides for a format, not a wildcard; of equals, the one of the highest quality.
             best[choice] = max(best.get(choice, (0, 0.0)), (rank, entry.quality))
 
     def preference(choice: Format) -> tuple[float, bool, bool]:
@@ -80,7 +80,7 @@ def accepts_gzip(accept_encoding: str | None) -> bool:
 
 
 def _entries(header: str | None) -> Iterator[_Entry]:
-    """The entries that can be understood; an entry whose q is no quality is left out."""
+    """The entries that can be parsed; entries with an invalid q are left out."""
     for element in (header or "").split(",", _MAX_ENTRIES)[:_MAX_ENTRIES]:
         name, *rest = element.split(";", _MAX_PARAMETERS)[:_MAX_PARAMETERS]
         parameters = {}

@@ -1,8 +1,9 @@
-"""Who may come in: basic authentication against bcrypt hashes, RFC 7617, at a cost that no flood can raise.
+"""Basic authentication (RFC 7617) against bcrypt hashes, at a cost that no flood can raise.
 
-bcrypt takes a tenth of a second on purpose. So it runs beside the loop, one check at a time, and a few may wait, of one
-address no more than of others; right and wrong answers are remembered apart. So a flood of wrong passwords neither
-evicts nor delays a right one that is known, and from one address it does not keep out one that is not known yet.
+bcrypt takes a tenth of a second on purpose. It therefore runs in a thread, one check at a time; a bounded number of
+checks wait, shared fairly among client addresses, and right and wrong answers are remembered separately. A flood of
+wrong passwords neither evicts nor delays a right one that is known, and a flood from one address does not keep out a
+right one that is not known yet.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 _REMEMBERED = 100  # answers of each kind
-_WAITING = 16  # requests that wait for their check; those above are sent away
-_MAX_PASSWORD = 72  # bytes that bcrypt looks at; the C implementations leave the rest out, bcrypt 5 raises
+_WAITING = 16  # requests that wait for their check; more are answered 503
+_MAX_PASSWORD = 72  # bytes that bcrypt looks at; C implementations ignore the rest, bcrypt 5 raises
 
 Check = Callable[[bytes, bytes], bool]
 """Whether a password and a hash belong together, as bcrypt.checkpw."""
@@ -27,17 +28,17 @@ Check = Callable[[bytes, bytes], bool]
 
 def check(password: bytes, stored: bytes) -> bool:
     """Whether the bcrypt hash *stored* is of *password*."""
-    import bcrypt  # noqa: PLC0415 - only for who has users
+    import bcrypt  # noqa: PLC0415 - only with users configured
 
     return bcrypt.checkpw(password, stored)
 
 
 class Admission(enum.Enum):
-    """What came of a request's credentials."""
+    """The outcome of checking a request's credentials."""
 
     ADMITTED = "admitted"
     REFUSED = "refused"
-    BUSY = "busy"  # too many unknown passwords are being checked: not known
+    BUSY = "busy"  # unknown: too many passwords are being checked
 
 
 def credentials(header: str | None) -> tuple[bytes, bytes] | None:
@@ -57,25 +58,26 @@ def credentials(header: str | None) -> tuple[bytes, bytes] | None:
 
 
 class Passwords:
-    """Judges credentials against the hashes that are handed in, so a reload needs no other."""
+    """Checks credentials against hashes that each call brings, so a reload needs no new instance."""
 
     def __init__(self, check: Check) -> None:
         self._check = check
-        self._secret = secrets.token_bytes(32)  # what is remembered tells nobody who reads the memory a password
+        self._secret = secrets.token_bytes(32)  # a dump of the memory does not reveal the remembered passwords
         self._right = _Remembered()
         self._wrong = _Remembered()
         self._executor = ThreadPoolExecutor(1, "passwords")
-        self._waiting: dict[Future[bool], str] = {}  # checks in their order, and the address that each is for
+        self._waiting: dict[Future[bool], str] = {}  # checks in their order, with the client's address
         self._sent_away: set[Future[bool]] = set()
 
     def close(self) -> None:
-        """Give up what waits."""
+        """Cancel the checks that wait."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def judge(self, header: str | None, users: Mapping[str, str], address: str = "") -> Admission:
-        """Whether the Authorization *header* that came from *address* is of one of *users*, by name their bcrypt hash.
+        """Check the Authorization *header* that came from *address* against *users*, a bcrypt hash by name.
 
-        An unknown user costs what one of the known costs, always the same one for a name: time tells nothing of it.
+        An unknown user costs as much as a known one, for a name always the same, so timing does not reveal which users
+        exist.
         """
         given = credentials(header)
         if given is None:
@@ -83,7 +85,7 @@ class Passwords:
         user, password = given
         known = {name.encode(): text.encode() for name, text in users.items()}
         stored = known.get(user) or self._decoy(user, list(known.values()))
-        # A decoy may be the very hash that a user who is no more had: the answer of then is not the one of now.
+        # A decoy may be the hash of a user who has been removed since: the remembered answer must not count then.
         key = self._digest(b"known" if user in known else b"unknown", user, stored, password[:_MAX_PASSWORD])
         if key in self._right:
             return Admission.ADMITTED
@@ -107,7 +109,7 @@ class Passwords:
         return Admission.ADMITTED if right else Admission.REFUSED
 
     def _has_room(self, address: str) -> bool:
-        """Whether one more of *address* may wait, if need be in the place of the last of an address that has more."""
+        """Whether one more check for *address* may wait, if need be by cancelling the last of an address with more."""
         if len(self._waiting) < _WAITING:
             return True
         places = Counter(self._waiting.values())
@@ -132,7 +134,7 @@ class Passwords:
 
 
 class _Remembered:
-    """The digests that were asked for last."""
+    """The digests that were used last, at most ``_REMEMBERED``."""
 
     def __init__(self) -> None:
         self._keys: dict[bytes, None] = {}  # in the order of their last use

@@ -1,8 +1,8 @@
 """The web configuration in force, and how it changes while the daemon runs. A rim module: it reads and watches files.
 
-A second without a change is waited for before files that changed are read, so none is read half written and no
-certificate without its key. A file with mistakes leaves what was in force, and a reload never takes TLS or all
-passwords away: switching either off takes a restart.
+Changed files are read after a second without a change, so that none is read half written, nor a certificate without its
+key. A file with mistakes leaves the previous configuration in force. A reload never takes TLS or all passwords away:
+switching either off takes a restart.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _Looks = dict[str, tuple[int, ...] | None]
 
 
 def load(path: str, seen: Callable[[str], None] = lambda _: None) -> WebConfig:
-    """Read the file at *path* and those that it names, relative to its folder; *seen* is told the path of each.
+    """Read the file at *path* and those that it names, relative to its folder; *seen* is called with each path.
 
     ConfigError has every mistake.
     """
@@ -37,22 +37,22 @@ def load(path: str, seen: Callable[[str], None] = lambda _: None) -> WebConfig:
         named = os.path.join(os.path.dirname(path), name)
         seen(named)
         content = files.content(named, MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:  # the authorities behind would be missing without a word
+        if len(content) > MAX_BYTES:  # the authorities at its end would be missing silently
             raise OSError(errno.EFBIG, f"it is larger than {MAX_BYTES} bytes")
         return content
 
     seen(path)
     try:
         return parse(files.content(path, MAX_BYTES + 1), path, read, tls.context)
-    except OSError as error:  # what is wrong with a file that it names is a ConfigError by now
+    except OSError as error:  # of *path* itself: files that it names raise ConfigError
         raise ConfigError([f"{path}: cannot be read: {error.strerror or error}"]) from None
 
 
 class Protection:
-    """Holds what is in force. ``watch`` is for a thread of its own, the rest for the loop."""
+    """Holds the configuration in force. ``watch`` runs in a thread of its own, the rest in the event loop."""
 
     def __init__(self, path: str, logger: FilteringBoundLogger) -> None:
-        """Read the file at *path*; ConfigError where the daemon must not start with it."""
+        """Read the file at *path*; raises ``ConfigError`` with every mistake in it."""
         self.path = path
         self._log = logger
         self._seen: _Looks = {}  # as the files were when they were last read or looked at
@@ -63,30 +63,30 @@ class Protection:
 
     @property
     def successful(self) -> bool:
-        """Whether the files are in force as they were last read."""
+        """Whether the last reading of the files succeeded."""
         return not self._mistakes
 
     def tls(self) -> ServerTls:
-        """What a new connection begins with; only where ``config.tls_server_config`` is there."""
+        """TLS for a new connection; only where ``config.tls_server_config`` is set."""
         assert self.config.tls_server_config is not None  # noqa: S101 - a reload never takes it away
         return self.config.tls_server_config
 
     def ask(self) -> None:
-        """Reload soon, changed or not."""
+        """Request a reload, whether or not files have changed."""
         self._asked.set()
 
     def watch(self) -> NoReturn:
-        """Look at the files each second, for as long as the process lasts."""
+        """Check the files every second, for as long as the process lasts."""
         while True:
             asked = self._asked.wait(LOOK_SECONDS)
             self._asked.clear()
             try:
                 self.reload() if asked else self.look()
-            except Exception as error:  # noqa: BLE001 - a bug must not end the watch: it would look like no change
+            except Exception as error:  # noqa: BLE001 - a bug must not end the watch: changes would be missed silently
                 self._log.error("web configuration cannot be watched", exc_info=error)
 
     def look(self) -> None:
-        """Reload if the files have changed, or could not be used, and have not changed since the last look."""
+        """Reload files that have changed or could not be used, once they stay the same from one look to the next."""
         now: _Looks = {path: _stat(path) for path in self._seen}
         changing, self._seen = now != self._seen, now
         if (self._changing or self._mistakes) and not changing:
@@ -95,16 +95,16 @@ class Protection:
             self._changing = changing
 
     def reload(self, *, again: bool = False) -> None:
-        """Read the files, and put the new configuration in force as a whole or say why not.
+        """Read the files and put the new configuration in force as a whole, or log why not.
 
-        *again*: what has been said the last time is not repeated.
+        *again*: mistakes that were logged the last time are not repeated.
         """
         self._changing = False
         before, self._seen = self._seen, {}
         try:
             fresh = load(self.path, self._note)
         except ConfigError as error:
-            self._seen = before | self._seen  # a change of what is in force mends it too
+            self._seen = before | self._seen  # a change of the files in force may mend it too
             for mistake in () if again and error.mistakes == self._mistakes else error.mistakes:
                 self._log.error("web configuration rejected; keeping the previous one", error=mistake)
             self._mistakes = error.mistakes
@@ -117,7 +117,7 @@ class Protection:
         self._seen[path] = _stat(path)
 
     def _never_less(self, fresh: WebConfig) -> WebConfig:
-        """*fresh*, with what waits for a restart as it was."""
+        """*fresh*, but with the previous value of what only a restart may change."""
         now = self.config
         if (now.tls_server_config is None) != (fresh.tls_server_config is None):
             self._log.warning("TLS switched on or off on disk; restart to apply", key="tls_server_config")
@@ -129,7 +129,7 @@ class Protection:
 
 
 def _stat(path: str) -> tuple[int, ...] | None:
-    """What tells one content of a file from another without reading it; None where there is none."""
+    """The identity of a file's content without reading it; None where there is no file."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):

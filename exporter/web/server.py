@@ -1,7 +1,7 @@
-"""HTTP/1.1 on asyncio streams, with h11 as the parser: connections, deadlines and caps, whatever is served.
+"""HTTP/1.1 on asyncio streams, with h11 as the parser: connections, deadlines and caps, for any handler.
 
 Every phase of a connection has one absolute deadline, so a client that trickles is cut as surely as one that is silent.
-A rim module: the sockets are here. It has no log; what goes wrong inside is handed to ``on_error``.
+A rim module: it has the sockets. It does not log; it hands errors to ``on_error``.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 _READ = 4096  # small beside head_bytes: a head may exceed the limit by at most one read
 _SLICE = 65536  # a body goes out in pieces, so a client that does not read costs one piece and not a body
-_BACKLOG = 1024  # bounded by net.core.somaxconn; a flood fills a short one, and then a scrape waits for its SYN again
+_BACKLOG = 1024  # bounded by net.core.somaxconn; a flood fills a short one, and then a scrape waits for its second SYN
 _LINGER = 2.0  # seconds that a client has to read its last answer before the connection goes
-_ACCEPTS = 2  # at a time: of a crowd the first have had their turn before so many more came that they seem silent
+_ACCEPTS = 2  # in a row: the first of a crowd are read before so many more arrive that they seem silent
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset and leaves nothing, neither data nor TIME-WAIT
-_STARVED = 0.25  # seconds until accept(2) is tried again after the system has refused it a descriptor
-_CLOSING = 0.01  # the same where a connection was dropped, whose descriptor is free then
-_STARVED_SILENT = 60.0  # without a refusal, after which the next one is worth a line
+_STARVED = 0.25  # seconds until accept(2) is retried after the system refused a descriptor
+_CLOSING = 0.01  # the same after an eviction, which frees a descriptor
+_STARVED_SILENT = 60.0  # seconds without a refusal, after which the next one is reported again
 
-# asyncio's TLS takes a buffer of 256 KiB for each connection: 25 MiB for those that are silent. A record has 16.
+# asyncio's TLS allocates 256 KiB for each connection: 25 MiB for the silent ones alone. A record has 16 KiB.
 sslproto.SSLProtocol.max_size = 32768
 
 
 class Limits(NamedTuple):
-    """What one client may take from the others. Times are seconds."""
+    """The limits that keep one client from starving the others. Times are seconds."""
 
     handshake: float = 5.0  # of TLS
     head: float = 5.0  # for a whole head, from the end of the handshake or the head's first byte
@@ -51,7 +51,7 @@ class Limits(NamedTuple):
     idle: float = 120.0  # between requests; above two usual scrape intervals, so Prometheus keeps its connection
     close: float = 5.0  # for the end of TLS
     grace: float = 3.0  # for requests in flight when the server closes
-    unread: float = 0.01  # that an answer waits for its reader before another client may have its place
+    unread: float = 0.01  # that an answer stays unread before another client may take its place
     connections: int = 100  # from accept(2) on: a handshake in progress is one
     head_bytes: int = 16384
     headers: int = 64
@@ -62,10 +62,11 @@ DEFAULT_LIMITS = Limits()
 
 
 class Server:
-    """Answers requests with *handler*, which is called in the loop: it must return ready bytes, quickly.
+    """Answers requests with *handler*, which runs in the event loop and must return ready bytes quickly.
 
-    A *gate* stands before it: authentication takes its time there, and no place of ``Limits.max_requests``. With *tls*,
-    asked at each connection, every address speaks HTTPS. *on_starved* hears it once when accept(2) begins to fail.
+    The *gate* runs before it: authentication may take long there and does not count against ``Limits.max_requests``.
+    With *tls*, which is called for each connection, every address serves HTTPS. *on_starved* is called once when
+    accept(2) begins to fail.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Server:
         return urls
 
     async def take(self, listening: Sequence[socket.socket]) -> list[str]:
-        """Serve on sockets that listen already; returns their addresses, as URLs. A file of theirs stays at the end."""
+        """Serve on sockets that listen already; returns their addresses as URLs. ``close`` leaves their files alone."""
         self._closing = False
         return [self._serve(each) for each in listening]
 
@@ -117,7 +118,7 @@ class Server:
         """Stop accepting, let the requests in flight finish within ``Limits.grace``, and leave nothing open."""
         self._closing = True
         for listening, accepting in self._listeners.items():
-            # asyncio's accept does not look whether its future is cancelled: who has just come would be an error.
+            # asyncio's accept ignores a cancelled future: a connection that arrives now would be logged as an error.
             asyncio.get_running_loop().remove_reader(listening)
             accepting.cancel()
         if self._listeners:
@@ -125,14 +126,14 @@ class Server:
         for listening in self._listeners:
             listening.close()
         self._listeners.clear()
-        self._files.close()  # before the rest ends: another server may want to be there
+        self._files.close()  # before the connections end: another server may want the path
         for connection in self._connections:
             connection.finish()
         if self._connections:
             await asyncio.wait(self._connections.values(), timeout=self._limits.grace)
         for connection, task in self._connections.items():
             connection.drop()
-            task.cancel()  # the gate may take longer than anybody waits for the end
+            task.cancel()  # authentication may take longer than the grace
         if self._connections:
             await asyncio.wait(self._connections.values())
 
@@ -161,7 +162,7 @@ class Server:
         return listening
 
     def _serve(self, listening: socket.socket) -> str:
-        """Accept connections from *listening*, which is this server's from now on; its address as a URL."""
+        """Take over *listening* and accept its connections; returns its address as a URL."""
         try:
             # Inherited by what is accepted: else a client that does not read keeps megabytes of answers in the kernel.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SLICE)
@@ -174,14 +175,14 @@ class Server:
         return _url(listening, "https" if self._tls else "http")
 
     async def _accept_all(self, listening: socket.socket) -> None:
-        """Take whoever comes. Without descriptors or memory, room is made and waited for: nothing spins or dies."""
+        """Accept connections. When out of descriptors or memory, evict one and back off instead of spinning."""
         loop, silent_until = asyncio.get_running_loop(), 0.0
         for number in count(1):
             try:
                 accepted, _ = await loop.sock_accept(listening)
                 self._accept(accepted)
             except ConnectionError:
-                pass  # it has gone while it waited to be accepted
+                pass  # the client left before it was accepted
             except (OSError, MemoryError) as error:
                 if loop.time() >= silent_until:
                     self._on_starved(error)
@@ -200,25 +201,26 @@ class Server:
 
         def ended(task: asyncio.Task[None]) -> None:
             del self._connections[connection]
-            connection.task = None  # its error knows the connection: a circle would keep both, and the buffers of TLS
-            accepted.close()  # where it was dropped before it began
+            connection.task = None  # breaks a reference cycle that would keep the buffers of TLS
+            accepted.close()  # in case it was dropped before it began
             if not task.cancelled() and (error := task.exception()):
                 self._on_error(error)
 
         task.add_done_callback(ended)
 
     def _has_room(self) -> bool:
-        """Whether one more connection fits, if need be in the place of one that asks for nothing."""
+        """Whether one more connection fits, if need be by evicting one that has no request in flight."""
         present = sum(not connection.dropped for connection in self._connections)
         return present < self._limits.connections or self._make_room()
 
     def _make_room(self) -> bool:
-        """Drop the connection that is missed least; whether there was one.
+        """Evict the least valuable connection; return whether one was evicted.
 
-        Of those that were never let in (silent, in their handshake, without the password) it is the oldest, of those
-        that are idle between two requests the one that is so for longest; the larger of both groups gives, so neither
-        can take all places, and who has just come is not among them if the loop only was too busy to hear it. Then it
-        is the one whose answer waits for its reader. None of them can keep Prometheus out.
+        The larger of two groups gives, so neither can take all places: connections that were never admitted (silent,
+        in their handshake, without the password), the oldest first, and connections that are idle between two requests,
+        the longest idle first. A connection whose bytes wait to be read is spared, because the loop was only too busy
+        to read them. Where both groups are empty, the connection whose answer stays unread goes. So no client can keep
+        Prometheus out.
         """
         idle = [connection for connection in self._connections if not connection.dropped and not connection.busy]
         served = [connection for connection in idle if connection.served]
@@ -230,7 +232,7 @@ class Server:
         return victim is not None
 
     def _unread(self) -> _Connection | None:
-        """The connection whose answer waits for its reader, of several the one that waits for longest."""
+        """The connection whose answer has stayed unread for longest, if any has."""
         waiting = {
             each: each.unread_since for each in self._connections if each.unread_since is not None and not each.dropped
         }
@@ -276,31 +278,31 @@ class _Connection:
         self._tls = tls
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
         self._last = False
-        self.task: asyncio.Task[None] | None = None  # that runs it
+        self.task: asyncio.Task[None] | None = None  # the task of ``run``
         self.busy = False  # from a complete head to the last byte of its response
-        self.answering = False  # the part of that after the gate
-        self.served = False  # has ever got past the gate
-        self.since = asyncio.get_running_loop().time()  # of the connection's start, or of its last answer's end
-        self.unread_since: float | None = None  # what was written of an answer waits for its reader
+        self.answering = False  # the part of ``busy`` after the gate
+        self.served = False  # whether a request has ever passed the gate
+        self.since = asyncio.get_running_loop().time()  # when the connection began, or its last answer ended
+        self.unread_since: float | None = None  # when the piece of an answer that stays unread was written
         self.dropped = False
 
     @property
     def is_speaking(self) -> bool:
-        """Whether something that the client has sent waits to be read: it is not silent then."""
+        """Whether bytes of the client wait to be read: then it is not silent."""
         if self._accepted.fileno() < 0:
-            return False  # it is over, and its task has not heard of it yet
+            return False  # closed, and its task has not run since
         poll = select.poll()
         poll.register(self._accepted, select.POLLIN)
         return bool(poll.poll(0))
 
     def finish(self) -> None:
-        """End after the request in flight, or now where there is none."""
+        """End after the request in flight, or at once where there is none."""
         self._last = True
         if not self.busy:
             self.drop()
 
     def drop(self) -> None:
-        """End now. Reads see the end of the stream then, and writes an error."""
+        """End at once: reads see the end of the stream, and writes an error."""
         self.dropped = True
         if self._writer is not None:
             self._writer.transport.abort()
@@ -308,20 +310,20 @@ class _Connection:
             self.task.cancel()
 
     def evict(self) -> None:
-        """End now, for the sake of another."""
+        """End at once, in favour of another connection."""
         self._leave_nothing()
         self.drop()
 
     def _leave_nothing(self) -> None:
-        """Let the end be a reset: of a client that does not read, the kernel would keep the answer for minutes."""
+        """End with a reset: for a client that does not read, the kernel would keep the answer for minutes."""
         with contextlib.suppress(OSError):  # it is closed already
             self._accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
     async def run(self) -> None:
-        """Serve requests until either side has had enough."""
+        """Serve requests until either side ends the connection."""
         try:
             writer = self._writer = await self._open()
-        except OSError:  # of TLS too: no handshake, and nobody to tell
+        except OSError:  # of TLS too: without a handshake there is no way to answer
             return
         orderly = False
         try:
@@ -329,7 +331,7 @@ class _Connection:
                 pass
             orderly = True
         except OSError:
-            pass  # the client went away, or a deadline passed (TimeoutError): nobody is left to tell
+            pass  # the client went away, or a deadline passed (TimeoutError): there is no way to answer
         finally:
             if not orderly:
                 writer.transport.abort()
@@ -410,7 +412,7 @@ class _Connection:
         first = self._http.send(h11.Response(status_code=response.status, headers=headers, reason=reason)) or b""
         body = memoryview(b"")
         if method != b"HEAD":
-            # h11 counts the body and hands back the very same object: it is shared, never copied as a whole.
+            # h11 counts the body and returns the same object: it is shared, never copied as a whole.
             body = memoryview(b"".join(self._http.send_with_data_passthrough(h11.Data(data=response.body)) or ()))
         self._http.send(h11.EndOfMessage())
         try:
@@ -442,7 +444,7 @@ def _refusal(head: h11.Request, limits: Limits) -> Response | None:
     if not head.http_version.startswith(b"1."):
         return _refuse(505)
     if not head.target.startswith(b"/"):
-        return _refuse(400)  # this is no proxy: the only target is a path
+        return _refuse(400)  # this is not a proxy: the only target is a path
     if b"transfer-encoding" in headers:
         return _refuse(400)
     if headers.get(b"content-length", b"").strip(b"0"):
@@ -451,7 +453,7 @@ def _refusal(head: h11.Request, limits: Limits) -> Response | None:
 
 
 def _refuse(status: int) -> Response:
-    """The last answer of a connection: where the next request would begin is not known."""
+    """The last answer of a connection, because the start of the next request is unknown."""
     return plain_text(status, None, ("Connection", "close"))
 
 
@@ -459,7 +461,7 @@ def _address(accepted: socket.socket) -> str:
     """The client's address, without its port."""
     try:
         name = accepted.getpeername()
-    except OSError:  # it has gone already
+    except OSError:  # the client has left already
         return ""
     return str(name[0]) if isinstance(name, tuple) else ""
 

@@ -1,4 +1,4 @@
-"""The unix socket that the server listens on: its file, who may connect, and whose it is. A rim module."""
+"""The unix socket that the server listens on: its file, its mode and its owner. A rim module."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _MODE = 0o660  # the daemon's user and group; a proxy's group is for the unit to
 
 
 def bind(path: str) -> tuple[socket.socket, Callable[[], None]]:
-    """A socket bound to *path*, in the place of one that nobody listens on any more, and what removes its file.
+    """A socket bound to *path*, replacing one that no process listens on, and a function that removes its file.
 
-    OSError where another process listens there, or something stands there that is no socket.
+    OSError where another process listens there, or the path is something else than a socket.
     """
     _clear(path)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         bound.bind(path)
-        os.chmod(path, _MODE)  # whatever the umask; until somebody listens nobody can connect
+        os.chmod(path, _MODE)  # whatever the umask; before listen(2) no client can connect
         status = os.lstat(path)
     except BaseException:
         bound.close()
@@ -31,14 +31,14 @@ def bind(path: str) -> tuple[socket.socket, Callable[[], None]]:
 
 
 def _clear(path: str) -> None:
-    """Remove the file of a socket whose process has gone without doing so."""
+    """Remove the file that a process left behind."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise OSError(errno.EEXIST, "something is there that is no socket")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(0)  # one whose queue is full lives as well
+        probe.settimeout(0)  # EAGAIN: a socket whose queue is full is in use as well
         try:
             probe.connect(path)
         except ConnectionRefusedError:

@@ -1,8 +1,8 @@
 """``--web.config.file``: exporter-toolkit's schema for TLS and authentication, from bytes to a value or every mistake.
 
-The same machinery as the configuration's reads it. The two parts that touch the system, reading the files that it names
-and making a TLS context of them, are handed in: a certificate that cannot be used is a mistake with a line like any
-other. What this server cannot do is refused here; docs/security.md lists it.
+It is written in ``config.fields``, as the configuration's schema is. The caller brings the two parts that touch the
+system, reading files and making a TLS context: so an unusable certificate is a mistake with a line like any other.
+Options that this server does not support are rejected here; docs/security.md lists them.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _HEADER_TEXT = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 
 class Refused(Exception):
-    """A TLS context cannot be made: the key of ``Tls`` that is to blame, and why."""
+    """A TLS context cannot be made: the key of ``Tls`` at fault, and why."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -81,15 +81,15 @@ class Refused(Exception):
 
 
 class ServerTls(NamedTuple):
-    """What a connection needs to begin: its context, and the names of whom it is for."""
+    """TLS for a connection: its context, and the client names that are allowed."""
 
     context: SSLContext
     allowed_sans: frozenset[str] = frozenset()  # empty: every client that the context accepts
 
     def admits(self, certificate: Mapping[str, object] | None) -> bool:
-        """Whether a client with *certificate*, as ``SSLObject.getpeercert`` has it, may go on.
+        """Whether a client with *certificate*, as ``SSLObject.getpeercert`` returns it, is allowed.
 
-        A client without one is the context's matter: where it gets here, ``client_auth_type`` lets it.
+        The context has judged clients without one already: ``client_auth_type`` allows those that get here.
         """
         if not self.allowed_sans or not certificate:
             return True
@@ -99,7 +99,7 @@ class ServerTls(NamedTuple):
 
 
 def normal_san(name: str) -> str:
-    """A subject alternative name in the one spelling that is compared: OpenSSL writes IPv6 addresses out.
+    """A subject alternative name in one spelling for comparison: OpenSSL writes IPv6 addresses out.
 
     >>> normal_san("2001:DB8:0:0:0:0:0:1"), normal_san("prometheus.example")
     ('2001:db8::1', 'prometheus.example')
@@ -127,7 +127,7 @@ def parse_go_duration(text: str) -> float:
 
 
 def pem(node: Node) -> bytes:
-    """Certificates or a key, inline. The message repeats nothing: it may be a key."""
+    """Certificates or a key, inline. Messages never repeat the text, because it may be a key."""
     if not isinstance(node, Scalar) or not node.text.strip():
         raise wrong(node, "expected a text in PEM")
     if len(node.text) > _MAX_PEM:
@@ -206,7 +206,7 @@ def _user(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """A bcrypt hash. What is none is not repeated: it may be a password."""
+    """A bcrypt hash. The message never repeats the text, because it may be a password."""
     match = _HASH.fullmatch(text)
     if not match:
         raise UsageError("expected a bcrypt hash of 60 characters, as $2y$10$..., made by `htpasswd -nBC 10 USER`")
@@ -238,7 +238,7 @@ class Tls:
 
     @property
     def certificate(self) -> bytes:
-        """The server's certificate, with those that stand between it and its authority."""
+        """The server's certificate, followed by its intermediate ones."""
         return self.cert or self.cert_file or b""
 
     @property
@@ -248,13 +248,13 @@ class Tls:
 
     @property
     def authorities(self) -> bytes | None:
-        """Whose clients are let in."""
+        """The authorities whose clients are allowed."""
         return self.client_ca or self.client_ca_file
 
 
 @dataclass(frozen=True, slots=True)
 class HttpServer:
-    """``http_server_config``. HTTP/1.1 is spoken whatever ``http2`` says: it allows, and commands nothing."""
+    """``http_server_config``. The server uses HTTP/1.1 with either value of ``http2``, which only allows HTTP/2."""
 
     http2: Annotated[bool, boolean] = True
     headers: Annotated[
@@ -282,7 +282,7 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
-    """The whole file; an empty one is neither TLS nor authentication."""
+    """The whole file; an empty one means neither TLS nor authentication."""
 
     tls_server_config: ServerTls | None = None
     http_server_config: Annotated[HttpServer, of(HttpServer)] = field(default_factory=HttpServer)
@@ -353,7 +353,7 @@ def _tls(read: Read, build: Callable[[Tls], SSLContext]) -> FieldReader[ServerTl
 
 
 def _together(node: Node, given: set[str]) -> list[yamlnodes.MistakesError]:
-    """What is wrong with the keys that stand together, whatever their values are."""
+    """The mistakes in the combination of keys, whatever their values are."""
     twice = [key for key in ("cert", "key", "client_ca") if {key, f"{key}_file"} <= given]
     missing = [key for key in ("cert", "key") if given.isdisjoint({key, f"{key}_file"})]
     return [
@@ -363,7 +363,7 @@ def _together(node: Node, given: set[str]) -> list[yamlnodes.MistakesError]:
 
 
 def _consistent(node: Node, tls: Tls) -> list[yamlnodes.MistakesError]:
-    """What is wrong with values that are each right."""
+    """The mistakes in the combination of values that are valid by themselves."""
     complaints = []
     verified = tls.client_auth_type in {IF_GIVEN, REQUIRED}
     if tls.authorities is not None and not verified:
@@ -392,7 +392,7 @@ def _consistent(node: Node, tls: Tls) -> list[yamlnodes.MistakesError]:
 def parse(data: bytes, source: str, read: Read, build: Callable[[Tls], SSLContext]) -> WebConfig:
     """Read the file's bytes; ConfigError has every mistake, with *source* as the name of the file.
 
-    *read* brings the files that it names; *build* makes a TLS context, or raises Refused.
+    *read* reads the files that it names; *build* makes a TLS context, or raises Refused.
     """
     found = Mistakes()
     with found:

@@ -44,26 +44,26 @@ def service(*, watched: bool = True) -> tuple[Manager, ServiceNotifier]:
 
 def test_it_is_ready_with_the_first_count_and_alive_from_then_on() -> None:
     manager, it = service()
-    it.look(None, 100.5, "netlink")
-    it.look(None, 101.0, "netlink")
+    it.observe(None, 100.5, "netlink")
+    it.observe(None, 101.0, "netlink")
     assert manager.heard() == [("STATUS=no sample yet, waiting for netlink",)]
-    it.look(sample(101.2), 101.5, None)
-    it.look(sample(102.2), 102.5, None)
+    it.observe(sample(101.2), 101.5, None)
+    it.observe(sample(102.2), 102.5, None)
     assert manager.heard() == [("READY=1", "WATCHDOG=1", WORKING), ("WATCHDOG=1",)]
 
 
 def test_without_a_watchdog_it_says_nothing_while_nothing_changes() -> None:
     manager, it = service(watched=False)
     for second in range(59):
-        it.look(sample(100.0 + second, established=second), 100.5 + second, None)
+        it.observe(sample(100.0 + second, established=second), 100.5 + second, None)
     assert manager.heard() == [("READY=1", "STATUS=counting by procfs, 0 established")]
 
 
 def test_the_numbers_of_the_status_are_told_once_a_minute() -> None:
     manager, it = service(watched=False)
     for second in range(130):
-        it.look(sample(100.0 + second, established=second), 100.5 + second, None)
-    it.look(sample(400.0, established=120), 400.5, None)
+        it.observe(sample(100.0 + second, established=second), 100.5 + second, None)
+    it.observe(sample(400.0, established=120), 400.5, None)
     assert manager.heard() == [
         ("READY=1", "STATUS=counting by procfs, 0 established"),
         ("STATUS=counting by procfs, 60 established",),
@@ -73,52 +73,52 @@ def test_the_numbers_of_the_status_are_told_once_a_minute() -> None:
 
 def test_a_loop_that_is_stuck_is_not_alive_until_samples_come_again() -> None:
     manager, it = service()
-    it.look(sample(100.0), 100.5, None)
+    it.observe(sample(100.0), 100.5, None)
     manager.heard()
-    it.look(sample(100.0), 103.5, "snmp")
-    it.look(sample(100.0), 108.5, "snmp")
+    it.observe(sample(100.0), 103.5, "snmp")
+    it.observe(sample(100.0), 108.5, "snmp")
     assert manager.heard() == [("STATUS=no sample in time, waiting for snmp",)]
-    it.look(sample(110.0), 110.5, None)
+    it.observe(sample(110.0), 110.5, None)
     assert manager.heard() == [("WATCHDOG=1", WORKING)]
 
 
 def test_a_pause_that_the_cpu_share_asks_for_is_no_standstill() -> None:
     manager, it = service()
-    it.look(sample(100.0, stale_after=400.0), 100.5, None)
-    it.look(sample(100.0, stale_after=400.0), 480.0, "netlink")
+    it.observe(sample(100.0, stale_after=400.0), 100.5, None)
+    it.observe(sample(100.0, stale_after=400.0), 480.0, "netlink")
     assert manager.heard() == [("READY=1", "WATCHDOG=1", WORKING), ("WATCHDOG=1",)]
 
 
 def test_where_no_reader_can_count_it_is_ready_late_says_so_and_lives() -> None:
     manager, it = service()
-    it.look(sample(100.1, established=None), 100.5, None)
-    it.look(sample(109.1, established=None), 109.5, None)
+    it.observe(sample(100.1, established=None), 100.5, None)
+    it.observe(sample(109.1, established=None), 109.5, None)
     assert manager.heard() == [("STATUS=no reader can count the sockets",)]
-    it.look(sample(110.1, established=None), 110.5, None)
-    it.look(sample(111.1, established=None), 111.5, None)
+    it.observe(sample(110.1, established=None), 110.5, None)
+    it.observe(sample(111.1, established=None), 111.5, None)
     assert manager.heard() == [("READY=1", "WATCHDOG=1"), ("WATCHDOG=1",)]
 
 
 def test_a_first_read_that_hangs_is_never_ready() -> None:
     manager, it = service()
-    it.look(None, 100.5, "procfs")
-    it.look(None, 500.0, "procfs")
+    it.observe(None, 100.5, "procfs")
+    it.observe(None, 500.0, "procfs")
     assert manager.heard() == [("STATUS=no sample yet, waiting for procfs",)]
 
 
 def test_what_did_not_arrive_is_told_again() -> None:
     manager, it = service(watched=False)
     manager.hears = False
-    it.look(sample(100.0), 100.5, None)
+    it.observe(sample(100.0), 100.5, None)
     manager.hears = True
-    it.look(sample(101.0), 101.5, None)
-    it.look(sample(102.0), 102.5, None)
+    it.observe(sample(101.0), 101.5, None)
+    it.observe(sample(102.0), 102.5, None)
     assert manager.heard() == [("READY=1", WORKING)]
 
 
 def test_a_reload_begins_with_its_time_and_ends_ready() -> None:
     manager, it = service(watched=False)
-    it.look(sample(100.0), 100.5, None)
+    it.observe(sample(100.0), 100.5, None)
     manager.heard()
     it.reloading(101.25)
     it.reloaded()
@@ -127,7 +127,7 @@ def test_a_reload_begins_with_its_time_and_ends_ready() -> None:
     manager.hears = False
     it.reloaded()
     manager.hears = True
-    it.look(sample(102.0), 102.5, None)
+    it.observe(sample(102.0), 102.5, None)
     assert manager.heard() == [("RELOADING=1", "MONOTONIC_USEC=102000000"), ("READY=1",)]
 
 

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.document import read as remote
 from exporter.document import write as api
 from exporter.document.read import read, snapshot_of
 from exporter.errors import ExporterError
 from exporter.health import measures
-from exporter.health.thresholds import DEFAULTS
+from exporter.health.judge import Health
+from exporter.health.thresholds import DEFAULTS, Status
 from exporter.sampling.sample import Sample
 from exporter.snapshot import NO_SOCKETS, Snapshot, SysctlValue
-from tests.conftest import SITUATIONS, sample_situation
+from tests.conftest import SITUATIONS, judge_situation, judged, sample_situation
 
 URL = "http://127.0.0.1:19293/api/v1/snapshot"
 TCP_MEM = SysctlValue("tcp_mem", (("min", 100), ("pressure", 200), ("max", 400)), None, "pages")
@@ -25,14 +25,14 @@ NOT_OURS = f"{URL}: not a daemon of tcp-exporter: "
 
 def transported(snapshot: Snapshot) -> dict[str, object]:
     """Its document, as it arrives."""
-    document: dict[str, object] = json.loads(api.encode(api.document(snapshot, DEFAULTS)))
+    document: dict[str, object] = json.loads(api.encode(api.document(snapshot, judged(snapshot))))
     return document
 
 
 def answered(**changes: object) -> bytes:
     """A daemon's answer with the numbers of ``busy``, with *changes*; a field that is to be ... is left out."""
-    sample = Sample.single(sample_situation("busy"))._replace(stale_after=10.0, peaks=tuple(range(700, 712)))
-    document = api.sampled(sample, DEFAULTS, now=0.25) | changes
+    sample = Sample.single(sample_situation("busy"), judge_situation("busy"))
+    document = api.sampled(sample._replace(stale_after=10.0, peaks=tuple(range(700, 712))), now=0.25) | changes
     return json.dumps({name: value for name, value in document.items() if value is not ...}).encode()
 
 
@@ -47,7 +47,11 @@ def test_a_snapshot_comes_back_from_its_document(name: str) -> None:
     snapshot = sample_situation(name)
     back = snapshot_of(transported(snapshot))
     assert transported(back) == transported(snapshot)
-    assert measures.read(back, measures.MEASURES) == measures.read(snapshot, measures.MEASURES)
+    assert measures.readings(back) == measures.readings(snapshot)
+    unknown = [name for name, reading in measures.readings(back).items() if reading is None]
+    assert [measures.BY_NAME[it].unknown(back) for it in unknown] == [
+        measures.BY_NAME[it].unknown(snapshot) for it in unknown
+    ]
     assert (back.sysctls, back.sources, back.counters) == (snapshot.sysctls, snapshot.sources, snapshot.counters)
 
 
@@ -60,8 +64,48 @@ def test_the_page_size_comes_back_from_the_memory_limits(page_size: int) -> None
     assert transported(back) == transported(snapshot)
 
 
-def test_the_plugin_speaks_the_api_version_of_the_daemon() -> None:
-    assert remote.API_VERSION == api.API_VERSION
+def concluded_from(health: Health) -> tuple[object, ...]:
+    """What a reader of the document of *health* has of it."""
+    sample = Sample.single(sample_situation("busy"), health)._replace(stale_after=10.0)
+    told = read(URL, 200, "OK", api.encode(api.sampled(sample, now=0.0))).conclusions()
+    return told.thresholds, told.judgements, told.not_judged
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_what_the_daemon_concluded_comes_back_from_its_document(name: str) -> None:
+    health = judge_situation(name)
+    assert concluded_from(health) == (DEFAULTS, health.judgements, health.not_judged)
+
+
+def test_a_single_sample_comes_back_with_what_could_not_be_judged() -> None:
+    health = judged(sample_situation("busy"))
+    assert [it.status for it in health.judgements if it.status is Status.UNKNOWN] != []
+    assert concluded_from(health) == (DEFAULTS, health.judgements, health.not_judged)
+
+
+def test_a_daemon_from_before_there_was_health_tells_its_counts_and_no_findings() -> None:
+    listener = {"address": "::", "port": 80, "fullest": 0.5}  # with fewer fields than today's
+    answer = read(URL, 200, "OK", answered(health=..., unmatched_half_open=..., listeners=[listener]))
+    assert answer.values(["established", "total"], peak=False) == {"established": 656, "total": 728}
+    with pytest.raises(ExporterError) as raised:
+        answer.conclusions()
+    assert str(raised.value) == f"{URL}: the daemon is older than this plugin and has no findings: upgrade the daemon"
+
+
+def test_it_says_why_the_daemon_does_not_tell_a_measure() -> None:
+    answer = read(URL, 200, "OK", answered(peaks=None))
+    assert answer.reason("not_yet_invented", peak=False) == (
+        "the daemon is older than this plugin and does not have it: upgrade the daemon"
+    )
+    assert answer.reason("listen", peak=True) == "the daemon has no peaks yet"
+    assert answer.reason("memory_ratio", peak=True) == ""  # the snapshot tells why
+
+
+def test_a_daemon_that_cannot_count_is_read_with_its_reason() -> None:
+    sources = [{"source": "procfs", "up": False, "problem": "net/tcp: gone"}]
+    answer = read(URL, 200, "OK", answered(connections=None, sources=sources))
+    assert answer.values(["established"], peak=False) == {"established": None}
+    assert measures.BY_NAME["established"].unknown(answer.snapshot) == "net/tcp: gone"
 
 
 def test_the_peaks_are_judged_for_the_states_and_nothing_else() -> None:
@@ -79,11 +123,35 @@ def test_it_says_who_was_asked_and_how_old_the_sample_is() -> None:
     assert answer.origin(peak=True) == f"read from the daemon at {URL}, 0.2 s old; the states are its peaks"
 
 
+def health(**changes: object) -> dict[str, object]:
+    return {"health": {"measures": [], "findings": [], "not_judged": []} | changes}
+
+
+JUDGEMENT = {"finding": "x", "status": "OK", "reason": "", "found": None}
+STATUSES = "OK, WARNING, CRITICAL, UNKNOWN"
+BACKWARDS = "warning: '2:1' is not a range: its start 2 is above its end 1"
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
         ({"stale": True, "age_seconds": 12.34}, f"{URL}: the daemon's sample is stale: 12.3 s old"),
-        ({"api_version": 2}, f"{URL}: api_version 2 is unknown to this plugin: expected 1"),
+        (
+            {"api_version": 2},
+            f"{URL}: the daemon is newer than this plugin (api_version 2, expected 1): upgrade the plugin",
+        ),
+        (
+            {"api_version": 0},
+            f"{URL}: the daemon is older than this plugin (api_version 0, expected 1): upgrade the daemon",
+        ),
+        ({"health": None}, NOT_OURS + "health is of type NoneType, not dict"),
+        ({"health": {}}, NOT_OURS + "the answer has no measures"),
+        (health(measures=[{"measure": "total", "warning": "2:1", "critical": None}]), NOT_OURS + BACKWARDS),
+        (health(findings=[JUDGEMENT | {"status": "BAD"}]), NOT_OURS + f"status is 'BAD', not one of {STATUSES}"),
+        (
+            health(findings=[JUDGEMENT | {"status": "WARNING"}]),
+            NOT_OURS + "status is WARNING, which does not fit found",
+        ),
         ({"api_version": True}, NOT_OURS + "api_version is of type bool, not int"),
         ({"api_version": ...}, NOT_OURS + "the answer has no api_version"),
         ({"stale": ...}, NOT_OURS + "the answer has no stale"),
@@ -94,10 +162,6 @@ def test_it_says_who_was_asked_and_how_old_the_sample_is() -> None:
         ({"measures": [{"measure": "total", "value": "9"}]}, NOT_OURS + "value is of type str, not int"),
         ({"sysctls": {"tcp_mem": 1}}, NOT_OURS + "tcp_mem is of type int, not dict"),
         ({"connections": {"established": 10**400}}, NOT_OURS + "established is no number that can be"),
-        (
-            {"connections": None, "sources": [{"source": "procfs", "up": False, "problem": "net/tcp: gone"}]},
-            f"{URL}: the daemon cannot count the sockets: net/tcp: gone",
-        ),
     ],
 )
 def test_a_document_that_cannot_be_judged_is_refused_with_the_reason(changes: dict[str, object], line: str) -> None:
@@ -127,7 +191,9 @@ LISTENER = {
     "accept_queue": 0,
     "accept_limit": 9,
     "syn_recv": 1,
-    "fullest": 0,
+    "fullest_queue": 0,
+    "fullest_limit": 9,
+    "device": "",
 }
 
 
@@ -136,6 +202,7 @@ LISTENER = {
     [
         ({"sockets": 0, "accept_limit": 0}, NOT_OURS + "sockets is 0, not at least 1"),
         ({"accept_limit": -1}, NOT_OURS + "accept_limit is -1, not at least 0"),
+        ({"fullest_limit": -1}, NOT_OURS + "fullest_limit is -1, not at least 0"),
     ],
 )
 def test_a_listener_that_nothing_could_be_divided_by_is_refused(changes: dict[str, int], line: str) -> None:
@@ -165,7 +232,7 @@ def test_any_json_is_read_or_refused(changes: dict[str, object]) -> None:
     except ExporterError as error:
         assert str(error).startswith(f"{URL}: ")
     else:
-        assert len(answer.counts) == len(NO_SOCKETS)
+        assert answer.counts is None or len(answer.counts) == len(NO_SOCKETS)
 
 
 BUSY = answered()

@@ -344,6 +344,25 @@ def test_a_listener_of_a_mapped_address_is_that_of_the_ipv4_address(lab: LabProc
     assert nonzero(series, "tcp_listener_accept_queue_limit") == {'{address="127.0.0.1",port="8080"}': 20}
 
 
+def test_the_series_of_one_address_and_port_are_the_sums_over_its_devices(lab: LabProcess) -> None:
+    lab.make({"time_wait": 1})  # it brings a device beside the loopback
+    hold(
+        lab,
+        """
+        import socket
+        ends = []
+        for backlog, (_, device) in enumerate(socket.if_nameindex()[:2], 10):
+            ends.append(socket.socket())
+            ends[-1].setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+            ends[-1].bind(("0.0.0.0", 8080))
+            ends[-1].listen(backlog)
+        """,
+    )
+    series = dumped(lab)
+    assert series['tcp_listener_sockets{address="0.0.0.0",port="8080"}'] == 2
+    assert series['tcp_listener_accept_queue_limit{address="0.0.0.0",port="8080"}'] == 21
+
+
 def test_clients_of_both_families_take_from_one_space_of_ports(lab: LabProcess) -> None:
     hold(
         lab,

@@ -102,9 +102,10 @@ def test_the_pages_are_two_with_their_own_names() -> None:
 def test_each_page_links_to_the_other_and_every_link_leads_to_a_page_that_is_here() -> None:
     uids = {text(load(name), "uid"): name for name in NAMES}
     for name in NAMES:
-        (link,) = children(load(name), "links")
+        link, *others = children(load(name), "links")
         assert link["type"] == "link"
         assert link["keepTime"] is True
+        assert [other["url"] for other in others] == (["http://${instance}/"] if name == "tcp-host.json" else [])
         linked = re.findall(r'"url": "(?:/d/([a-z-]+))', (FOLDER / name).read_text(encoding="utf-8"))
         assert {uids[uid] for uid in linked} == set(NAMES) - {name}
 
@@ -258,7 +259,7 @@ def test_panel_title_description_rule(name: str) -> None:
 
 @dashboards
 def test_panel_units_rule(name: str) -> None:
-    assert {panel["type"] for panel in panels(name)} <= {"timeseries", "stat", "bargauge", "table"}
+    assert {panel["type"] for panel in panels(name)} <= {"timeseries", "stat", "bargauge", "table", "state-timeline"}
     for panel in panels(name):
         config = panel["fieldConfig"]
         assert isinstance(config, dict)
@@ -322,7 +323,7 @@ def records() -> dict[str, str]:
 def labels() -> dict[str, set[str]]:
     """The labels of every metric that there is."""
     known = {name_of(family): set(family.samples[0].labels) for family in every_family()}
-    return known | {"up": set()}
+    return known | {"up": set(), "ALERTS": {"alertname", "alertstate", "severity", "measure", "finding"}}
 
 
 @dashboards
@@ -333,7 +334,7 @@ def test_every_metric_and_label_is_one_that_exists(name: str) -> None:
         assert found
         words = set(
             re.findall(
-                r"(?<![\w:\"$])(?:\w+:)?(?:up|tcp_\w+)(?::\w+)*(?![\w:(=])", re.sub(r'"[^"]*"', '""', expression)
+                r"(?<![\w:\"$])(?:\w+:)?(?:up|ALERTS|tcp_\w+)(?::\w+)*(?![\w:(=])", re.sub(r'"[^"]*"', '""', expression)
             )
         )
         assert words == {selector.metric for selector in found}, f"{title}: a metric without braces"

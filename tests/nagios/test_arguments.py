@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from exporter.errors import UsageError
 from exporter.health.measures import BY_NAME
-from exporter.health.thresholds import DEFAULTS, Range, Status, Threshold
-from exporter.nagios.arguments import HELP, Options, judged, parse
+from exporter.health.thresholds import DEFAULTS, DRIFT, Range, Status, Threshold
+from exporter.nagios.arguments import SYSCTL, Options, help_text, judged, parse
 
 R = Range.parse
+KNOWN = ", ".join((*BY_NAME, "sysctl", "findings", "all"))
+NO_RANGE = "takes no range: a finding carries its own severity"
 
 
 def thresholds(*arguments: str) -> dict[str, Threshold]:
@@ -54,6 +56,13 @@ def test_without_options_established_is_judged_by_600_and_800() -> None:
         (["-w", "", "-c", ""], {"established": Threshold(R("600"), R("800"))}),
         (["-w", "", "-c", "5"], {"established": Threshold(None, R("5"))}),
         (["-w", "memory_ratio=0.8"], {"memory_ratio": Threshold(R("0.8"), None)}),
+        (["-s", "findings"], {}),
+        (["-s", "findings", "-w", ""], {}),
+        (["-s", "findings", "-w", "close_wait=5"], {"close_wait": Threshold(R("5"), None)}),
+        (["-s", "findings", "-s", "listen", "-w", "2:9", "-c", "1:"], {"listen": Threshold(R("2:9"), R("1:"))}),
+        (["-s", "all"], {"established": Threshold(R("600"), R("800"))}),
+        (["-s", "all,time_wait"], {"time_wait": Threshold(), "established": Threshold(R("600"), R("800"))}),
+        (["-s", "all", "-c", "close_wait=5"], {"close_wait": Threshold(None, R("5"))}),
     ],
 )
 def test_options_beat_the_defaults_and_s_alone_narrows_them(
@@ -68,6 +77,45 @@ def test_a_files_thresholds_are_all_judged_unless_s_narrows_them() -> None:
     assert judged(parse(["-s", "close_wait"]), file) == {"close_wait": file["close_wait"]}
     assert judged(parse(["-c", "7"]), file) == {"established": Threshold(None, R("7"))}
     assert judged(parse([]), {}) == {"established": Threshold()}
+
+
+def test_all_is_everything_that_has_a_threshold_and_sysctl_where_something_is_expected() -> None:
+    file = {"close_wait": Threshold(None, R("9")), "total": Threshold(R("5"), None)}
+    assert judged(parse(["-s", "all"]), file) == file
+    assert judged(parse(["-s", "all"]), file, drift=True) == {**file, SYSCTL: DRIFT}
+    assert judged(parse(["-s", "findings"]), file, drift=True) == {}
+    assert judged(parse([]), file, drift=True) == file
+
+
+@pytest.mark.parametrize(
+    ("arguments", "findings", "everything", "measures"),
+    [
+        (["-s", "findings"], True, False, ()),
+        (["-s", "all"], True, True, ()),
+        (["-s", "total", "-s", "findings"], True, False, ("total",)),
+        (["-s", "findings,all,total"], True, True, ("total",)),
+        ([], False, False, ()),
+    ],
+)
+def test_the_findings_are_asked_for_by_name_or_with_all(
+    arguments: list[str], findings: bool, everything: bool, measures: tuple[str, ...]
+) -> None:
+    assert parse(arguments) == Options(findings=findings, everything=everything, measures=measures)
+
+
+@pytest.mark.parametrize("spelling", ["close_wait", "CLOSE-WAIT", "CLOSE_WAIT", "Close-Wait", " close-wait"])
+def test_a_state_is_taken_in_any_spelling_that_is_printed(spelling: str) -> None:
+    assert parse(["-s", spelling]) == Options(measures=("close_wait",))
+    assert parse(["-w", f"{spelling}=5"]) == Options(thresholds={"close_wait": Threshold(R("5"), None)})
+
+
+def test_a_state_of_rfc_9293_is_taken_by_its_name_there() -> None:
+    assert parse(["-s", "CLOSED,FIN-WAIT-1,SYN-RECEIVED"]) == Options(measures=("close", "fin_wait1", "syn_recv"))
+
+
+@pytest.mark.parametrize("option", ["--config", "--config.file"])
+def test_the_configuration_file_has_the_daemons_option_too(option: str) -> None:
+    assert parse([option, "a.yml"]) == parse([f"{option}=a.yml"]) == Options(config="a.yml")
 
 
 @pytest.mark.parametrize(
@@ -103,9 +151,26 @@ def test_a_wrong_timeout_is_refused(text: str) -> None:
             "-w: 'abc' is not a range: expected [@][start:][end], such as 10, 10:, ~:10 or @5:8",
         ),
         (["--critical", "2:1"], "--critical: '2:1' is not a range: its start 2 is above its end 1"),
-        (["-w", "nosuch=5"], f"-w: unknown measure 'nosuch': expected one of {', '.join(BY_NAME)}, sysctl"),
-        (["-s", "ESTAB"], f"-s: unknown measure 'ESTAB': expected one of {', '.join(BY_NAME)}, sysctl"),
+        (["-w", "nosuch=5"], f"-w: unknown measure 'nosuch': expected one of {KNOWN}"),
+        (["-s", "ESTAB"], f"-s: unknown measure 'ESTAB': expected one of {KNOWN}"),
         (["-w", "established=5,7"], "-w: expected measure=range, got '7'"),
+        (["-s", "findings", "-w", "5"], f"-w: findings {NO_RANGE}"),
+        (["-c", "5", "-s", "findings"], f"-c: findings {NO_RANGE}"),
+        (["-w", "findings=5"], f"-w: findings {NO_RANGE}"),
+        (["--critical", "total=5,all=5"], f"--critical: all {NO_RANGE}"),
+        (["-s", "all", "-w", "5"], "-w: with -s all expected measure=range: no range is right for every measure"),
+        (["-s", "findings", "-p", "80"], "--port: not with -s findings, which are those of the whole host; see --help"),
+        (["-s", "all", "-p", "80"], "--port: not with -s findings, which are those of the whole host; see --help"),
+        (
+            ["-w", "800", "-c", "600"],
+            "-w: established: '800' can never be seen: critical '600' alerts on all its values; "
+            "expected a warning that alerts earlier",
+        ),
+        (
+            ["-w", "total=9,listen=1:", "-c", "listen=2:"],
+            "-w: listen: '1:' can never be seen: critical '2:' alerts on all its values; "
+            "expected a warning that alerts earlier",
+        ),
         (["--reader", "ss"], "--reader: expected one of auto, netlink, procfs, psutil, got 'ss'"),
         (["-p", "9" * 5000], f"-p: expected a port from 1 to 65535, got '{'9' * 5000}'"),
         (["--peak"], "--peak: only with --url; see --help"),
@@ -179,8 +244,10 @@ def test_help_and_version_beat_everything_else() -> None:
 
 
 def test_the_help_fits_a_terminal_and_names_every_measure() -> None:
-    assert [line for line in HELP.splitlines() if len(line) > 80] == []
-    assert [measure for measure in BY_NAME if measure not in HELP] == []
+    text = help_text()
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    listed = text.partition("MEASURE is")[2].split()
+    assert [name for name in (*BY_NAME, "sysctl", "findings", "all") if name not in listed] == []
 
 
 @given(st.lists(st.text(max_size=12), max_size=5))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.health.thresholds import Range, Result, Status, Threshold, evaluate
-from exporter.nagios.output import clean, failure, number, performance_data, report
+from exporter.nagios.output import Item, clean, failure, number, performance_data, report
 
 LIMITS = {
     "established": Threshold(Range.parse("600"), Range.parse("800")),
@@ -45,6 +45,39 @@ def test_an_unknown_measure_is_unknown_and_left_out_of_the_performance_data() ->
         Status.UNKNOWN,
         "TCP STATES UNKNOWN: established unknown: netlink: no reply within 5 s | close_wait=0;@5:8;;0;",
     )
+
+
+def test_findings_come_before_measures_of_the_same_status_and_first_in_the_performance_data() -> None:
+    judged = results(close_wait=6, established=3)
+    found = Item(Status.WARNING, "findings 1 (It leaks)", "findings=1;;;0;")
+    assert report(judged, judged, findings=found) == (
+        Status.WARNING,
+        "TCP STATES WARNING: findings 1 (It leaks), close_wait 6 (in 5:8)"
+        " | findings=1;;;0; close_wait=6;@5:8;;0; established=3;600;800;0;",
+    )
+    assert report([], judged, findings=found)[1].startswith("TCP STATES WARNING: findings 1 (It leaks) | findings=1;")
+
+
+def test_without_findings_the_measures_are_named_first() -> None:
+    judged = results(established=3)
+    assert report(judged, [], findings=Item(Status.OK, "no findings", "findings=0;;;0;")) == (
+        Status.OK,
+        "TCP STATES OK: established 3, no findings | findings=0;;;0;",
+    )
+
+
+def test_findings_that_could_not_be_judged_are_worse_than_ok_and_hide_no_alert() -> None:
+    unknown = Item(Status.UNKNOWN, "findings unknown (x not judged: y)")
+    assert report(results(established=3), [], findings=unknown)[0] is Status.UNKNOWN
+    assert report(results(established=601), [], findings=unknown) == (
+        Status.WARNING,
+        "TCP STATES WARNING: established 601 (> 600), findings unknown (x not judged: y)",
+    )
+
+
+def test_an_answer_too_long_for_nrpe_is_cut_visibly() -> None:
+    text = report(results(established=1), [], ["é" * 3000])[1]
+    assert (len(text.encode()) <= 4096, text[-3:]) == (True, "...")
 
 
 def test_details_follow_the_first_line() -> None:

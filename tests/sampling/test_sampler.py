@@ -10,7 +10,7 @@ import pytest
 
 from exporter.errors import SourceError, SourceTimeout, SourceUnreadable, UsageError
 from exporter.kernel import inetdiag
-from exporter.kernel.derivation import Trust
+from exporter.kernel.derivation import FEW, Trust
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.sampler import Counted, Sampler, readers
@@ -139,6 +139,14 @@ def test_up_to_10000_established_sockets_are_listed_where_too_much_happens_while
     host.established = held
     made, reader = sampler(host)
     assert (established(made), reader.dumps) == ((held, True), dumps)
+
+
+def test_a_pass_that_may_list_few_derives_more_than_those_whatever_happens() -> None:
+    host = BusyHost()
+    host.established = 5000
+    made, reader = sampler(host)
+    assert made.count(netstat=False, most_listed=FEW).connections is not None
+    assert reader.dumps == [inetdiag.COPIED_STATES]
 
 
 def test_what_happens_between_two_samples_makes_no_dump_dearer_as_long_as_little_happens_while_one_is_taken() -> None:

@@ -16,7 +16,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -156,9 +156,11 @@ class World:
         server.listen(backlog)
         return server
 
-    def serve(self, port: int, backlog: int, *, address: str = HERE) -> Socket:
+    def serve(
+        self, port: int, backlog: int, *, address: str = HERE, options: Sequence[tuple[int, int, int]] = ()
+    ) -> Socket:
         """A listener whose application accepts at once and closes."""
-        server = self.listen(port, backlog, address=address)
+        server = self.listen(port, backlog, address=address, options=options)
 
         def accept() -> None:
             with contextlib.suppress(OSError):  # the end of the listener
@@ -167,6 +169,25 @@ class World:
 
         self._in_background(accept, lambda: server.shutdown(socket.SHUT_RDWR))
         return server
+
+    @contextlib.contextmanager
+    def accepting(self, server: Socket, rate: float) -> Iterator[None]:
+        """An application that accepts about *rate* connections a second from *server*, and closes them."""
+        stop = threading.Event()
+
+        def accept() -> None:
+            server.settimeout(0.1)
+            while not stop.wait(1 / rate):
+                with contextlib.suppress(TimeoutError):
+                    server.accept()[0].close()
+
+        worker = threading.Thread(target=accept, daemon=True)
+        worker.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            worker.join()
 
     def start(self, port: int, number: int, *, address: str = HERE) -> list[Socket]:
         """Clients that begin to connect; nobody waits for them."""
@@ -195,13 +216,13 @@ class World:
         return "connected"
 
     @contextlib.contextmanager
-    def clients(self, port: int, rate: float, *, threads: int = 2) -> Iterator[None]:
-        """Clients that connect and close, about *rate* a second, while the block runs."""
+    def clients(self, port: int, rate: float, *, threads: int = 2, patience: float = PATIENCE) -> Iterator[None]:
+        """Clients that connect and close, about *rate* a second, while the block runs; each gives up in the end."""
         stop = threading.Event()
 
         def connect_again_and_again() -> None:
             while not stop.wait(threads / rate):
-                self.attempt(port, PATIENCE)
+                self.attempt(port, patience)
 
         workers = [threading.Thread(target=connect_again_and_again, daemon=True) for _ in range(threads)]
         for worker in workers:
@@ -220,14 +241,24 @@ class World:
         for _ in range(number):
             self._send_syn(port, address)
 
+    def flood(
+        self, port: int, rate: float, *, address: str = HERE, number: int | None = None
+    ) -> contextlib.AbstractContextManager[None]:
+        """SYNs from sources that never answer, about *rate* a second, at most *number*, while the block runs."""
+        ports = itertools.repeat(port) if number is None else itertools.repeat(port, number)
+        return self._sending(ports, rate, address)
+
+    def scan(self, ports: Iterable[int], rate: float) -> contextlib.AbstractContextManager[None]:
+        """One SYN to each of *ports*, about *rate* a second, all sent when the block ends."""
+        return self._sending(ports, rate, HERE)
+
     @contextlib.contextmanager
-    def flood(self, port: int, rate: float, *, address: str = HERE) -> Iterator[None]:
-        """SYNs from sources that never answer, about *rate* a second, while the block runs."""
+    def _sending(self, ports: Iterable[int], rate: float, address: str) -> Iterator[None]:
         stop = threading.Event()
 
         def send() -> None:
             begin = time.monotonic()
-            for number in itertools.count(1):
+            for number, port in enumerate(ports, 1):
                 self._send_syn(port, address)
                 if stop.wait(max(0.0, begin + number / rate - time.monotonic())):
                     return

@@ -108,6 +108,13 @@ def say_syn_retries(value: int, live: Live) -> str:
     return f"connect() gives up after {seconds:g} s and {sent} SYNs"
 
 
+def say_max_syn_backlog(value: int, live: Live) -> str:
+    """What ``tcp_max_syn_backlog`` comes to; source: net/ipv4/tcp_input.c, tcp_conn_request."""
+    if live.get(("tcp_syncookies", "")) != 0:
+        return "no limit while cookies are on"
+    return f"a listener holds at most {value - (value >> 2) + 1} half-open connections while cookies are off"
+
+
 def say_synack_retries(value: int, live: Live) -> str:
     """What ``tcp_synack_retries`` comes to."""
     if not 0 <= value <= MAX_RETRIES:

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from html import escape
 from typing import TypeAlias
 
+from exporter.printable import printable
+
 _VOID = frozenset({"br", "col", "hr", "img", "input", "link", "meta"})
 
 
@@ -31,9 +33,7 @@ def escaped(text: str) -> Markup:
     >>> escaped("a<b\u202ec\udcff\n")
     'a&lt;b?c?\n'
     """
-    if not text.isprintable():
-        text = "".join(it if it.isprintable() or it == "\n" else "?" for it in text)
-    return Markup(escape(text))
+    return Markup(escape(printable(text, keep="\n")))
 
 
 def element(name: str, /, *content: Content, **attributes: Attribute) -> Markup:

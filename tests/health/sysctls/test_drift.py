@@ -85,5 +85,5 @@ def test_a_daemons_drift_is_that_of_its_own_configuration() -> None:
 
 
 def test_a_daemon_that_expects_nothing_cannot_tell() -> None:
-    with pytest.raises(SourceError, match=r"has none that exist in its sysctl\.expected"):
+    with pytest.raises(SourceError, match=r"has no sysctl that exists here in its sysctl\.expected"):
         answer({}).drift()

@@ -1,0 +1,118 @@
+"""accept_queue_full: when it is there, how bad it is, and what its text blames."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.health.finding import Finding
+from exporter.health.findings.accept_queue import FULL
+from exporter.health.thresholds import Status
+from exporter.health.window import Window
+from tests.health.findings.hosts import a_minute, listener, snapshot, status, two_looks, waiting
+
+
+def dropped(number: int) -> dict[str, int]:
+    return {"TcpExt.ListenOverflows": number, "TcpExt.ListenDrops": number}
+
+
+def found(window: Window) -> Finding:
+    finding = FULL.judge(window)
+    assert finding is not None
+    return finding
+
+
+def test_a_full_queue_that_drops_is_critical_and_one_that_does_not_yet_a_warning() -> None:
+    full = [waiting(8080, 65)]
+    assert status(FULL, two_looks(snapshot(100.0, dropped(1), full))) is Status.CRITICAL
+    assert status(FULL, two_looks(snapshot(100.0, {}, full))) is Status.WARNING
+
+
+def test_a_full_queue_needs_no_second_sample_and_an_overflow_does() -> None:
+    assert status(FULL, Window(snapshot(100.0, dropped(99), [waiting(8080, 65)]))) is Status.WARNING
+    assert status(FULL, Window(snapshot(100.0, dropped(99), [waiting(8080, 64)]))) is Status.UNKNOWN
+
+
+def test_drops_are_critical_although_the_queue_is_one_short_of_full_at_this_very_instant() -> None:
+    window = two_looks(snapshot(100.0, dropped(99), [waiting(8080, 64)]))
+    assert status(FULL, window) is Status.CRITICAL
+    assert found(window).what == (
+        "The accept queue of 192.0.2.1:8080 overflows: connections arrive faster than the application accepts them"
+    )
+
+
+def test_one_burst_that_is_over_is_a_warning() -> None:
+    assert status(FULL, two_looks(snapshot(100.0, dropped(400), [listener(8080)]))) is Status.WARNING
+    for at in range(6):
+        steps = [dropped(400 if number == at else 0) for number in range(6)]
+        assert status(FULL, a_minute(snapshot(100.0, {}, [listener(8080)]), steps)) is Status.WARNING
+
+
+def test_a_burst_that_falls_into_two_steps_is_one_burst() -> None:
+    steps = [dropped(number) for number in (0, 0, 0, 0, 40, 40)]
+    assert status(FULL, a_minute(snapshot(100.0, {}, [listener(8080)]), steps)) is Status.WARNING
+
+
+def test_drops_in_step_after_step_are_critical_and_not_any_more_when_they_have_ended() -> None:
+    calm = snapshot(100.0, {}, [listener(8080)])
+    assert status(FULL, a_minute(calm, [dropped(number) for number in (0, 0, 0, 9, 9, 9)])) is Status.CRITICAL
+    assert status(FULL, a_minute(calm, [dropped(number) for number in (0, 9, 9, 9, 0, 0)])) is Status.WARNING
+
+
+def test_a_few_overflows_are_silent() -> None:
+    assert status(FULL, two_looks(snapshot(100.0, dropped(14), [listener(8080)]))) is Status.OK
+    assert status(FULL, a_minute(snapshot(100.0, {}, [listener(8080)]), [dropped(2)] * 6)) is Status.OK
+
+
+def test_an_application_that_hangs_is_critical_at_the_rate_of_few_clients() -> None:
+    steps = [dropped(1)] * 6
+    assert status(FULL, a_minute(snapshot(100.0, {}, [waiting(8080, 65)]), steps)) is Status.CRITICAL
+
+
+def test_drops_are_all_there_is_where_queues_are_not_seen() -> None:
+    assert status(FULL, two_looks(snapshot(100.0, dropped(99), None))) is Status.CRITICAL
+    burst = a_minute(snapshot(100.0, {}, None), [dropped(number) for number in (0, 0, 0, 99, 0, 0)])
+    assert status(FULL, burst) is Status.WARNING
+
+
+def test_half_open_connections_of_another_listener_are_not_evidence() -> None:
+    listeners = [waiting(8080, 65, syn_recv=40), listener(443, syn_recv=65)]
+    assert found(two_looks(snapshot(100.0, dropped(30), listeners))).evidence == (
+        "65 connections wait in the accept queue of 192.0.2.1:8080, whose limit is 64.",
+        "30 SYNs and final ACKs were dropped in the last 2 s because an accept queue was full.",
+        "40 connections are half open there, and cannot complete while the accept queue is full.",
+        "The limit is from the last listen(); net.core.somaxconn is 4096 now.",
+    )
+
+
+def test_listeners_that_do_not_fit_are_counted() -> None:
+    window = two_looks(snapshot(100.0, {}, [waiting(8000 + number, 65) for number in range(5)]))
+    assert found(window).evidence[3] == "2 more accept queues are full or fill up."
+
+
+@pytest.mark.parametrize("limit", [5, 128, 1000])
+def test_a_limit_below_somaxconn_asks_for_a_restart_first_and_blames_nobody(limit: int) -> None:
+    finding = found(two_looks(snapshot(100.0, {}, [waiting(8080, limit + 1, limit)])))
+    assert finding.remedy.startswith("Restart the application first: it may have asked listen() for more")
+    assert finding.command == "ss -ltnp 'sport = :8080'"
+    assert ("128 was its default before Linux 5.4." in finding.evidence[-1]) is (limit == 128)
+
+
+def test_a_limit_that_is_somaxconn_can_be_raised() -> None:
+    finding = found(two_looks(snapshot(100.0, {}, [waiting(8080, 4097, 4096)])))
+    assert finding.evidence[-1] == "The limit is net.core.somaxconn, 4096: the application asked for that or more."
+    assert finding.command == "sysctl -w net.core.somaxconn=8192"
+
+
+def test_a_limit_from_a_higher_somaxconn_is_named_so() -> None:
+    finding = found(two_looks(snapshot(100.0, {}, [waiting(8080, 6001, 6000)])))
+    assert finding.evidence[-1] == (
+        "The limit is above net.core.somaxconn, 4096, which was higher at the last listen()."
+    )
+    assert finding.command == "sysctl -w net.core.somaxconn=12000"
+
+
+def test_clients_that_are_reset_do_not_wait() -> None:
+    resets = found(two_looks(snapshot(100.0, {}, [waiting(8080, 65)], {"tcp_abort_on_overflow": "1"})))
+    assert "resets clients" in resets.why
+    assert "wait for seconds" not in resets.why
+    assert "wait for seconds" in found(two_looks(snapshot(100.0, {}, [waiting(8080, 65)]))).why
