@@ -24,6 +24,7 @@ from exporter import cli
 from exporter.health import findings
 from exporter.health.finding import Rule as FindingRule
 from exporter.health.finding import runbook_of
+from exporter.health.measures import RATIOS
 from exporter.health.thresholds import Status
 from exporter.nagios import arguments
 from tests.test_deploy import ROOT, installed, output, run
@@ -111,6 +112,19 @@ def alerts_on_findings() -> str:
     return "".join(parts)
 
 
+def firing(rule: FindingRule, severity: str, word: str) -> Rule:
+    """The alert on a finding, as promtool expects it."""
+    return {
+        "exp_labels": {"severity": severity, "job": "tcp-exporter", "instance": "a:19293", "finding": rule.name},
+        "exp_annotations": {
+            "summary": rule.definition,
+            "description": f"{rule.name} of a:19293 is {word}. The evidence and the remedy are on its status page, and "
+            "in tcp-exporter advise.",
+            "runbook_url": URL.format(runbook_of(rule.name)),
+        },
+    }
+
+
 def unit_tests_of_alerts_on_findings() -> str:
     """Every finding that is WARNING, then CRITICAL where it can be, and then not judged: quiet until it has lasted."""
     tests = []
@@ -118,17 +132,8 @@ def unit_tests_of_alerts_on_findings() -> str:
         alert, critical = runbook_of(rule.name), rule.worst is Status.CRITICAL
         series = f'tcp_finding_status{{job="tcp-exporter",instance="%s",finding="{rule.name}"}}'
 
-        def check(
-            minute: int, word: str = "", *severities: str, alert: str = alert, rule: FindingRule = rule
-        ) -> object:
-            labels = {"job": "tcp-exporter", "instance": "a:19293", "finding": rule.name}
-            annotations = {
-                "summary": rule.definition,
-                "description": f"{rule.name} of a:19293 is {word}. The evidence and the remedy are on its status page, "
-                "and in tcp-exporter advise.",
-                "runbook_url": URL.format(alert),
-            }
-            expected = [{"exp_labels": {"severity": it, **labels}, "exp_annotations": annotations} for it in severities]
+        def check(minute: int, word: str = "", *severities: str, alert: str = alert, rule: FindingRule = rule) -> Rule:
+            expected = [firing(rule, severity, word) for severity in severities]
             return {"alertname": alert, "eval_time": f"{minute}m", **({"exp_alerts": expected} if expected else {})}
 
         checks = [check(9), check(14), check(15, "WARNING", "warning"), check(19, "WARNING", "warning")]
@@ -169,6 +174,10 @@ def test_every_alert_on_a_finding_has_its_unit_test(request: pytest.FixtureReque
     if request.config.getoption("--update-golden"):
         path.write_text(unit_tests_of_alerts_on_findings(), encoding="utf-8")
     assert path.read_text(encoding="utf-8") == unit_tests_of_alerts_on_findings()
+
+
+def test_a_finding_is_about_the_limit_of_a_measure_that_exists() -> None:
+    assert {rule.measure for rule in findings.RULES} - {""} <= {measure.name for measure in RATIOS}
 
 
 def test_a_finding_that_is_at_worst_a_warning_never_says_critical() -> None:

@@ -58,9 +58,27 @@ VALUES = {
 ONE_OF_EACH: StateCounts = (0,) + (1,) * (len(TcpState) - 1)
 LISTENERS = (
     Listener(
-        "0.0.0.0", 443, sockets=2, accept_queue=3, accept_limit=8192, syn_recv=1, fullest_queue=3, fullest_limit=4096
+        "0.0.0.0",
+        443,
+        sockets=2,
+        accept_queue=3,
+        accept_limit=8192,
+        syn_recv=1,
+        fullest_queue=3,
+        fullest_limit=4096,
+        dropped=5,
     ),
-    Listener("::", 19293, sockets=1, accept_queue=0, accept_limit=100, syn_recv=0, fullest_queue=0, fullest_limit=100),
+    Listener(
+        "::",
+        19293,
+        sockets=1,
+        accept_queue=0,
+        accept_limit=100,
+        syn_recv=0,
+        fullest_queue=0,
+        fullest_limit=100,
+        dropped=0,
+    ),
 )
 DETAIL = Detail(
     taken_at=1_700_000_000.0,
@@ -74,6 +92,7 @@ DETAIL = Detail(
     ephemeral_available=28232,
     ephemeral_towards="192.0.2.1 -> 198.51.100.7:5432",
     folded={"tcp_port_connections": 0, "tcp_unit_connections": 3},
+    close_wait_older={60: 3},
     troubles={"retransmitting": Peers(3, 2, "198.51.100.7:5432")},
 )
 
@@ -193,7 +212,7 @@ def test_the_plugins_page_defines_every_measure(request: pytest.FixtureRequest) 
 
 
 def test_the_example_configuration_names_every_measure(request: pytest.FixtureRequest) -> None:
-    names = textwrap.fill(", ".join(BY_NAME), 118, initial_indent="#   ", subsequent_indent="#   ")
+    names = textwrap.fill(", ".join(BY_NAME), 118, initial_indent="# ", subsequent_indent="# ")
     example = DOCS.parent / "deploy" / "tcp-exporter.yml"
     check_generated(example, "# generated\n", f"{names}\n", "# end of what is generated\n", request)
 
@@ -240,7 +259,7 @@ def recommendation(name: str, entries: Iterable[Recommendation]) -> str:
     for entry in entries:
         of = (f" of `{entry.field}`" if entry.field else "") + (f" since {entry.since}" if entry.since else "")
         lines.append(f"* Recommended{of}{f' before {entry.until}' if entry.until else ''}: {span(entry)}.")
-        lines += [f"* Why: {entry.reason}", *comes_to(entry), f"* Risk: {entry.risk}"]
+        lines += [f"* Why: {entry.reason}", *comes_to(entry), f"* Risk: {entry.risks}"]
         if entry.elsewhere:
             lines.append(f"* Elsewhere: {entry.elsewhere}")
         lines.append(f"* Source: {entry.source}.")
@@ -297,6 +316,7 @@ OPEN = {
     "detail.units.<unit>": "<state>",
     "detail.folded": "<metric>",
     "detail.troubles": "<trouble>",
+    "detail.close_wait_older": "<seconds>",
     "namespaces": "<netns>",
     "namespaces.<netns>": "<state>",
     "counters": "<counter>",

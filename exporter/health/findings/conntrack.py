@@ -92,4 +92,5 @@ NEAR_LIMIT = Rule(
     definition="The table of tracked connections is near nf_conntrack_max, or loses new ones.",
     limits=(NEAR, _FULL, _LOST),
     judge=_judge,
+    measure="conntrack_ratio",
 )

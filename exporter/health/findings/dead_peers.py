@@ -60,4 +60,5 @@ RULE = Rule(
     definition="Established connections lead to peers that answer neither keepalive probes nor data.",
     limits=(_MANY, _PROBES, _TRIES),
     judge=_judge,
+    worst=Status.WARNING,
 )

@@ -101,4 +101,5 @@ RULE = Rule(
     definition="Connections stand still because a receiver, here or at the other end, does not read.",
     limits=(_MANY, _SHARE, _UNREAD),
     judge=_judge,
+    worst=Status.WARNING,
 )
