@@ -16,6 +16,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "deploy" / "nagios"
 SERVER_FILES = sorted(path.name for path in SHIPPED.glob("*.cfg") if path.name != "nrpe.cfg")
+DAEMONS_FILE = "/etc/tcp-exporter.yml"
 PLUGINS = "/usr/lib/nagios/plugins"
 NAGIOS = shutil.which("nagios4", path="/usr/sbin:/usr/bin")
 

@@ -43,4 +43,4 @@ def test_the_services_use_variables_that_the_command_has() -> None:
 def test_the_services_by_nrpe_ask_for_commands_that_the_hosts_have() -> None:
     asked = re.findall(r'^  \w+ = "(check_\w+)"$', SERVICES, re.MULTILINE)
     assert set(asked) <= set(nrpe_commands())
-    assert len(asked) == 4
+    assert len(asked) == 5

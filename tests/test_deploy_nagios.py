@@ -12,9 +12,10 @@ import pytest
 
 from exporter.config.schema import Config
 from exporter.nagios import arguments
-from tests.nagios4 import NAGIOS, PLUGINS, ROOT, SERVER_FILES, SHIPPED, Site
+from tests.nagios4 import DAEMONS_FILE, NAGIOS, PLUGINS, ROOT, SERVER_FILES, SHIPPED, Site
 
 NETLINK_ONLY = {"accept_queue_ratio", "syn_queue_ratio"}  # a recorded /proc does not have them
+PLUGIN = f"{PLUGINS}/check_tcp_states"
 DEBIANS = Path("/etc/nagios4/objects")
 PLUGIN_COMMANDS = Path("/etc/nagios-plugins/config")
 NASTY = set("|`&><'\\[]{};\r\n")  # what NRPE refuses in a request
@@ -28,9 +29,16 @@ def nrpe_commands() -> dict[str, str]:
     return {match[1]: match[2] for match in found if match}
 
 
+def runs(line: str) -> list[str]:
+    """The command lines of the plugin of which a line runs one: the second where the daemon's file is not there."""
+    either = re.fullmatch(rf"if \[ -e {re.escape(DAEMONS_FILE)} \]; then (.+); else (.+); fi", line)
+    return [line] if either is None else list(either.groups())
+
+
 def options(line: str) -> arguments.Options:
-    program, *given = shlex.split(line)
-    assert program == f"{PLUGINS}/check_tcp_states"
+    """What a line asks for where the daemon has no file."""
+    *_, (program, *given) = (shlex.split(run) for run in runs(line))
+    assert program == PLUGIN
     return arguments.parse(given)
 
 
@@ -38,11 +46,10 @@ def is_answered_by_procfs(line: str) -> bool:
     return options(line).url is None and NETLINK_ONLY.isdisjoint(options(line).measures)
 
 
-def answer(line: str) -> tuple[int, str]:
-    """What a command line answers on a quiet host when a shell runs it as NRPE does, with almost no environment."""
+def answer(line: str, root: str = "tests/fixtures/proc/quiet") -> tuple[int, str]:
+    """What a line answers on a quiet host when a shell runs it as NRPE does, with almost no environment."""
     plugin = Path(sys.executable).with_name("check_tcp_states")
-    assert line.startswith(f"{PLUGINS}/check_tcp_states")
-    command = line.replace(f"{PLUGINS}/check_tcp_states", f"'{plugin}'") + " --path.procfs tests/fixtures/proc/quiet"
+    command = line.replace(PLUGIN, f"'{plugin}' --path.procfs {root}")
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "NRPE_MULTILINESUPPORT": "1"}
     done = subprocess.run(
         ["/bin/sh", "-c", command], env=environment, cwd=ROOT, timeout=60, check=False,
@@ -58,6 +65,25 @@ def test_every_nrpe_command_finds_a_quiet_host_fine(name: str) -> None:
     code, said = answer(nrpe_commands()[name])
     assert code == 0, said
     assert said.startswith("TCP STATES OK: ")
+
+
+@pytest.mark.parametrize(("name", "also"), [("check_tcp_states", []), ("check_tcp_all", ["-v", "-s", "all"])])
+def test_the_thresholds_are_the_daemons_where_its_file_is_there(name: str, also: list[str], tmp_path: Path) -> None:
+    file, line = tmp_path / "tcp-exporter.yml", nrpe_commands()[name]
+    here, elsewhere = ([PLUGIN, *also, "--config", DAEMONS_FILE], [PLUGIN, *also])
+    assert [shlex.split(run) for run in runs(line)] == [here, elsewhere]
+    line = line.replace(DAEMONS_FILE, str(file))
+    assert answer(line)[1].startswith("TCP STATES OK: established 0")
+    file.write_text("thresholds: {listen: {critical: 0}}\n")
+    code, said = answer(line)
+    assert (code, said.startswith("TCP STATES CRITICAL: listen 1 (> 0)")) == (2, True)
+    file.write_text("thresholds: 7\n")
+    code, said = answer(line)
+    assert (code, said.startswith(f"TCP STATES UNKNOWN: {file}:1:13: thresholds: ")) == (3, True)
+
+
+def test_the_daemons_file_is_where_the_package_and_the_documents_have_it() -> None:
+    assert f"--config.file={DAEMONS_FILE}" in (ROOT / "debian" / "tcp-exporter.default").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", nrpe_commands())

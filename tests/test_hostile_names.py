@@ -158,7 +158,7 @@ def plugin(sample: Sample, _: Hostile) -> str:
     results = evaluate({"close_wait": 200, "total": None}, {"close_wait": Threshold(), "total": Threshold()})
     expected = {"tcp_congestion_control": "cubic"}
     details = [*explain(results, snapshot, expected, ""), *provenance(snapshot), sysctl_text(sample)]
-    text = output.report(results, results, details, "; ".join(filter(None, snapshot.sources.values())))[1]
+    text = output.report(results, results, details, {"total": "; ".join(snapshot.problems)})[1]
     first, *rest = text.split("\n")
     assert first.count("|") == 1
     assert first.endswith(" | close_wait=200;;;0;")

@@ -101,18 +101,25 @@ def _accept_queue(snapshot: Snapshot) -> Reading | None:
 
 
 def _syn_queue(snapshot: Snapshot) -> Reading | None:
-    """The listener whose SYN queue is fullest. Unknown while half-open connections match no listener.
+    """The listener whose SYN queue is fullest. Unknown while the fullest queue cannot be told.
 
-    They are in the queue of some listener, which may be the fullest; only a queue that is full anyway is known to be.
+    Half-open connections that match no listener are in the queue of some listener; those of a SO_REUSEPORT group may
+    all be in the queue of one of its sockets. Only a queue that is full anyway is known to be the fullest.
     """
     if snapshot.listeners is None:
         return None
     queues = [(it, syn_queue_limit(snapshot, it)) for it in snapshot.listeners]
     fullest, limit = max(queues, key=lambda it: it[0].syn_recv / it[1], default=(None, 1))
     used = 0 if fullest is None else fullest.syn_recv
-    if snapshot.unmatched_half_open and used < limit:
+    if used < limit and (snapshot.unmatched_half_open or _skewed_group(snapshot) is not None):
         return None
     return Reading(used, limit, "" if fullest is None else fullest.place)
+
+
+def _skewed_group(snapshot: Snapshot) -> Listener | None:
+    """A SO_REUSEPORT group whose half-open connections would fill the queue of one of its sockets."""
+    groups = (it for it in snapshot.listeners or () if it.sockets > 1)
+    return next((it for it in groups if it.syn_recv * it.sockets >= max(it.accept_limit, 1)), None)
 
 
 def syn_queue_limit(snapshot: Snapshot, listener: Listener) -> int:
@@ -133,11 +140,16 @@ def syn_queue_limit(snapshot: Snapshot, listener: Listener) -> int:
 
 
 def _ephemeral_ports(snapshot: Snapshot) -> Reading | None:
-    """Source: net/ipv4/inet_hashtables.c, __inet_hash_connect."""
+    """What is taken of the range, or cannot be picked. Source: net/ipv4/inet_hashtables.c, __inet_hash_connect.
+
+    Ports with a listener or a bound socket are taken from every destination; TIME-WAIT that tcp_tw_reuse lets connect()
+    take over takes none.
+    """
     detail = snapshot.detail
-    if detail is None or detail.ephemeral_used is None:
+    if detail is None or detail.ephemeral_used is None or detail.ephemeral_available is None:
         return None
-    return _of(detail.ephemeral_used, detail.ephemeral_available, detail.ephemeral_towards)
+    others = detail.ephemeral_listening + detail.ephemeral_bound
+    return _of(detail.ephemeral_used + others, detail.ephemeral_available + others, detail.ephemeral_towards)
 
 
 def _conntrack(snapshot: Snapshot) -> Reading | None:
@@ -146,7 +158,7 @@ def _conntrack(snapshot: Snapshot) -> Reading | None:
 
 
 def _of(used: int, limit: int | None, place: str = "") -> Reading:
-    """Of a limit of 0 or less, which means none or nothing at all (the kernel takes -1), no share can be told."""
+    """Of a limit of 0 or less, which is none for the kernel (-1) or allows nothing (0), no share can be told."""
     return Reading(used, limit if limit is not None and limit > 0 else None, place)
 
 
@@ -166,7 +178,12 @@ def _no_share(sysctl: str, snapshot: Snapshot) -> str:
 def _no_queues(snapshot: Snapshot) -> str:
     if snapshot.listeners is None:
         return _problem_of("netlink", snapshot, "queues are known to netlink alone, which was not read")
-    return f"{snapshot.unmatched_half_open} half-open connections match no listener"
+    if snapshot.unmatched_half_open:
+        return f"{snapshot.unmatched_half_open} half-open connections match no listener"
+    group = _skewed_group(snapshot)
+    if group is None:
+        return ""
+    return f"{group.syn_recv} half-open connections to {group.place} may all be in one of its {group.sockets} sockets"
 
 
 def _no_ports(snapshot: Snapshot) -> str:
@@ -260,8 +277,8 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         name="ephemeral_ports_ratio",
         title="ephemeral ports",
-        definition="local ports taken towards one destination against those that connect() may pick: at 1 connect() "
-        "fails",
+        definition="local ports that are taken towards one destination, or that connect() cannot pick, against the "
+        "range: at 1 connect() fails",
         sysctls=("net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports", "tcp_tw_reuse"),
         needs=frozenset({DETAIL, SYSCTLS}),
         unit="",

@@ -111,7 +111,7 @@ def _check(options: Options) -> tuple[Status, str]:
         explained = alerting if is_found else alerting or results
         details += explain(explained, seen.snapshot, expected, _release(options))
         details += (*seen.origin, *provenance(seen.snapshot)) if options.verbose > 1 else ()
-    return output.report(results, shown, details, _reason(reasons), found)
+    return output.report(results, shown, details, reasons, found)
 
 
 def _from_daemon(options: Options, configured: Mapping[str, Threshold] | None) -> Seen:
@@ -212,12 +212,6 @@ def _why(name: str, snapshot: Snapshot, drift: Drift | None) -> str:
     from exporter.health.measures import BY_NAME  # noqa: PLC0415
 
     return BY_NAME[name].unknown(snapshot) if name in BY_NAME else (drift and drift.problem) or "not told"
-
-
-def _reason(by_measure: Mapping[str, str]) -> str:
-    """The reasons for the first line; which measure's they are is said where there are several."""
-    reasons = set(by_measure.values())
-    return reasons.pop() if len(reasons) == 1 else "; ".join(f"{name}: {why}" for name, why in by_measure.items())
 
 
 def _configured(options: Options) -> tuple[Mapping[str, Threshold] | None, Expectations]:

@@ -6,7 +6,7 @@ control characters, numbers without exponent, and a first line that fits NRPE's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from exporter.health.thresholds import SEVERITY, Result, Status, worst
 from exporter.printable import printable
@@ -15,6 +15,7 @@ from exporter.record import NamedTuple
 MAX_LINE = 1000  # bytes; NRPE's second protocol cuts at 1,023
 MAX_OUTPUT = 4096
 SERVICE = "TCP STATES"
+_NO_REASONS: Mapping[str, str] = {}
 
 
 class Item(NamedTuple):
@@ -29,19 +30,23 @@ def report(
     results: Sequence[Result],
     shown: Iterable[Result],
     details: Iterable[str] = (),
-    reason: str = "",
+    reasons: Mapping[str, str] = _NO_REASONS,
     findings: Item | None = None,
 ) -> tuple[Status, str]:
     """The status and the text for *results* and *findings*, with the performance data of *shown* and *details* as long
     text.
 
-    *reason* says on the first line why a measure is not known. The number of findings is the first of the performance
-    data, so that it is never what does not fit.
+    *reasons* says by measure why it is not known, or what it counts. One that is all there is to say ends the first
+    line; otherwise each stands with its measure. The number of findings is the first of the performance data, so that
+    it is never what does not fit.
     """
-    items = [Item(result.status, _describe(result)) for result in results]
     found = () if findings is None else (findings,)
+    said = {reasons.get(result.measure, "") for result in results if result.status is not Status.OK}
+    alone = len(said) == 1 and all(item.status is Status.OK for item in found)
+    shared = said.pop() if alone else ""
+    items = [Item(it.status, _describe(it, "" if shared else reasons.get(it.measure, ""))) for it in results]
     status = worst(item.status for item in (*items, *found))
-    first = clean(f"{SERVICE} {status.name}: {_summary(items, found)}" + (f": {reason}" if reason else ""))
+    first = clean(f"{SERVICE} {status.name}: {_summary(items, found)}" + (f": {shared}" if shared else ""))
     room = MAX_LINE - len(first.encode("utf-8", "backslashreplace")) - len(" | ")
     data = performance_data(shown, room, [item.data for item in found if item.data])
     lines = [first + (f" | {data}" if data else ""), *map(clean, details)]
@@ -97,11 +102,11 @@ def _datum(result: Result) -> str:
     return f"{result.measure}={number(result.value)};{warning};{critical};0;"
 
 
-def _describe(result: Result) -> str:
-    if result.value is None:
-        return f"{result.measure} unknown"
-    reason = f" ({result.violated.reason(result.value)})" if result.violated else ""
-    return f"{result.measure} {number(result.value)}{reason}"
+def _describe(result: Result, reason: str) -> str:
+    violated = result.violated.reason(result.value) if result.violated and result.value is not None else ""
+    inside = ": ".join(text for text in (violated, reason) if text)
+    value = "unknown" if result.value is None else number(result.value)
+    return f"{result.measure} {value}" + (f" ({inside})" if inside else "")
 
 
 def _fit(lines: list[str]) -> str:

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import TypeVar
 
 import pytest
+import yaml
 
 from tests.lab import KINDS, LabProcess
 
@@ -159,6 +160,8 @@ def anyones_python() -> Iterator[str]:
         (site,) = home.glob("venv/lib/python*/site-packages")
         package = Path(__file__).parents[2] / "exporter"
         shutil.copytree(package, site / "exporter", ignore=shutil.ignore_patterns("*.pyc"))
+        library = Path(yaml.__file__).parent  # which is for this interpreter, but for its part in C
+        shutil.copytree(library, site / "yaml", ignore=shutil.ignore_patterns("*.pyc", "*.so"))
         yield str(home / "venv" / "bin" / "python")
 
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import pytest
 
 from exporter.tcpstate import BY_LABEL
-from tests.e2e.conftest import wait_for
+from tests.e2e.conftest import anyones_folder, wait_for
+from tests.e2e.test_advice import FULL, STANDING_QUEUE, hold
 from tests.e2e.test_nagios import running_daemon, running_nrpe
 from tests.lab import LabProcess
 from tests.nagios4 import PLUGINS, install_plugins, open_to_nagios
@@ -108,12 +109,13 @@ class Site(NamedTuple):
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def site() -> Iterator[Site]:
     if ICINGA is None:
         pytest.skip("icinga2-bin is not installed")
     if os.getuid() != 0:
         pytest.skip("only root may start Icinga as the user nagios")
-    return Site(tmp_path)
+    with anyones_folder() as folder:
+        yield Site(folder)
 
 
 def validate(site: Site) -> tuple[int, list[str]]:
@@ -130,11 +132,12 @@ def test_icinga_accepts_the_files_as_they_are_shipped(site: Site) -> None:
         [str(ICINGA), "object", "list", "--type", "Service", f"-DConfiguration.CacheDir={site.folder / 'var'}"],
         capture_output=True, text=True, timeout=WAIT, check=False,
     ).stdout  # fmt: skip
-    services = ("tcp-limits", "tcp-queues", "tcp-states", "tcp-trouble")
+    services = ("tcp-findings", "tcp-limits", "tcp-queues", "tcp-states", "tcp-trouble")
     assert sorted(re.findall(r"^Object '(\S+)' of type 'Service'", listed, re.MULTILINE)) == sorted(
-        [f"by-{by}!{service}" for by in (*BY_PLUGIN, "nrpe") for service in services] + ["by-daemon!tcp-sysctls"]
+        [f"by-{by}!{service}" for by in (*BY_PLUGIN, "nrpe") for service in services]
+        + ["by-daemon!tcp-health", "by-daemon!tcp-sysctls"]
     )
-    assert re.findall(r'^  \* command_endpoint = "(\w+)"', listed, re.MULTILINE) == ["agent1"] * 4
+    assert re.findall(r'^  \* command_endpoint = "(\w+)"', listed, re.MULTILINE) == ["agent1"] * 5
 
 
 @pytest.mark.e2e
@@ -199,16 +202,17 @@ def test_icinga_shows_what_the_kernel_has(lab: LabProcess, icinga: Site) -> None
     shows("CRITICAL", 900)
 
     # A namespace does not see the limits of orphans and memory, which are the host's.
-    expected = {
-        (f"by-{by}", service): state
-        for by in ("local", "daemon", "nrpe")
-        for service, state in {"tcp-states": 2, "tcp-trouble": 0, "tcp-limits": 3, "tcp-queues": 0}.items()
-    } | {("by-daemon", "tcp-sysctls"): 1}
+    states = {"tcp-states": 2, "tcp-findings": 1, "tcp-trouble": 0, "tcp-limits": 3, "tcp-queues": 2}
+    expected = {(f"by-{by}", service): state for by in ("local", "daemon", "nrpe") for service, state in states.items()}
+    expected |= {("by-daemon", "tcp-sysctls"): 1, ("by-daemon", "tcp-health"): 2}
+    hold(lab, STANDING_QUEUE.format(backlog=16))
 
     def all_as_expected() -> dict[tuple[str, str], Result] | None:
         found = icinga.results()
         return found if {key: result.state for key, result in found.items()} == expected else None
 
     results = wait_for(all_as_expected, f"{expected}", WAIT)
+    found = {results[f"by-{by}", "tcp-findings"].output.rstrip() for by in ("local", "daemon", "nrpe")}
+    assert found == {f"TCP STATES WARNING: findings 1 ({FULL})"}
     drift = results["by-daemon", "tcp-sysctls"]
     assert drift.output.rstrip() == "TCP STATES WARNING: sysctl 1 (> 0): tcp_fin_timeout"

@@ -13,9 +13,19 @@ from pathlib import Path
 import pytest
 
 from exporter.tcpstate import BY_LABEL
-from tests.e2e.conftest import Daemon, wait_for
+from tests.e2e.conftest import Daemon, anyones_folder, wait_for
+from tests.e2e.test_advice import FULL, STANDING_QUEUE, hold
 from tests.lab import LabProcess
-from tests.nagios4 import NAGIOS, PLUGINS, SERVER_FILES, SHIPPED, Service, Site, install_plugins, open_to_nagios
+from tests.nagios4 import (
+    DAEMONS_FILE,
+    NAGIOS,
+    PLUGINS,
+    SERVER_FILES,
+    SHIPPED,
+    Service,
+    Site,
+    install_plugins,
+)
 
 NRPE = shutil.which("nrpe", path="/usr/sbin:/usr/bin")
 CHECK_NRPE = f"{PLUGINS}/check_nrpe"
@@ -23,7 +33,7 @@ PORT = 19293  # the daemon's, which the shipped lines name; free in a namespace 
 WAIT = 150.0  # seconds for a few checks that take one each: only a hang reaches it
 FEW = 60  # the checks' own connections are established too, and both ends of each are in the namespace
 CODES = {"OK": 0, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3}
-OK, _, CRITICAL, UNKNOWN = CODES.values()
+OK, WARNING, CRITICAL, UNKNOWN = CODES.values()
 
 # Beside what is shipped: a host whose procfs is not to be read.
 UNREADABLE = """\
@@ -70,14 +80,14 @@ class Running:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder that the user nagios may read."""
+def folder() -> Iterator[Path]:
+    """A folder that the user nagios may read, also while another session of pytest begins."""
     if NAGIOS is None:
         pytest.skip("nagios4-core is not installed")
     if os.getuid() != 0:
         pytest.skip("only root may start Nagios and NRPE as the user nagios")
-    open_to_nagios(tmp_path)
-    return tmp_path
+    with anyones_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -96,11 +106,17 @@ def running_daemon(lab: LabProcess, folder: Path, fin_timeout: int) -> Iterator[
 
 
 @contextlib.contextmanager
-def running_nrpe(lab: LabProcess, folder: Path, plugins: Path, more: str = "") -> Iterator[None]:
-    """NRPE with the shipped file and *more* commands, on its own port, with TLS as Debian has it."""
+def running_nrpe(
+    lab: LabProcess, folder: Path, plugins: Path, more: str = "", daemons_file: Path | None = None
+) -> Iterator[None]:
+    """NRPE with the shipped file and *more* commands, on its own port, with TLS as Debian has it.
+
+    It looks for the daemon's configuration at *daemons_file*, and not at a file that this machine may have.
+    """
     if NRPE is None or not os.path.exists(CHECK_NRPE):
         pytest.skip("nagios-nrpe-server and nagios-nrpe-plugin are not installed")
     shipped = (SHIPPED / "nrpe.cfg").read_text(encoding="utf-8").replace(PLUGINS, str(plugins))
+    shipped = shipped.replace(DAEMONS_FILE, str(daemons_file or folder / "none.yml"))
     config = folder / "nrpe.cfg"
     config.write_text(
         "server_address=127.0.0.1\nallowed_hosts=127.0.0.1\nnrpe_user=nagios\nnrpe_group=nagios\ndont_blame_nrpe=0\n"
@@ -168,15 +184,20 @@ def test_nagios_shows_what_the_kernel_has_and_what_cannot_be_read(
     # not see them, and what is not known is not fine.
     expected = {
         ("localhost", "TCP states"): OK,
+        ("localhost", "TCP findings"): OK,
         ("localhost", "TCP queues"): OK,
         ("with-nrpe", "TCP states"): OK,
+        ("with-nrpe", "TCP findings"): OK,
         ("with-nrpe", "TCP trouble"): OK,
         ("with-nrpe", "TCP limits"): UNKNOWN,
         ("with-nrpe", "TCP queues"): OK,
         ("with-nrpe", "TCP listeners"): OK,
+        ("with-nrpe", "TCP health"): OK,
         ("with-nrpe", "TCP peak"): OK,
         ("with-nrpe", "TCP sysctls"): OK,
         ("with-nrpe", "TCP unreadable"): UNKNOWN,
+        ("without-nrpe", "TCP health"): OK,
+        ("without-nrpe", "TCP findings"): OK,
         ("without-nrpe", "TCP peak"): OK,
         ("without-nrpe", "TCP limits"): UNKNOWN,
         ("without-nrpe", "TCP queues"): OK,
@@ -197,6 +218,15 @@ def test_nagios_shows_what_the_kernel_has_and_what_cannot_be_read(
     assert peak["with-nrpe", "TCP peak"].state == CRITICAL
     lab.release(800)
     nagios.shows("OK", 100)
+
+    # A full accept queue is a finding, whoever is asked; and the daemon's own verdict.
+    hold(lab, STANDING_QUEUE.format(backlog=16))
+    findings = [("localhost", "TCP findings"), ("with-nrpe", "TCP findings"), ("without-nrpe", "TCP findings")]
+    found = nagios.wait(lambda it: all(it[key].state == WARNING for key in findings), "the finding everywhere")
+    assert {found[key].output for key in findings} == {f"TCP STATES WARNING: findings 1 ({FULL})"}
+    assert {data(found[key].data)["findings"] for key in findings} == {"1;;;0;"}
+    health = nagios.wait(lambda it: it["with-nrpe", "TCP health"].state == WARNING, "the daemon's verdict")
+    assert health["with-nrpe", "TCP health"].output == f"TCP STATES WARNING: findings 1 ({FULL})"
 
     # A daemon that is gone is UNKNOWN, and nothing else changes.
     assert daemon.terminate() == 0

@@ -14,22 +14,22 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from exporter.document import write as api
-from exporter.health.thresholds import DEFAULTS
 from exporter.sampling.sample import Sample
-from tests.conftest import sample_situation, situation_root
+from tests.conftest import judge_situation, sample_situation, situation_root
 from tests.e2e.conftest import DEADLINE, PLUGIN, Daemon, by_state, wait_for
 
 BUSY = (
     "established=656;600;800;0; syn_sent=6;;;0; syn_recv=12;;;0; fin_wait1=6;;;0; fin_wait2=12;;;0; time_wait=6;;;0; "
     "close=0;;;0; close_wait=6;;;0; last_ack=6;;;0; listen=12;;;0; closing=6;;;0;"
 )
-NOT_VISIBLE = "not visible from this network namespace, or to this reader"
+NOT_VISIBLE = "tcp_mem is not visible from this network namespace"
 NOT_OURS = "not a daemon of tcp-exporter: "
 PATH = "/api/v1/snapshot"
 
@@ -44,10 +44,10 @@ def plugin(*arguments: str, **environment: str) -> tuple[int, str]:
     return done.returncode, done.stdout.removesuffix("\n")
 
 
-def fresh() -> bytes:
-    """A daemon's answer, in this process."""
-    sample = Sample.single(sample_situation("busy"))._replace(stale_after=10.0)
-    return api.encode(api.sampled(sample, DEFAULTS, now=0.25))
+def fresh(**changes: object) -> bytes:
+    """A daemon's answer, made in this process, with *changes*."""
+    sample = Sample.single(sample_situation("busy"), judge_situation("busy"))._replace(stale_after=10.0)
+    return api.encode(api.sampled(sample, now=0.25) | changes)
 
 
 @contextlib.contextmanager
@@ -182,6 +182,58 @@ def test_v_explains_as_locally_and_vv_says_who_was_asked(busy: str) -> None:
 def test_a_measure_that_is_not_known_is_unknown_with_the_daemons_reason(busy: str) -> None:
     code, answer = plugin("--url", busy, "-s", "memory_ratio")
     assert (code, answer.split(" | ")[0]) == (3, "TCP STATES UNKNOWN: memory_ratio unknown: " + NOT_VISIBLE)
+
+
+def test_the_daemons_findings_are_the_local_ones(busy: str) -> None:
+    """The daemon has its rates from its second sample on."""
+    for arguments in (["-s", "findings"], ["-s", "findings", "-v"], ["-s", "all"], ["-s", "all", "-w", "listen=11"]):
+        local = plugin("--path.procfs", situation_root("busy"), *arguments)
+        wait_for(partial(_answers, local, "--url", busy, *arguments), f"{local}")
+
+
+def _answers(expected: tuple[int, str], *arguments: str) -> bool | None:
+    return plugin(*arguments) == expected or None
+
+
+def test_all_takes_the_daemons_thresholds_and_expectations_unless_there_are_own_ones(tmp_path: Path) -> None:
+    file, own = tmp_path / "daemon.yml", tmp_path / "own.yml"
+    file.write_text("thresholds: {close_wait: {critical: 5}}\nsysctl: {expected: {tcp_syncookies: 7}}\n")
+    own.write_text("thresholds: {fin_wait2: {warning: 11}}\n")
+    root = os.path.abspath(situation_root("busy"))
+    with Daemon(tmp_path / "log", "--path.procfs", root, "--config.file", str(file)) as daemon:
+        url = f"http://127.0.0.1:{daemon.ready().port}"
+
+        def first(*arguments: str) -> tuple[int, str]:
+            code, answer = plugin("--url", url, *arguments)
+            return code, answer.split(" | ")[0]
+
+        everything = (2, "TCP STATES CRITICAL: close_wait 6 (> 5), sysctl 1 (> 0: tcp_syncookies)")
+        # Until its second sample the daemon says so of the findings that need a rate.
+        wait_for(lambda: first("-s", "all") == everything or None, f"{everything}")
+        assert first("-s", "all", "--config", str(own)) == (
+            1,
+            "TCP STATES WARNING: fin_wait2 12 (> 11), sysctl 1 (> 0: tcp_syncookies)",
+        )
+        assert first() == (1, "TCP STATES WARNING: established 656 (> 600)")
+        assert daemon.metrics()["tcp_host_status"] == 2
+    local = plugin("--path.procfs", situation_root("busy"), "-s", "all", "--config", str(file))
+    assert (local[0], local[1].split(" | ")[0]) == everything
+
+
+@pytest.mark.parametrize("measure", ["findings", "all", "total"])
+def test_a_daemon_older_or_newer_than_the_plugin_is_one_clear_sentence(measure: str) -> None:
+    with answering(200, fresh(api_version=2)) as (port, _):
+        url = f"http://127.0.0.1:{port}"
+        newer = "the daemon is newer than this plugin (api_version 2, expected 1): upgrade the plugin"
+        assert plugin("--url", url, "-s", measure) == (3, f"TCP STATES UNKNOWN: {url}{PATH}: {newer}")
+    document = json.loads(fresh())
+    del document["health"]
+    with answering(200, json.dumps(document).encode()) as (port, _):
+        url = f"http://127.0.0.1:{port}"
+        older = "the daemon is older than this plugin and has no findings: upgrade the daemon"
+        code, answer = plugin("--url", url, "-s", measure)
+        said = "TCP STATES OK: total 728" if measure == "total" else f"TCP STATES UNKNOWN: {url}{PATH}: {older}"
+        assert (code, answer.split(" | ")[0]) == (0 if measure == "total" else 3, said)
 
 
 def test_a_burst_that_is_over_alerts_with_peak(tmp_path: Path) -> None:

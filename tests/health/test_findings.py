@@ -77,40 +77,6 @@ FULL = Listener(
 FLOODED = FULL._replace(accept_queue=0, fullest_queue=0)
 
 
-def test_a_full_queue_that_drops_is_critical_and_one_that_does_not_yet_a_warning() -> None:
-    before = snapshot(90.0, counters={"TcpExt.ListenOverflows": 5})
-    after = snapshot(listeners=(FULL,), counters={"TcpExt.ListenOverflows": 6})
-    same = snapshot(listeners=(FULL,), counters={"TcpExt.ListenOverflows": 5})
-    assert names(after, before) == [("accept_queue_full", "CRITICAL")]
-    assert names(same, before) == [("accept_queue_full", "WARNING")]
-    assert names(same) == [("accept_queue_full", "WARNING")]
-    (finding,) = findings(after, (before,))
-    assert finding.what == "The accept queue of [::]:8080 is full: the application is too slow in accepting connections"
-    assert finding.evidence == (
-        "17 connections wait in the accept queue of [::]:8080, whose limit is 16.",
-        "1 SYNs and final ACKs were dropped at full accept queues in the last 10 s.",
-        "net.core.somaxconn is 4096, so the application itself asked for so little.",
-    )
-
-
-def test_drops_at_a_queue_that_is_empty_again_are_a_warning_and_critical_where_queues_are_not_seen() -> None:
-    before = snapshot(90.0, counters={"TcpExt.ListenOverflows": 5})
-    after = snapshot(counters={"TcpExt.ListenOverflows": 9})
-    assert names(after, before) == [("accept_queue_full", "WARNING")]
-    assert names(after._replace(listeners=None), before) == [("accept_queue_full", "CRITICAL")]
-    (finding,) = findings(after, (before,))
-    assert (finding.what, finding.evidence) == (
-        "An accept queue was full for a moment: the application is too slow in accepting connections",
-        ("4 SYNs and final ACKs were dropped at full accept queues in the last 10 s.",),
-    )
-
-
-def test_more_full_listeners_than_fit_are_counted() -> None:
-    many = tuple(FULL._replace(port=8000 + number) for number in range(5))
-    (finding,) = findings(snapshot(listeners=many))
-    assert finding.evidence[3] == "2 more listeners are as full."
-
-
 def cookies(sent: int, decided: int, received: int = 0) -> dict[str, int]:
     return {
         "TcpExt.SyncookiesSent": sent,
@@ -124,28 +90,6 @@ def test_cookies_that_do_not_come_back_are_a_flood_and_those_that_do_a_small_que
     before = snapshot(90.0, counters=cookies(0, 0))
     assert names(snapshot(counters=cookies(500, 500, 3)), before) == [("syn_flood", "WARNING")]
     assert names(snapshot(counters=cookies(500, 500, 490)), before) == [("syn_queue_too_small", "WARNING")]
-
-
-def test_cookies_that_are_always_sent_are_no_flood() -> None:
-    always = {**SYSCTLS, "tcp_syncookies": "2"}
-    before = snapshot(90.0, counters=cookies(0, 0), sysctls=always)
-    assert names(snapshot(counters=cookies(500, 0), sysctls=always), before) == []
-
-
-def test_half_open_connections_behind_a_full_accept_queue_are_the_applications() -> None:
-    before = snapshot(90.0, counters={"TcpExt.ListenOverflows": 5, "Tcp.PassiveOpens": 0})
-    after = snapshot(
-        states={"syn_recv": 300}, listeners=(FULL,), counters={"TcpExt.ListenOverflows": 60, "Tcp.PassiveOpens": 0}
-    )
-    assert names(after, before) == [("accept_queue_full", "CRITICAL")]
-    assert "300 connections are half open" in findings(after, (before,))[0].evidence[2]
-
-
-def test_a_full_syn_queue_is_a_flood_without_any_older_count() -> None:
-    assert names(snapshot(listeners=(FLOODED,))) == [("syn_flood", "WARNING")]
-    off = {**SYSCTLS, "tcp_syncookies": "0"}
-    assert names(snapshot(listeners=(FLOODED,), sysctls=off)) == [("syn_flood", "CRITICAL")]
-    assert names(snapshot(listeners=(FLOODED._replace(syn_recv=15, accept_limit=5),))) == []
 
 
 def test_half_open_connections_that_the_rate_of_handshakes_explains_are_normal() -> None:

@@ -41,7 +41,7 @@ def test_the_worst_is_named_first_and_what_is_fine_is_not() -> None:
 
 def test_an_unknown_measure_is_unknown_and_left_out_of_the_performance_data() -> None:
     judged = results(established=None, close_wait=0)
-    assert report(judged, judged, reason="netlink: no reply within 5 s") == (
+    assert report(judged, judged, reasons={"established": "netlink: no reply within 5 s"}) == (
         Status.UNKNOWN,
         "TCP STATES UNKNOWN: established unknown: netlink: no reply within 5 s | close_wait=0;@5:8;;0;",
     )
@@ -78,6 +78,25 @@ def test_findings_that_could_not_be_judged_are_worse_than_ok_and_hide_no_alert()
 def test_an_answer_too_long_for_nrpe_is_cut_visibly() -> None:
     text = report(results(established=1), [], ["é" * 3000])[1]
     assert (len(text.encode()) <= 4096, text[-3:]) == (True, "...")
+
+
+def test_one_reason_of_all_that_alerts_ends_the_line() -> None:
+    judged = results(established=None, listen=None)
+    reasons = dict.fromkeys(("established", "listen"), "no /proc")
+    assert report(judged, [], reasons=reasons)[1] == (
+        "TCP STATES UNKNOWN: established unknown, listen unknown: no /proc"
+    )
+
+
+def test_reasons_that_differ_or_are_not_all_there_is_to_say_stand_with_their_measure() -> None:
+    judged = results(established=None, listen=None, close_wait=6)
+    assert report(judged, [], reasons={"established": "no /proc", "close_wait": "A, B"})[1] == (
+        "TCP STATES WARNING: close_wait 6 (in 5:8: A, B), established unknown (no /proc), listen unknown"
+    )
+    found = Item(Status.WARNING, "findings 1 (It leaks)")
+    assert report(results(listen=None), [], reasons={"listen": "no /proc"}, findings=found)[1] == (
+        "TCP STATES WARNING: findings 1 (It leaks), listen unknown (no /proc)"
+    )
 
 
 def test_details_follow_the_first_line() -> None:

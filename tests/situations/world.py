@@ -16,7 +16,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -146,7 +146,7 @@ class World:
         options: Sequence[tuple[int, int, int]] = (),
     ) -> Socket:
         """A listener that nobody accepts from, with these socket options."""
-        server = self._keep(self.socket())
+        server = self.keep(self.socket())
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if device:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
@@ -156,9 +156,11 @@ class World:
         server.listen(backlog)
         return server
 
-    def serve(self, port: int, backlog: int, *, address: str = HERE) -> Socket:
+    def serve(
+        self, port: int, backlog: int, *, address: str = HERE, options: Sequence[tuple[int, int, int]] = ()
+    ) -> Socket:
         """A listener whose application accepts at once and closes."""
-        server = self.listen(port, backlog, address=address)
+        server = self.listen(port, backlog, address=address, options=options)
 
         def accept() -> None:
             with contextlib.suppress(OSError):  # the end of the listener
@@ -168,9 +170,28 @@ class World:
         self._in_background(accept, lambda: server.shutdown(socket.SHUT_RDWR))
         return server
 
+    @contextlib.contextmanager
+    def accepting(self, server: Socket, rate: float) -> Iterator[None]:
+        """An application that accepts about *rate* connections a second from *server*, and closes them."""
+        stop = threading.Event()
+
+        def accept() -> None:
+            server.settimeout(0.1)
+            while not stop.wait(1 / rate):
+                with contextlib.suppress(TimeoutError):
+                    server.accept()[0].close()
+
+        worker = threading.Thread(target=accept, daemon=True)
+        worker.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            worker.join()
+
     def start(self, port: int, number: int, *, address: str = HERE) -> list[Socket]:
         """Clients that begin to connect; nobody waits for them."""
-        clients = [self._keep(self.socket()) for _ in range(number)]
+        clients = [self.keep(self.socket()) for _ in range(number)]
         for client in clients:
             client.setblocking(False)
             client.connect_ex((address, port))
@@ -178,7 +199,7 @@ class World:
 
     def connect(self, port: int, number: int, *, address: str = HERE) -> list[Socket]:
         """Clients whose connect() has succeeded."""
-        clients = [self._keep(self.socket()) for _ in range(number)]
+        clients = [self.keep(self.socket()) for _ in range(number)]
         for client in clients:
             client.settimeout(PATIENCE)
             client.connect((address, port))
@@ -195,13 +216,13 @@ class World:
         return "connected"
 
     @contextlib.contextmanager
-    def clients(self, port: int, rate: float, *, threads: int = 2) -> Iterator[None]:
-        """Clients that connect and close, about *rate* a second, while the block runs."""
+    def clients(self, port: int, rate: float, *, threads: int = 2, patience: float = PATIENCE) -> Iterator[None]:
+        """Clients that connect and close, about *rate* a second, while the block runs; each gives up in the end."""
         stop = threading.Event()
 
         def connect_again_and_again() -> None:
             while not stop.wait(threads / rate):
-                self.attempt(port, PATIENCE)
+                self.attempt(port, patience)
 
         workers = [threading.Thread(target=connect_again_and_again, daemon=True) for _ in range(threads)]
         for worker in workers:
@@ -213,6 +234,23 @@ class World:
             for worker in workers:
                 worker.join()
 
+    @contextlib.contextmanager
+    def background(self, work: Callable[[], None], *, every: float) -> Iterator[None]:
+        """Do *work* again and again, at most every so many seconds, while the block runs."""
+        stop = threading.Event()
+
+        def repeat() -> None:
+            while not stop.wait(every):
+                work()
+
+        worker = threading.Thread(target=repeat, daemon=True)
+        worker.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            worker.join()
+
     # -- spoofed peers -------------------------------------------------------------------------------------------------
 
     def syns(self, port: int, number: int, *, address: str = HERE) -> None:
@@ -220,14 +258,24 @@ class World:
         for _ in range(number):
             self._send_syn(port, address)
 
+    def flood(
+        self, port: int, rate: float, *, address: str = HERE, number: int | None = None
+    ) -> contextlib.AbstractContextManager[None]:
+        """SYNs from sources that never answer, about *rate* a second, at most *number*, while the block runs."""
+        ports = itertools.repeat(port) if number is None else itertools.repeat(port, number)
+        return self._sending(ports, rate, address)
+
+    def scan(self, ports: Iterable[int], rate: float) -> contextlib.AbstractContextManager[None]:
+        """One SYN to each of *ports*, about *rate* a second, all sent when the block ends."""
+        return self._sending(ports, rate, HERE)
+
     @contextlib.contextmanager
-    def flood(self, port: int, rate: float, *, address: str = HERE) -> Iterator[None]:
-        """SYNs from sources that never answer, about *rate* a second, while the block runs."""
+    def _sending(self, ports: Iterable[int], rate: float, address: str) -> Iterator[None]:
         stop = threading.Event()
 
         def send() -> None:
             begin = time.monotonic()
-            for number in itertools.count(1):
+            for number, port in enumerate(ports, 1):
                 self._send_syn(port, address)
                 if stop.wait(max(0.0, begin + number / rate - time.monotonic())):
                     return
@@ -274,7 +322,8 @@ class World:
 
     # -- what ends with the block --------------------------------------------------------------------------------------
 
-    def _keep(self, sock: Socket) -> Socket:
+    def keep(self, sock: Socket) -> Socket:
+        """Let a socket end with the block."""
         self._open.callback(_abort, sock)
         return sock
 
@@ -290,11 +339,11 @@ class World:
         self._open.callback(finish)
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str, *, patience: float = PATIENCE) -> None:
     """Return as soon as *condition* holds; fail with *what* was waited for."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while not condition():
-        assert time.monotonic() < end, f"waited {PATIENCE:g} s in vain for {what}"
+        assert time.monotonic() < end, f"waited {patience:g} s in vain for {what}"
         time.sleep(0.02)
 
 
