@@ -193,7 +193,7 @@ def test_the_plugins_page_defines_every_measure(request: pytest.FixtureRequest) 
 
 
 def test_the_example_configuration_names_every_measure(request: pytest.FixtureRequest) -> None:
-    names = textwrap.fill(", ".join(BY_NAME), 118, initial_indent="#   ", subsequent_indent="#   ")
+    names = textwrap.fill(", ".join(BY_NAME), 118, initial_indent="# ", subsequent_indent="# ")
     example = DOCS.parent / "deploy" / "tcp-exporter.yml"
     check_generated(example, "# generated\n", f"{names}\n", "# end of what is generated\n", request)
 
