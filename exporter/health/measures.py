@@ -176,14 +176,10 @@ def _no_queues(snapshot: Snapshot) -> str:
     if snapshot.unmatched_half_open:
         return f"{snapshot.unmatched_half_open} half-open connections match no listener"
     group = _skewed_group(snapshot)
-    return (
-        ""
-        if group is None
-        else (
-            f"{group.syn_recv} half-open connections to {group.place} may be in the queue of one of its {group.sockets} "
-            "sockets"
-        )
-    )
+    if group is None:
+        return ""
+    half_open = f"{group.syn_recv} half-open connections to {group.place}"
+    return f"{half_open} may be in the queue of one of its {group.sockets} sockets"
 
 
 def _no_ports(snapshot: Snapshot) -> str:
@@ -192,6 +188,12 @@ def _no_ports(snapshot: Snapshot) -> str:
     if snapshot.detail.ephemeral_used is None:
         return _problem_of("sysctl", snapshot, "net.ipv4.ip_local_port_range is not visible")
     return "net.ipv4.ip_local_port_range less net.ipv4.ip_local_reserved_ports leaves no port"
+
+
+def _no_conntrack(snapshot: Snapshot) -> str:
+    if snapshot.conntrack is None:
+        return _problem_of("conntrack", snapshot, "there is no connection tracking here")
+    return f"nf_conntrack_max is {snapshot.conntrack.limit}, and no share of that can be told"
 
 
 def _problem_of(source: str, snapshot: Snapshot, otherwise: str) -> str:
@@ -293,6 +295,7 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({CONNTRACK}),
         unit="",
         read=_conntrack,
+        unknown=_no_conntrack,
     ),
 )
 """Every measure, in the order in which they are shown: the states, ``total``, the ratios."""
