@@ -272,7 +272,7 @@ ACCEPT = Row(
         ),
         Panel(
             "Overflows and drops at listeners",
-            "SYNs and last ACKs dropped since an accept queue was full, and all drops at listeners. Anything above 0 "
+            "SYNs and last ACKs dropped because an accept queue was full, and all drops at listeners. Anything above 0 "
             "is a client that waits for a second or more: make the application accept faster, then raise the backlog.",
             rate(
                 ("tcp_listen_overflows_total", "accept queue full"),
@@ -302,7 +302,7 @@ ENDINGS = Row(
         ),
         Panel(
             "Coming into and out of TIME-WAIT",
-            "How many began to wait, were taken over by a new connect(), or skipped the wait since the limit was "
+            "How many began to wait, were taken over by a new connect(), or skipped the wait because the limit was "
             "reached. Skipped above 0: raise tcp_max_tw_buckets. Many begun: the side that closes first should keep "
             "its connections.",
             rate(

@@ -66,6 +66,9 @@ class Listener(NamedTuple):
     fullest_queue: int  # accept queue of the socket that is fullest: the kernel drops by socket
     fullest_limit: int  # backlog of that socket
     device: str = ""  # the interface it is bound to (SO_BINDTODEVICE); "" for any
+    # Segments that it dropped so far, stray ones too (inet_diag: SK_MEMINFO_DROPS); falls when it listens anew. None:
+    # the kernel does not tell.
+    dropped: int | None = None
 
     @property
     def fullest(self) -> float:
@@ -97,10 +100,18 @@ class Detail(NamedTuple):
     units: Mapping[str, StateCounts] | None  # by systemd unit or container; None without cgroup v2
     receive_queue: int  # bytes, of sockets that are not listeners
     send_queue: int
-    ephemeral_used: int | None  # local ports towards the busiest (source, destination, port); None: range not known
-    ephemeral_available: int | None  # the range less the reserved
-    ephemeral_towards: str  # that destination, for a person; "" where nobody is connected
+    ephemeral_used: int | None  # local ports taken where fewest are left; None: the range is not known
+    ephemeral_available: int | None  # the range less the reserved, the listeners' and the bound
+    ephemeral_towards: str  # where that is: "source -> destination:port"; "" where nobody is connected
     folded: Mapping[str, int]  # by metric: how many label values are in "other"
+    ephemeral_waiting: int = 0  # of those used: in TIME_WAIT
+    ephemeral_reusable: int = 0  # beside them: TIME_WAIT towards it that connect() may take over (tcp_tw_reuse)
+    ephemeral_destinations: int = 0  # that those used are spread over: several where bind() picked them
+    ephemeral_listening: int = 0  # ports of the range that connect() does not pick: they have a listener
+    ephemeral_bound: int = 0  # likewise: bound by sockets that are neither connected nor listening
+    # CLOSE_WAIT sockets of a process whose peer was last heard at least so many seconds ago; None: not listed,
+    # because there are few of them or the reader cannot.
+    close_wait_older: Mapping[int, int] | None = None
     troubles: Mapping[str, Peers] = {}  # by the names of ``kernel.troubles``; a trouble that nobody has is not there
 
 

@@ -62,7 +62,7 @@ class TcpState(IntEnum):
     )  # fmt: skip
     CLOSE = 7, "close", "CLOSED", "not connected; the kernel lists such a socket only in passing"
     CLOSE_WAIT = (
-        8, "close_wait", "CLOSE-WAIT", "the peer closed, the application here has not: no sysctl ends it",
+        8, "close_wait", "CLOSE-WAIT", "the peer closed, the application here has not: only that frees the descriptor",
         "tcp_keepalive_time",
     )  # fmt: skip
     LAST_ACK = (

@@ -240,7 +240,7 @@ def recommendation(name: str, entries: Iterable[Recommendation]) -> str:
     for entry in entries:
         of = (f" of `{entry.field}`" if entry.field else "") + (f" since {entry.since}" if entry.since else "")
         lines.append(f"* Recommended{of}{f' before {entry.until}' if entry.until else ''}: {span(entry)}.")
-        lines += [f"* Why: {entry.reason}", *comes_to(entry), f"* Risk: {entry.risk}"]
+        lines += [f"* Why: {entry.reason}", *comes_to(entry), f"* Risk: {entry.risks}"]
         if entry.elsewhere:
             lines.append(f"* Elsewhere: {entry.elsewhere}")
         lines.append(f"* Source: {entry.source}.")

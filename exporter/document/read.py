@@ -177,6 +177,7 @@ def _listeners(document: Mapping[str, object]) -> tuple[Listener, ...] | None:
             fullest_queue=_field(entry, "fullest_queue", int),
             fullest_limit=_at_least(0, entry, "fullest_limit"),
             device=_field(entry, "device", str),
+            dropped=_nullable(entry, "dropped", int),
         )
         for entry in _list(document, "listeners")
     )
@@ -187,7 +188,7 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
     if document.get("detail") is None:
         return None
     detail = _field(document, "detail", dict)
-    units = _nullable(detail, "units", dict)
+    units, older = _nullable(detail, "units", dict), _nullable(detail, "close_wait_older", dict)
     return Detail(
         taken_at=_number(detail, "taken_at"),
         families=_counts_by_name(_field(detail, "families", dict)),
@@ -200,6 +201,12 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
         ephemeral_available=_nullable(detail, "ephemeral_available", int),
         ephemeral_towards=_field(detail, "ephemeral_towards", str),
         folded=_integers(_field(detail, "folded", dict)),
+        ephemeral_waiting=_field(detail, "ephemeral_waiting", int),
+        ephemeral_reusable=_field(detail, "ephemeral_reusable", int),
+        ephemeral_destinations=_field(detail, "ephemeral_destinations", int),
+        ephemeral_listening=_field(detail, "ephemeral_listening", int),
+        ephemeral_bound=_field(detail, "ephemeral_bound", int),
+        close_wait_older=None if older is None else {int(name): number for name, number in _integers(older).items()},
         troubles={
             name: Peers(_field(entry, "sockets", int), _field(entry, "most", int), _field(entry, "place", str))
             for name, entry in _entries(detail, "troubles")

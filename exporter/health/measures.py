@@ -140,11 +140,16 @@ def syn_queue_limit(snapshot: Snapshot, listener: Listener) -> int:
 
 
 def _ephemeral_ports(snapshot: Snapshot) -> Reading | None:
-    """Source: net/ipv4/inet_hashtables.c, __inet_hash_connect."""
+    """What is taken of the range, or cannot be picked. Source: net/ipv4/inet_hashtables.c, __inet_hash_connect.
+
+    Ports with a listener or a bound socket are taken from every destination; TIME-WAIT that tcp_tw_reuse lets connect()
+    take over takes none.
+    """
     detail = snapshot.detail
-    if detail is None or detail.ephemeral_used is None:
+    if detail is None or detail.ephemeral_used is None or detail.ephemeral_available is None:
         return None
-    return _of(detail.ephemeral_used, detail.ephemeral_available, detail.ephemeral_towards)
+    others = detail.ephemeral_listening + detail.ephemeral_bound
+    return _of(detail.ephemeral_used + others, detail.ephemeral_available + others, detail.ephemeral_towards)
 
 
 def _conntrack(snapshot: Snapshot) -> Reading | None:
@@ -153,7 +158,7 @@ def _conntrack(snapshot: Snapshot) -> Reading | None:
 
 
 def _of(used: int, limit: int | None, place: str = "") -> Reading:
-    """Of a limit of 0 or less, which means none or nothing at all (the kernel takes -1), no share can be told."""
+    """Of a limit of 0 or less, which is none for the kernel (-1) or allows nothing (0), no share can be told."""
     return Reading(used, limit if limit is not None and limit > 0 else None, place)
 
 
@@ -178,8 +183,7 @@ def _no_queues(snapshot: Snapshot) -> str:
     group = _skewed_group(snapshot)
     if group is None:
         return ""
-    half_open = f"{group.syn_recv} half-open connections to {group.place}"
-    return f"{half_open} may be in the queue of one of its {group.sockets} sockets"
+    return f"{group.syn_recv} half-open connections to {group.place} may all be in one of its {group.sockets} sockets"
 
 
 def _no_ports(snapshot: Snapshot) -> str:
@@ -279,8 +283,8 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         name="ephemeral_ports_ratio",
         title="ephemeral ports",
-        definition="local ports taken towards one destination against those that connect() may pick: at 1 connect() "
-        "fails",
+        definition="local ports that are taken towards one destination, or that connect() cannot pick, against the "
+        "range: at 1 connect() fails",
         sysctls=("net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports", "tcp_tw_reuse"),
         needs=frozenset({DETAIL, SYSCTLS}),
         unit="",

@@ -146,6 +146,17 @@ class Window(NamedTuple):
             return CannotTell(problem)
         return NotHere("it needs the detail pass, which is off or has not run yet")
 
+    def dropped_by(self, listener: Listener) -> int | None:
+        """How many segments *listener* dropped at full queues; None where that is not known.
+
+        The kernel counts stray segments there too, so it is at most what all listeners dropped.
+        """
+        known = self.past[0].listeners if self.past else None
+        before = next((it for it in known or () if it.place == listener.place), None)
+        if before is None or before.dropped is None or listener.dropped is None or listener.dropped < before.dropped:
+            return None
+        return min(listener.dropped - before.dropped, self.rose("TcpExt.ListenDrops"))
+
     def sysctl(self, name: str) -> int | None:
         """The one number of a sysctl; None where it does not exist or could not be read."""
         return self.now.scalar(name)

@@ -22,11 +22,12 @@ class Sysctl(NamedTuple):
     kind: str
     unit: str  # of the number as the kernel prints it; "" where it is a switch, a mode or a plain factor
     default: str  # of current kernels, older ones in brackets; "" where it depends on the host
-    since: str  # the kernel that brought it, as far as known
+    since: str  # the mainline release that brought it, as far as known; vendors and stable releases have backports
     meaning: str
     fields: tuple[str, ...] = ()  # names of a vector's numbers
     until: str = ""  # the last kernel that had it
     init_only: bool = False  # it does not exist in child network namespaces; the value is the host's
+    vendor: str = ""  # whose kernels have it, where mainline never did
 
 
 def states_of(name: str) -> tuple[TcpState, ...]:
@@ -103,7 +104,7 @@ _ENTRIES = (
     Sysctl("tcp_keepalive_time", INT, "seconds", "7200", "2.2",
            "idle time before the first keepalive probe, of sockets with SO_KEEPALIVE only"),
     Sysctl("tcp_l3mdev_accept", BOOL, "", "0", "4.5", "a listener accepts from every VRF"),
-    Sysctl("tcp_limit_output_bytes", INT, "bytes", "4194304 (1048576 before 6.18)", "3.6",
+    Sysctl("tcp_limit_output_bytes", INT, "bytes", "4194304 (1048576 before 6.16)", "3.6",
            "what one socket may have in the host's send queues"),
     Sysctl("tcp_low_latency", BOOL, "", "0", "2.4.21", "prefer latency to throughput; without effect since 4.14",
            init_only=True),
@@ -154,11 +155,11 @@ _ENTRIES = (
     Sysctl("tcp_retries2", INT, "retries", "15", "2.2",
            "how long unacknowledged data is sent again, as a number of timeouts: 15 is about 15 minutes"),
     Sysctl("tcp_rfc1337", BOOL, "", "0", "2.2", "do not let a reset end TIME-WAIT"),
-    Sysctl("tcp_rmem", VECTOR, "bytes", "4096 131072 33554432 at most (6291456 before 6.18)", "2.4",
+    Sysctl("tcp_rmem", VECTOR, "bytes", "4096 131072 33554432 at most (6291456 before 6.16)", "2.4",
            "receive buffer of a socket: least, at the start, and most by itself", ("min", "default", "max")),
     Sysctl("tcp_rto_max_ms", INT, "milliseconds", "120000", "6.15", "longest retransmission timeout"),
     Sysctl("tcp_rto_min_us", INT, "microseconds", "200000", "6.11", "shortest retransmission timeout"),
-    Sysctl("tcp_rx_skb_cache", BOOL, "", "0", "5.3", "keep a receive buffer per socket", until="5.15"),
+    Sysctl("tcp_rx_skb_cache", BOOL, "", "0", "5.3", "keep a receive buffer per socket", until="5.15", init_only=True),
     Sysctl("tcp_sack", BOOL, "", "1", "2.2", "selective acknowledgement"),
     Sysctl("tcp_shrink_window", BOOL, "", "0", "6.6", "allow the receive window to shrink when memory runs out"),
     Sysctl("tcp_slow_start_after_idle", BOOL, "", "1", "2.6.18", "begin slowly again after an idle time"),
@@ -185,7 +186,9 @@ _ENTRIES = (
            "let connect() take over a TIME-WAIT socket: 0 never, 1 always, 2 on loopback"),
     Sysctl("tcp_tw_reuse_delay", INT, "milliseconds", "1000", "6.14",
            "age from which tcp_tw_reuse may take a socket over"),
-    Sysctl("tcp_tx_skb_cache", BOOL, "", "0", "5.3", "keep a send buffer per socket", until="5.15"),
+    Sysctl("tcp_tw_timeout", INT, "seconds", "60", "4.19",
+           "life of TIME-WAIT, 1 to 600 s; mainline has none, and 60 s always", vendor="Alibaba Cloud Linux 2 and 3"),
+    Sysctl("tcp_tx_skb_cache", BOOL, "", "0", "5.3", "keep a send buffer per socket", until="5.15", init_only=True),
     Sysctl("tcp_window_scaling", BOOL, "", "1", "2.2", "windows above 64 KiB"),
     Sysctl("tcp_wmem", VECTOR, "bytes", "4096 16384 4194304 at most", "2.4",
            "send buffer of a socket: least, at the start, and most by itself", ("min", "default", "max")),

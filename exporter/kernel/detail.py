@@ -6,49 +6,37 @@ length are read in columns, at C speed; nothing is built or kept per socket.
 
 from __future__ import annotations
 
-import struct
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from itertools import chain, compress
+from itertools import chain
 
-from exporter.kernel.inetdiag import AF_INET, AF_INET6, FAMILY, MAPPED, STATE, TIMER, Block, Dump, Tally, packed
-from exporter.kernel.sockets import address_text, cgroup_columns
+from exporter.kernel.ephemeral import Destinations, EphemeralPorts, Taken
+from exporter.kernel.inetdiag import (
+    AF_INET6,
+    FAMILY,
+    PORT,
+    REMOTE_PORT,
+    STATE,
+    TIMER,
+    Block,
+    Dump,
+    Tally,
+    both,
+    native,
+    packed,
+)  # fmt: skip
+from exporter.kernel.sockets import cgroup_columns
 from exporter.kernel.troubles import Troubles
-from exporter.record import NamedTuple
 from exporter.snapshot import NO_SOCKETS, Detail, StateCounts
 from exporter.tcpstate import TcpState, of_number
 
-_PORT, _REMOTE_PORT = 20, 22  # offsets in a message, from its netlink header; network order
-_RECEIVE_QUEUE, _SEND_QUEUE = 72, 76
-_CONNECTED = bytes(
-    state in frozenset(TcpState) - {TcpState.UNKNOWN, TcpState.CLOSE, TcpState.LISTEN} for state in range(256)
-)
-_SOME = 2  # a high byte with ports of both kinds
+_RECEIVE_QUEUE, _SEND_QUEUE = 72, 76  # offsets in a message
 
 NO_UNIT = "none"
 """The unit of sockets that the kernel keeps no cgroup of: half-open, TIME-WAIT, FIN-WAIT-2 after close()."""
 
 MAX_KEYS = 65536
 """Ports and destinations that are told apart while the dump runs; beyond it those that matter least are folded."""
-
-
-class EphemeralPorts(NamedTuple):
-    """The local ports that connect() may pick: a range with both its ends, less the reserved."""
-
-    low: int
-    high: int
-    reserved: frozenset[int] = frozenset()
-
-    def has(self, port: int) -> bool:
-        """Whether connect() may pick this port."""
-        return self.low <= port <= self.high and port not in self.reserved
-
-    @property
-    def number(self) -> int:
-        """How many there are."""
-        return max(0, self.high - self.low + 1) - sum(self.low <= port <= self.high for port in self.reserved)
 
 
 def told_apart(
@@ -70,10 +58,13 @@ def summarise(
     max_series: int,
     ephemeral: EphemeralPorts | None,
     now: float,
+    bound: frozenset[int] = frozenset(),
+    close_wait_older: Mapping[int, int] | None = None,
 ) -> Detail:
     """The dump as a value of the snapshot, taken at *now* (Unix time), with at most *max_series* ports and units.
 
-    *units* has the name for each cgroup id; None where there is no cgroup v2.
+    *units* has the name for each cgroup id; None where there is no cgroup v2. *bound* are the ports of sockets that are
+    bound and neither connected nor listening, *close_wait_older* is as in ``Detail``.
     """
     by_port = dump.ports()
     rest = by_port.pop(0)
@@ -82,7 +73,11 @@ def summarise(
     by_unit, folded_units = None, 0
     if units is not None:
         by_unit, folded_units = capped(dump.units(units), max_series)
-    used, destination = dump.busiest()
+    taken = Taken() if dump.destinations is None else dump.destinations.fullest()
+    listening, others = set(), set()
+    if ephemeral is not None:
+        listening = set(filter(ephemeral.has, dump.listening))
+        others = set(filter(ephemeral.has, bound)) - listening
     return Detail(
         taken_at=now,
         families=dump.families(),
@@ -91,13 +86,19 @@ def summarise(
         units=by_unit,
         receive_queue=dump.receive_queue,
         send_queue=dump.send_queue,
-        ephemeral_used=None if ephemeral is None else used,
-        ephemeral_available=None if ephemeral is None else ephemeral.number,
-        ephemeral_towards=destination_text(destination),
+        ephemeral_used=None if ephemeral is None else taken.used,
+        ephemeral_available=None if ephemeral is None else ephemeral.number - len(listening) - len(others),
+        ephemeral_towards=taken.towards,
         folded={
             "tcp_port_connections": folded + dump.untold,
             **({} if by_unit is None else {"tcp_unit_connections": folded_units}),
         },
+        ephemeral_waiting=taken.waiting,
+        ephemeral_reusable=taken.reusable,
+        ephemeral_destinations=taken.destinations,
+        ephemeral_listening=len(listening),
+        ephemeral_bound=len(others),
+        close_wait_older=close_wait_older,
         troubles=dump.troubles.peers(),
     )
 
@@ -115,20 +116,11 @@ def capped(
     return kept | {"other": tuple(map(sum, zip(NO_SOCKETS, *rest, strict=True)))}, len(ranked[limit:])
 
 
-def destination_text(destination: bytes) -> str:
-    """A destination as a person reads it: ``192.0.2.1 -> 198.51.100.7:443``."""
-    if not destination:
-        return ""
-    family, port = destination[0], int.from_bytes(destination[1:3], "big")
-    source, target = (address_text(family, destination[start : start + 16]) for start in (3, 19))
-    return f"{source} -> {f'[{target}]' if ':' in target else target}:{port}"
-
-
 class DetailDump(Dump):
     """Collects a dump of every socket.
 
     *ports* are the local ports to count by themselves, *remote_ports* the remote ones. Where connect() picks its ports
-    is *ephemeral*; sockets on such a port, and on none of *listening*, are counted by destination; None counts none.
+    is *ephemeral*; sockets on such a port, and on none of *listening*, are counted in ``destinations``.
     """
 
     def __init__(
@@ -142,31 +134,31 @@ class DetailDump(Dump):
         self.troubles = Troubles()
         self.receive_queue = 0
         self.send_queue = 0
+        self.listening = listening
         self.untold = len(listening - ports)  # ports with a listener that are not counted by themselves
         self._ports = ports
         self._remote_ports = remote_ports
         self._near_ports = _high_bytes(ports)
         self._near_remote_ports = _high_bytes(remote_ports)
-        self._picked = None if ephemeral is None else _Picked(ephemeral, listening)
+        self.destinations = None if ephemeral is None else Destinations(ephemeral, listening)
         # By port | state << 16 | family << 24 | timer << 32 | cgroup id << 40; ports unlike any of *ports* are 0.
         self._sockets: Counter[int] = Counter()
         # Where those become too many: the same sockets without their port, and by port | state << 16 alone.
         self._without_port: Counter[int] = Counter()
         self._by_port: Counter[int] = Counter()
         self._by_remote_port: Counter[int] = Counter()  # port | state << 16
-        self._destinations: dict[int, Counter[bytes]] = {}  # by family: remote port, local address, remote address
 
     def take(self, block: Block) -> None:
         """Add the messages of a block."""
-        states, low, high = block.column(STATE), block.column(_PORT + 1), block.column(_PORT)
+        states, low, high = block.column(STATE), block.column(PORT + 1), block.column(PORT)
         self._add_sockets(block, states, low, high)
         if self._remote_ports:
-            columns = _near(self._near_remote_ports, block.column(_REMOTE_PORT + 1), block.column(_REMOTE_PORT))
+            columns = _near(self._near_remote_ports, block.column(REMOTE_PORT + 1), block.column(REMOTE_PORT))
             self._by_remote_port.update(packed(*columns, states))
         self.receive_queue += _queued(block, _RECEIVE_QUEUE, states)
         self.send_queue += _queued(block, _SEND_QUEUE, states)
-        if self._picked is not None:
-            self._add_destinations(block, states, self._picked.column(low, high))
+        if self.destinations is not None:
+            self.destinations.add(block, states, low, high)
         self.troubles.take(block, states)
         self._fold()
 
@@ -210,20 +202,6 @@ class DetailDump(Dump):
             counts["ipv6" if family == AF_INET6 else "ipv4"][of_number(state)] += number
         return {family: tuple(by_state) for family, by_state in counts.items()}
 
-    @property
-    def destinations(self) -> Counter[bytes]:
-        """Local ports taken by family, remote port, local and remote address; IPv4 is IPv4, mapped into IPv6 or not."""
-        merged: Counter[bytes] = Counter()  # the kernel has one space of ports for both
-        for family, destinations in self._destinations.items():
-            for key, number in destinations.items():
-                merged[_unmapped(bytes([family]) + key)] += number
-        return merged
-
-    def busiest(self) -> tuple[int, bytes]:
-        """The most local ports that are taken towards one destination, and that destination; 0 and nothing for none."""
-        destination, number = max(self.destinations.items(), key=lambda item: item[1], default=(b"", 0))
-        return number, destination
-
     def _add_sockets(self, block: Block, states: bytes, low: bytes, high: bytes) -> None:
         low, high = _near(self._near_ports, low, high)
         columns = [low, high, states, block.column(FAMILY), block.column(TIMER), *cgroup_columns(block)]
@@ -236,18 +214,6 @@ class DetailDump(Dump):
         else:
             self._sockets.update(int.from_bytes(bytes(key), "little") for key in zip(*columns, strict=True))
 
-    def _add_destinations(self, block: Block, states: bytes, picked: bytes) -> None:
-        if not picked:
-            return
-        picked = _both(picked, states.translate(_CONNECTED))
-        families = block.column(FAMILY)
-        for family in set(families):
-            chosen = _both(picked, families.translate(_only(family)))
-            keys: Iterable[bytes] = chain.from_iterable(_destination(block.length).iter_unpack(block.data))
-            if 0 in chosen:
-                keys = compress(keys, chosen)
-            self._destinations.setdefault(family, Counter()).update(keys)
-
     def _fold(self) -> None:
         """Keep what is told apart within bounds: other ports lose their number, small destinations are forgotten."""
         for counter, kept in ((self._sockets, self._ports), (self._by_remote_port, self._remote_ports)):
@@ -259,33 +225,8 @@ class DetailDump(Dump):
                 self._by_port[key & 0xFFFFFF] += number
                 self._without_port[key & ~0xFFFF] += number
             self._sockets.clear()
-        for destinations in self._destinations.values():
-            least = 1
-            while len(destinations) > MAX_KEYS:
-                for destination in [key for key, number in destinations.items() if number <= least]:
-                    del destinations[destination]
-                least *= 2
-
-
-class _Picked:
-    """Tells local ports that connect() has picked, by their high byte where that is enough."""
-
-    def __init__(self, ports: EphemeralPorts, listening: frozenset[int]) -> None:
-        table = bytearray(65536)
-        low, above = max(ports.low, 0), max(min(ports.high, 65535) + 1, 0)
-        table[low:above] = b"\1" * (above - low) if low < above else b""
-        for port in listening | ports.reserved:
-            table[port] = 0
-        self._table = bytes(table)
-        picked = (table.count(1, first, first + 256) for first in range(0, 65536, 256))
-        self._high = bytes({0: 0, 256: 1}.get(number, _SOME) for number in picked)
-
-    def column(self, low: bytes, high: bytes) -> bytes:
-        """1 for each port of two columns that is such a one, and 0 for the others; nothing where none is."""
-        picked = high.translate(self._high)
-        if _SOME in picked:
-            picked = bytes(map(self._table.__getitem__, packed(low, high)))
-        return picked if 1 in picked else b""
+        if self.destinations is not None:
+            self.destinations.fold(MAX_KEYS)
 
 
 def _high_bytes(ports: Iterable[int]) -> bytes:
@@ -297,33 +238,7 @@ def _high_bytes(ports: Iterable[int]) -> bytes:
 def _near(table: bytes, low: bytes, high: bytes) -> tuple[bytes, bytes]:
     """Both columns of a port, 0 where the high byte says that it is none of those that *table* was made of."""
     near = high.translate(table)
-    return (low, high) if 0 not in near else (_both(low, near), _both(high, near))
-
-
-def _both(one: bytes, other: bytes) -> bytes:
-    """Bitwise and, byte by byte."""
-    both = int.from_bytes(one, "little") & int.from_bytes(other, "little")
-    return both.to_bytes(len(one), "little")
-
-
-@lru_cache(maxsize=8)
-def _only(wanted: int) -> bytes:
-    """A table for ``bytes.translate``: 1 for one value, 0 for the others."""
-    return bytes(value == wanted for value in range(256))
-
-
-@lru_cache(maxsize=64)
-def _destination(length: int) -> struct.Struct:
-    """Remote port, local and remote address of a message."""
-    return struct.Struct(f"{_REMOTE_PORT}x34s{length - _REMOTE_PORT - 34}x")
-
-
-def _unmapped(destination: bytes) -> bytes:
-    """A destination whose addresses are IPv4's mapped into IPv6 as what it is."""
-    source, target = destination[3:19], destination[19:]
-    if destination[0] == AF_INET6 and source.startswith(MAPPED) and target.startswith(MAPPED):
-        return bytes([AF_INET]) + destination[1:3] + source[12:] + bytes(12) + target[12:] + bytes(12)
-    return destination
+    return (low, high) if 0 not in near else (both(low, near), both(high, near))
 
 
 def _by_port(counted: Iterable[tuple[int, int]], kept: frozenset[int]) -> dict[int, StateCounts]:
@@ -336,9 +251,7 @@ def _by_port(counted: Iterable[tuple[int, int]], kept: frozenset[int]) -> dict[i
 
 def _queued(block: Block, offset: int, states: bytes) -> int:
     """The bytes in a queue of all sockets but listeners, whose queues count connections."""
-    number = block.number
-    columns = [block.column(offset + position) for position in range(4)]
+    number, columns = block.number, native(block, offset)
     if all(column.count(0) == number for column in columns):
         return 0
-    sizes = packed(*(columns if sys.byteorder == "little" else columns[::-1]))
-    return sum(size for size, state in zip(sizes, states, strict=True) if state != TcpState.LISTEN)
+    return sum(size for size, state in zip(packed(*columns), states, strict=True) if state != TcpState.LISTEN)

@@ -35,10 +35,19 @@ IPPROTO_TCP = 6
 AF_INET, AF_INET6 = 2, 10  # include/linux/socket.h
 
 ALL_STATES = 0xFFE
-"""The mask of the eleven states. Bit 13 (bound, inactive) is never set: it would walk the host's whole bind hash."""
+"""The mask of the eleven states, without bit 13: it would walk the host's whole bind hash."""
+
+BOUND_INACTIVE = 1 << 13
+"""The mask of sockets that are bound and neither connected nor listening; kernels before 6.8 list none."""
+
+EXTENSION_INFO = 1 << 1
+"""Asks for ``INET_DIAG_INFO``, the tcp_info of each socket."""
 
 COPIED_STATES = ALL_STATES & ~(1 << TcpState.ESTABLISHED | 1 << TcpState.TIME_WAIT)
 """The mask of the counting pass on a large host: without the two states that grow, which the kernel itself counts."""
+
+EXTENSION_SKMEMINFO = 1 << 6
+"""Asks for ``INET_DIAG_SKMEMINFO``, the memory and the drops of each socket."""
 
 TIMER_TIMEWAIT = 3  # idiag_timer of a mini-socket
 ATTRIBUTE_SHUTDOWN = 8  # INET_DIAG_SHUTDOWN: the first attribute of every full socket, of no request socket
@@ -46,12 +55,17 @@ ATTRIBUTE_SHUTDOWN = 8  # INET_DIAG_SHUTDOWN: the first attribute of every full 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 BARE = 16 + 72  # nlmsghdr and inet_diag_msg, without attributes
 FAMILY, STATE, TIMER, TRIES = 16, 17, 18, 19  # offsets in a message; TRIES is idiag_retrans
+PORT, REMOTE_PORT = 20, 22  # likewise, of two bytes in network order
 _ANY_COOKIE = 0xFFFFFFFF
 _BLOCK = 131072  # bytes of messages that are read in columns at once: a processor's nearer caches hold them
 _WORTH_A_PATTERN = 8192  # bytes: a shorter reply is split sooner than a pattern is compiled, as in the plugin
 _ERRNO = struct.Struct("=i")
 DONE = _HEADER.pack(20, NLMSG_DONE, NLM_F_MULTI, 1, 0) + bytes(4)  # how a dump ends
 _QUEUES = struct.Struct("=72xII")  # of a message: receive and send queue, of a listener what waits and may wait
+_IDENTITY = struct.Struct("=16xB3x2s2x16s16xI8s")  # family, local port and address, device, cookie
+_ATTRIBUTE = struct.Struct("=HH")  # length, type
+_WORD = struct.Struct("=I")
+_SKMEMINFO, _DROPS_AT = 7, 4 + 8 * 4  # INET_DIAG_SKMEMINFO; SK_MEMINFO_DROPS is its ninth word
 _IS_SYN_RECV = bytes(state == TcpState.SYN_RECV for state in range(256))  # for bytes.translate
 _IS_NOT_FULL = bytes(attribute != ATTRIBUTE_SHUTDOWN for attribute in range(256))
 MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, IPv4 within IPv6
@@ -60,16 +74,17 @@ Tally = Counter[tuple[int, int, int, int]]
 """Sockets by (family, state, timer, type of the first attribute or 0), as the messages say."""
 
 
-def request_both(states: int, sequence: int, port: int = 0) -> bytes:
-    """A dump of both families, of one local port unless it is 0: ``inet_diag_req``, 60 bytes, no extensions."""
-    body = struct.pack("=4x2s34x3I2I", port.to_bytes(2, "big"), 0, _ANY_COOKIE, _ANY_COOKIE, states, 0)
+def request_both(states: int, sequence: int, port: int = 0, extensions: int = 0) -> bytes:
+    """A dump of both families, of one local port unless it is 0: ``inet_diag_req``, 60 bytes."""
+    local = port.to_bytes(2, "big")
+    body = struct.pack("=3xB2s34x3I2I", extensions, local, 0, _ANY_COOKIE, _ANY_COOKIE, states, 0)
     return _HEADER.pack(16 + len(body), TCPDIAG_GETSOCK, NLM_F_DUMP, sequence, 0) + body
 
 
-def request_family(family: int, states: int, sequence: int, port: int = 0) -> bytes:
-    """A dump of one family, of one local port unless it is 0: ``inet_diag_req_v2``, 56 bytes, no extensions."""
+def request_family(family: int, states: int, sequence: int, port: int = 0, extensions: int = 0) -> bytes:
+    """A dump of one family, of one local port unless it is 0: ``inet_diag_req_v2``, 56 bytes."""
     local = port.to_bytes(2, "big")
-    body = struct.pack("=4BI2s34x3I", family, IPPROTO_TCP, 0, 0, states, local, 0, _ANY_COOKIE, _ANY_COOKIE)
+    body = struct.pack("=4BI2s34x3I", family, IPPROTO_TCP, extensions, 0, states, local, 0, _ANY_COOKIE, _ANY_COOKIE)
     return _HEADER.pack(16 + len(body), SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, sequence, 0) + body
 
 
@@ -160,6 +175,24 @@ def packed(*columns: bytes) -> memoryview[int]:
     return memoryview(gathered).cast("I" if width == 4 else "Q")
 
 
+def both(one: bytes, other: bytes) -> bytes:
+    """Bitwise and, byte by byte."""
+    both = int.from_bytes(one, "little") & int.from_bytes(other, "little")
+    return both.to_bytes(len(one), "little")
+
+
+@lru_cache(maxsize=8)
+def only(wanted: int) -> bytes:
+    """A table for ``bytes.translate``: 1 for one value, 0 for the others."""
+    return bytes(value == wanted for value in range(256))
+
+
+def native(block: Block, offset: int) -> list[bytes]:
+    """The four columns of a number in the host's order, the lowest first."""
+    columns = [block.column(offset + position) for position in range(4)]
+    return columns if sys.byteorder == "little" else columns[::-1]
+
+
 class Local(NamedTuple):
     """A local end: what a SYN is addressed to. An IPv4 address mapped into IPv6 is IPv4's, as for the kernel."""
 
@@ -213,6 +246,33 @@ class CountingDump(TallyDump):
             queue, limit = _QUEUES.unpack_from(block.data, start)
             self.listening.append(Listening(Local.of(*ends.unpack_from(block.data, start)), queue, limit))
             position = states.find(TcpState.LISTEN, position + 1)
+
+
+class DropsDump(Dump):
+    """Collects how many segments each socket has dropped, of a dump with ``EXTENSION_SKMEMINFO``: by its cookie."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drops: dict[bytes, tuple[Local, int]] = {}
+
+    def take(self, block: Block) -> None:
+        """Add the messages of a block, one by one: there are few listeners."""
+        for message in block.messages():
+            dropped = _dropped(message)
+            if dropped is not None:
+                family, *rest, cookie = _IDENTITY.unpack_from(message)
+                self.drops[cookie] = Local.of(family, *rest), dropped
+
+
+def _dropped(message: bytes) -> int | None:
+    """The word SK_MEMINFO_DROPS of a message; None where it has none."""
+    at = BARE
+    while at + 4 <= len(message):
+        length, kind = _ATTRIBUTE.unpack_from(message, at)
+        if kind == _SKMEMINFO and length >= _DROPS_AT + 4:
+            return int(_WORD.unpack_from(message, at + _DROPS_AT)[0])
+        at += max(length + 3 & ~3, 4)
+    return None
 
 
 def _sort(reply: bytes, messages: Mapping[bytes, list[bytes]]) -> bool:

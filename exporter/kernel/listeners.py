@@ -21,13 +21,16 @@ _ANY = bytes(16)
 
 
 def listeners_of(
-    sockets: Iterable[Listening], half_open: Mapping[Local, int], device_name: Callable[[int], str]
+    sockets: Iterable[Listening],
+    half_open: Mapping[Local, int],
+    device_name: Callable[[int], str],
+    dropped: Mapping[Local, int] | None = None,
 ) -> tuple[tuple[Listener, ...], int]:
     """The listeners with the half-open connections of each, and how many half-open connections match none.
 
     They are sorted by port, address and device. What matches none is of a listener that closed just now, or of one that
     the kernel picks by other rules: a transparent proxy's, or a BPF program's choice (sk_lookup). *device_name* gives
-    the name of an interface by its index.
+    the name of an interface by its index; *dropped* are the segments that each listener dropped.
     """
     groups: dict[Local, list[Listening]] = {}
     for socket in sockets:
@@ -36,13 +39,19 @@ def listeners_of(
     for local, number in half_open.items():
         waiting[_listener_of(local, groups)] += number
     found = [
-        _listener(local, group, waiting[local], device_name(local.device) if local.device else "")
+        _listener(
+            local,
+            group,
+            waiting[local],
+            device_name(local.device) if local.device else "",
+            None if dropped is None else dropped.get(local),
+        )
         for local, group in groups.items()
     ]
     return tuple(sorted(found, key=lambda it: (it.port, it.address, it.device))), waiting[None]
 
 
-def _listener(local: Local, group: list[Listening], half_open: int, device: str) -> Listener:
+def _listener(local: Local, group: list[Listening], half_open: int, device: str, dropped: int | None) -> Listener:
     fullest = max(group, key=lambda socket: socket.queue / (socket.limit + 1))
     return Listener(
         address=address_text(local.family, local.address),
@@ -54,7 +63,27 @@ def _listener(local: Local, group: list[Listening], half_open: int, device: str)
         fullest_queue=fullest.queue,
         fullest_limit=fullest.limit,
         device=device,
+        dropped=dropped,
     )
+
+
+class Dropped:
+    """How many segments each listener has dropped. The kernel counts by socket, and sockets of a group come and go."""
+
+    def __init__(self) -> None:
+        self._seen: Mapping[bytes, tuple[Local, int]] = {}  # by cookie, as the last sample had them
+        self._totals: Mapping[Local, int] = {}
+
+    def add(self, sockets: Mapping[bytes, tuple[Local, int]]) -> Mapping[Local, int]:
+        """The totals, now that the *sockets* by their cookie have dropped so many; those of closed listeners end."""
+        totals: Counter[Local] = Counter()
+        for local in {local for local, _ in sockets.values()}:
+            totals[local] = self._totals.get(local, 0)
+        for cookie, (local, number) in sockets.items():
+            _, before = self._seen.get(cookie, (local, 0))
+            totals[local] += max(0, number - before)
+        self._seen, self._totals = sockets, totals
+        return totals
 
 
 def _listener_of(local: Local, groups: Mapping[Local, object]) -> Local | None:

@@ -181,6 +181,11 @@ def _listeners(listeners: Sequence[Listener], max_series: int) -> Iterator[Metri
         "Sockets that share the address and port by SO_REUSEPORT; their queues are summed (inet_diag).",
         labels=["address", "port"],
     )
+    dropped = CounterMetricFamily(
+        "tcp_listener_dropped_segments",
+        "Segments that the listener dropped: at a full queue, and stray ones (inet_diag: SK_MEMINFO_DROPS).",
+        labels=["address", "port"],
+    )
     # In the order of ports, and not of queues: which series there are must not change with the load.
     groups: dict[tuple[str, str], list[Listener]] = {}
     for it in listeners:  # those of several devices are one series
@@ -191,7 +196,10 @@ def _listeners(listeners: Sequence[Listener], max_series: int) -> Iterator[Metri
         limit.add_metric(labels, sum(it.accept_limit for it in group))
         half_open.add_metric(labels, sum(it.syn_recv for it in group))
         sockets.add_metric(labels, sum(it.sockets for it in group))
-    yield from (length, limit, half_open, sockets)
+        known = [it.dropped for it in group if it.dropped is not None]
+        if known:
+            dropped.add_metric(labels, sum(known))
+    yield from (length, limit, half_open, sockets, dropped)
 
 
 def _namespaces(namespaces: Mapping[str, tuple[int | None, ...]], max_series: int) -> Metric:

@@ -12,15 +12,20 @@ from contextlib import suppress
 from exporter.errors import SourceError, SourceMissing, SourceUnreadable
 from exporter.kernel import derivation, sysctl
 from exporter.kernel.cgroupfs import Cgroups
-from exporter.kernel.detail import DetailDump, EphemeralPorts, summarise, told_apart
-from exporter.kernel.inetdiag import AF_INET, AF_INET6, ALL_STATES, CountingDump
+from exporter.kernel.detail import DetailDump, summarise, told_apart
+from exporter.kernel.ephemeral import BoundDump, EphemeralPorts
+from exporter.kernel.inetdiag import AF_INET, AF_INET6, ALL_STATES, BOUND_INACTIVE, EXTENSION_INFO, CountingDump
 from exporter.kernel.proctcp import ProcDetail, listening_ports
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
+from exporter.kernel.silence import SilenceDump
 from exporter.record import NamedTuple
 from exporter.sampling.sampler import Reader
 from exporter.sampling.sources import Sources
 from exporter.snapshot import Detail, SysctlValue
 from exporter.tcpstate import TcpState
+
+_MANY_BOUND = 0.1  # of the range
+_FEW_CLOSE_WAIT = 20  # fewer are no finding anyway
 
 
 class Wanted(NamedTuple):
@@ -59,15 +64,18 @@ class Detailer:
 
     def _detail_by(self, reader: Reader, wanted: Wanted, now: float) -> Detail:
         ephemeral, units = self._ephemeral_ports(), None
+        bound: frozenset[int] = frozenset()
+        older = None
         if isinstance(reader, NetlinkReader):
             dump = self._by_netlink(reader, wanted, ephemeral)
             if self._cgroups is not None:
                 units = self._cgroups.units({cgroup for cgroup, _ in dump.by_cgroup if cgroup})
+            bound, older = self._bound_ports(reader, ephemeral), self._close_wait_older(reader, dump)
         elif isinstance(reader, ProcfsReader):
             dump = self._by_procfs(wanted, ephemeral)
         else:
             raise SourceMissing(reader.name, "it does not list what a detail pass needs")
-        return summarise(dump, units, wanted.ports, wanted.max_series, ephemeral, now)
+        return summarise(dump, units, wanted.ports, wanted.max_series, ephemeral, now, bound, older)
 
     def _by_netlink(self, reader: NetlinkReader, wanted: Wanted, ephemeral: EphemeralPorts | None) -> DetailDump:
         sockets = reader.collect(1 << TcpState.LISTEN, CountingDump).listening
@@ -76,6 +84,27 @@ class Detailer:
         return self._dump_verified(
             reader, lambda: DetailDump(ports, listening, frozenset(wanted.remote_ports), ephemeral)
         )
+
+    def _bound_ports(self, reader: NetlinkReader, ephemeral: EphemeralPorts | None) -> frozenset[int]:
+        """The local ports of sockets that are bound and in no state.
+
+        The kernel walks the bind hash of the whole host for it, so it is asked only where so many sockets are in no
+        state that a tenth of the range could be theirs.
+        """
+        sockstat = self._sources.sums({}).sockstat
+        if ephemeral is None or sockstat is None:
+            return frozenset()
+        stateless = sockstat.alloc - sockstat.inuse - (sockstat.inuse6 or 0) - sockstat.orphan
+        if stateless < ephemeral.number * _MANY_BOUND:
+            return frozenset()
+        return frozenset(reader.collect(BOUND_INACTIVE, BoundDump).ports)
+
+    def _close_wait_older(self, reader: NetlinkReader, dump: DetailDump) -> dict[int, int] | None:
+        """How long ago the peers of CLOSE_WAIT sockets were last heard; not listed where there are few of them."""
+        number = sum(number for (_, state, _, _), number in dump.sockets.items() if state == TcpState.CLOSE_WAIT)
+        if number < _FEW_CLOSE_WAIT:
+            return None
+        return reader.collect(1 << TcpState.CLOSE_WAIT, SilenceDump, extensions=EXTENSION_INFO).older()
 
     def _by_procfs(self, wanted: Wanted, ephemeral: EphemeralPorts | None) -> DetailDump:
         """Without units, which /proc does not know."""
@@ -114,6 +143,17 @@ class Detailer:
             span = sysctl.parse("net.ipv4.ip_local_port_range", procfs.sysctl("net/ipv4/ip_local_port_range"))
             low, high = (number for _, number in span.fields)
             text = procfs.sysctl("net/ipv4/ip_local_reserved_ports")
-            return EphemeralPorts(low, high, sysctl.parse_ports("net.ipv4.ip_local_reserved_ports", text))
+            reserved = sysctl.parse_ports("net.ipv4.ip_local_reserved_ports", text)
         except (SourceError, ValueError):
             return None
+        # Without timestamps no TIME_WAIT is taken over. Source: net/ipv4/tcp_ipv4.c, tcp_twsk_unique.
+        reuse = self._number("tcp_tw_reuse", 0) if self._number("tcp_timestamps", 0) else 0
+        return EphemeralPorts(low, high, reserved, reuse, self._number("tcp_tw_reuse_delay", 1000))
+
+    def _number(self, name: str, default: int) -> int:
+        """The value of a sysctl; the default where it does not exist, as on older kernels, or cannot be read."""
+        try:
+            fields = sysctl.parse(name, self._sources.procfs.sysctl(f"net/ipv4/{name}")).fields
+        except SourceError:
+            return default
+        return dict(fields).get("", default)

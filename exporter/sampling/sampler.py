@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from exporter.errors import SourceError, SourceTimeout, UsageError
 from exporter.kernel import READERS, derivation
-from exporter.kernel.inetdiag import ALL_STATES, CountingDump, state_counts
+from exporter.kernel.inetdiag import ALL_STATES, EXTENSION_SKMEMINFO, CountingDump, DropsDump, state_counts
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, PsutilReader, device_name
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.sampling.sources import Reading, Sources
@@ -18,6 +18,8 @@ from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat
 from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
+    from exporter.kernel.inetdiag import Local
+    from exporter.kernel.listeners import Dropped
     from exporter.snapshot import Conntrack, SysctlValue
 
 Reader = NetlinkReader | ProcfsReader | PsutilReader
@@ -105,6 +107,7 @@ class Sampler:
         self._before: Reading | None = None  # the sums as the last pass left them
         self._established: int | None = None  # sockets, as the last pass counted them
         self._most_listed = derivation.MANY
+        self._dropped: Dropped | None = None  # by listener, since the first sample that was asked for queues
         self._is_busy = False  # so much happens between two passes that the sums have to be read just before a dump
 
     @property
@@ -148,8 +151,24 @@ class Sampler:
         if queues and self._dump is not None:
             from exporter.kernel.listeners import listeners_of  # noqa: PLC0415 - the plugin does without unless asked
 
-            listeners, unmatched = listeners_of(self._dump.listening, self._dump.half_open, device_name)
+            dump = self._dump
+            listeners, unmatched = listeners_of(dump.listening, dump.half_open, device_name, self._dropped_segments())
         return Counted(connections, counters, after.sockstat, problems, listeners, unmatched, tracked)
+
+    def _dropped_segments(self) -> Mapping[Local, int] | None:
+        """What each listener has dropped; None where the kernel does not tell. Only listeners are walked for it."""
+        from exporter.kernel.listeners import Dropped  # noqa: PLC0415 - the plugin does without unless asked
+
+        reader = self._chain[self._first]
+        if not isinstance(reader, NetlinkReader):
+            return None
+        try:
+            dump = reader.collect(1 << TcpState.LISTEN, DropsDump, extensions=EXTENSION_SKMEMINFO)
+        except SourceError:
+            return None  # the counting dump has just answered, so the listeners are known without it
+        if self._dropped is None:
+            self._dropped = Dropped()
+        return self._dropped.add(dump.drops)
 
     def _has_been_busy(self, last: Reading | None, now: Reading) -> bool:
         """Whether more happened since the *last* pass than a derived count may be off by."""

@@ -125,7 +125,7 @@ def test_netlink_that_fails_is_replaced_by_procfs_and_taken_again_when_it_works(
         netlink.go_on()
         after = metrics_when(daemon, lambda metrics: metrics[up("netlink")] == 1, "netlink to be taken again")
         assert reader(after) == ['tcp_exporter_reader_info{reader="netlink"}']
-        wait_for(lambda: 'msg="source is back" source=netlink' in daemon.said() or None, "the line that says so")
+        wait_for(lambda: 'msg="source recovered" source=netlink' in daemon.said() or None, "the line that says so")
         assert daemon.said().count('msg="source failed" source=netlink') == 1
         assert "Traceback" not in daemon.said()
 
@@ -224,7 +224,7 @@ def test_when_proc_is_unmounted_netlink_counts_on_and_all_comes_back_with_proc(
         assert {series for series in before if series.startswith(gone)} <= after.keys()
         said = daemon.said()
         lines = [
-            (said.count(f'"source failed" source={it}'), said.count(f'"source is back" source={it}'))
+            (said.count(f'"source failed" source={it}'), said.count(f'"source recovered" source={it}'))
             for it in PROC_SOURCES
         ]
         assert lines == [(1, 1)] * 4

@@ -68,6 +68,7 @@ def chosen(browser: Browser) -> list[str]:
 
 def test_counts_change_without_a_reload(browser: Browser, lab: LabProcess) -> None:
     browser.run("window.same = true")
+    wait_for(lambda: browser.text("#status") == "OK" or None, "a second sample, for what needs a rate")
     before = shown(browser, "established")
     lab.establish(640)
     wait_for(lambda: shown(browser, "established") >= before + 640 or None, "the new sockets on the page")
@@ -111,6 +112,26 @@ def test_choosing_a_state_with_the_keyboard_leaves_the_focus_where_it_is(browser
     assert (chosen(browser), browser.run(focused), browser.run("return scrollY")) == (
         ["CLOSE-WAIT"], "#state-close_wait", 120,
     )  # fmt: skip
+
+
+def test_what_the_reader_opened_stays_open_when_the_page_changes(browser: Browser, lab: LabProcess) -> None:
+    """A namespace of its own does not see the host's memory and orphans, so they are not judged here."""
+    assert browser.text("#not-judged ul") == ""
+    browser.click("#not-judged summary")
+    wait_for(lambda: "memory_pressure" in browser.text("#not-judged ul") or None, "the list")
+    lab.make({"close_wait": 7})
+    wait_for(lambda: shown(browser, "close_wait") == 7 or None, "an update")
+    assert "memory_pressure" in browser.text("#not-judged ul")
+
+
+def test_every_link_of_the_footer_works_below_the_prefix_of_a_proxy(browser: Browser, daemon: Daemon) -> None:
+    script = "return [...document.querySelectorAll('footer a')].map((it) => it.getAttribute('href'))"
+    links = browser.run(script)
+    assert isinstance(links, list)
+    assert len(links) == 5
+    for link in links:
+        assert link.startswith("./")
+        assert daemon.get(link.removeprefix("."))[0] == 200
 
 
 def test_an_address_chooses_a_state(browser: Browser, daemon: Daemon) -> None:

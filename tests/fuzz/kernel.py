@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from exporter.errors import SourceError, SourceMalformed
 from exporter.kernel import cgroup, netns, procnet, sysctl
 from exporter.kernel.catalogue import CATALOGUE
-from exporter.kernel.detail import DetailDump, EphemeralPorts, summarise
+from exporter.kernel.detail import DetailDump, summarise
+from exporter.kernel.ephemeral import EphemeralPorts
 from exporter.kernel.inetdiag import AF_INET, AF_INET6, DONE, CountingDump, Dump, Local, state_counts
 from exporter.kernel.listeners import listeners_of
 from exporter.kernel.proctcp import ProcDetail, listening_ports
@@ -70,7 +71,8 @@ def netlink(data: bytes) -> None:
     for port, counts in detail.remote_ports().items():
         of_port = Counter(of_number(it.state) for it in found if it.remote_port == port)
         assert counts == tuple(of_port[state] * times for state in TcpState)
-    assert detail.destinations.total() == times * sum(
+    assert detail.destinations is not None
+    assert detail.destinations.ports().total() == times * sum(
         32768 <= it.port <= 60999
         and it.port not in _LISTENING
         and of_number(it.state) not in {TcpState.UNKNOWN, TcpState.CLOSE, TcpState.LISTEN}

@@ -44,7 +44,7 @@ def scalar(name: str, value: int) -> dict[str, SysctlValue]:
         (
             "syn_queue_ratio",
             {"listeners": (GROUP,)},
-            "64 half-open connections to 0.0.0.0:443 may be in the queue of one of its 4 sockets",
+            "64 half-open connections to 0.0.0.0:443 may all be in one of its 4 sockets",
         ),
         ("ephemeral_ports_ratio", {"detail": None}, "there is no detail pass, which lists every socket"),
         ("ephemeral_ports_ratio", {"detail": None, "sources": {"detail": "late"}}, "late"),

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.kernel import detail
-from exporter.kernel.detail import DetailDump, EphemeralPorts, capped, told_apart
+from exporter.kernel.detail import DetailDump, capped, told_apart
+from exporter.kernel.ephemeral import EphemeralPorts, Taken
 from exporter.kernel.inetdiag import MAPPED
 from exporter.snapshot import StateCounts
 from exporter.tcpstate import TcpState, of_number
@@ -95,7 +96,8 @@ def test_whatever_the_sockets_are_each_is_counted_once_in_each_way(sockets: list
     talking = [it for it in sockets if it.state != TcpState.LISTEN]
     assert dump.receive_queue == sum(it.receive_queue for it in talking)
     assert dump.send_queue == sum(it.send_queue for it in talking)
-    assert dump.destinations.total() == sum(
+    assert dump.destinations is not None
+    assert dump.destinations.ports().total() == sum(
         32768 <= it.port <= 60999
         and it.port not in listening
         and of_number(it.state) not in {TcpState.UNKNOWN, TcpState.CLOSE, TcpState.LISTEN}
@@ -114,8 +116,8 @@ def test_an_address_of_ipv4_is_one_destination_mapped_into_ipv6_or_not() -> None
         ],
         ephemeral=EPHEMERAL,
     )
-    number, destination = dump.busiest()
-    assert (number, detail.destination_text(destination)) == (2, "192.0.2.1 -> 198.51.100.7:443")
+    assert dump.destinations is not None
+    assert dump.destinations.fullest() == Taken(2, 0, 0, 1, "192.0.2.1 -> 198.51.100.7:443")
 
 
 def test_what_is_told_apart_while_a_dump_runs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,9 +125,10 @@ def test_what_is_told_apart_while_a_dump_runs_is_bounded(monkeypatch: pytest.Mon
     busy = [Socket(port=40000 + number, remote_port=443) for number in range(300)]
     others = [Socket(port=number, remote_port=number) for number in range(33000, 34500)]
     dump = collected(busy + others, ports=frozenset({40000}), ephemeral=EPHEMERAL)
-    assert dump.busiest()[0] == 300
+    assert dump.destinations is not None
+    assert dump.destinations.fullest().used == 300
     assert dump.ports() == {40000: by_state(busy[:1]), 0: by_state(busy[1:] + others)}
-    assert (len(dump._sockets) <= 50, len(dump.destinations) <= 50) == (True, True)
+    assert (len(dump._sockets) <= 50, len(dump.destinations.ports()) <= 50) == (True, True)
 
 
 def test_kept_ports_of_many_cgroups_are_counted_in_bounded_memory_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +144,9 @@ def test_kept_ports_of_many_cgroups_are_counted_in_bounded_memory_all_the_same(m
 def test_a_range_of_ephemeral_ports_that_makes_no_sense_picks_none() -> None:
     sockets = [Socket(port=number) for number in (1, 40000, 65535)]
     for low, high in ((60999, 32768), (70000, 80000), (-5, -1), (-5, -50)):
-        assert collected(sockets, ephemeral=EphemeralPorts(low, high)).destinations == {}
+        destinations = collected(sockets, ephemeral=EphemeralPorts(low, high)).destinations
+        assert destinations is not None
+        assert destinations.ports() == {}
 
 
 def test_the_largest_are_kept_configured_ones_first_and_the_rest_is_other() -> None:
@@ -162,7 +167,8 @@ def test_a_reserved_port_in_the_ephemeral_range_is_that_of_a_service() -> None:
     ephemeral = EphemeralPorts(1024, 65535, frozenset({8080}))
     assert told_apart(frozenset({80, 8080, 40000}), [], ephemeral) == {80, 8080}
     dump = collected([Socket(port=8080), Socket(port=8081)], ports=frozenset({8080}), ephemeral=ephemeral)
-    assert dump.destinations.total() == 1
+    assert dump.destinations is not None
+    assert dump.destinations.ports().total() == 1
 
 
 def test_reserved_ports_are_not_available() -> None:

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.errors import SourceError, SourceMalformed
-from exporter.kernel.detail import EphemeralPorts, destination_text, summarise
+from exporter.kernel.detail import summarise
+from exporter.kernel.ephemeral import EphemeralPorts, Taken
 from exporter.kernel.inetdiag import AF_INET, AF_INET6
 from exporter.kernel.procnet import parse_tcp, state_counts
 from exporter.kernel.proctcp import ProcDetail, listening_ports
@@ -99,6 +100,8 @@ def test_the_lines_of_both_files_give_the_detail_that_a_dump_gives_but_no_units(
         ephemeral_available=28232,
         ephemeral_towards="192.0.2.2 -> 203.0.113.80:443",
         folded={"tcp_port_connections": 1},
+        ephemeral_waiting=1,
+        ephemeral_destinations=1,
     )
 
 
@@ -112,8 +115,9 @@ def test_the_lines_of_both_files_give_the_detail_that_a_dump_gives_but_no_units(
     ],
 )
 def test_an_address_is_words_in_the_order_of_the_host(lines: list[str], lines6: list[str], destination: str) -> None:
-    number, found = collected(lines, lines6).busiest()
-    assert (number, destination_text(found)) == (1, destination)
+    destinations = collected(lines, lines6).destinations
+    assert destinations is not None
+    assert (destinations.fullest().used, destinations.fullest().towards) == (1, destination)
 
 
 def test_the_accept_queue_of_a_listener_is_no_bytes() -> None:
@@ -127,7 +131,7 @@ def test_queues_are_read_to_the_last_bit() -> None:
 
 
 def test_without_the_range_of_ephemeral_ports_no_destination_is_counted() -> None:
-    assert collected(IPV4, IPV6, None).busiest() == (0, b"")
+    assert collected(IPV4, IPV6, None).destinations is None
 
 
 def test_a_state_without_a_name_is_counted_as_unknown() -> None:
@@ -140,7 +144,8 @@ def test_tables_without_sockets_have_none() -> None:
     assert detail.ports() == {443: counts(), 0: counts()}
     assert detail.remote_ports() == {443: counts()}
     assert detail.families() == {"ipv4": counts(), "ipv6": counts()}
-    assert detail.busiest() == (0, b"")
+    assert detail.destinations is not None
+    assert detail.destinations.fullest() == Taken()
 
 
 def test_more_lines_than_a_batch_are_all_counted() -> None:
@@ -331,14 +336,16 @@ def test_whatever_the_kernel_prints_is_counted(
         for local, _, remote, remote_port, state, _, _ in talking
         if state != TcpState.CLOSE
     )
-    assert detail.destinations == towards
+    assert detail.destinations is not None
+    assert detail.destinations.ports() == towards
 
 
 # Run in the lab's namespace, beside its population: clients that share destinations, unequal in number, and what they
 # sent stays unread and, where the reader's buffer is full, unsent. Then both ways of collecting, told the same.
 COMPARE = """
 import json, socket
-from exporter.kernel.detail import DetailDump, EphemeralPorts, destination_text
+from exporter.kernel.detail import DetailDump
+from exporter.kernel.ephemeral import EphemeralPorts
 from exporter.kernel.inetdiag import ALL_STATES, AF_INET, AF_INET6, CountingDump
 from exporter.kernel.proctcp import ProcDetail, listening_ports
 from exporter.kernel.reader import NetlinkReader, Procfs
@@ -374,11 +381,11 @@ def of_proc():
     return detail
 
 def said(dump):
-    used, destination = dump.busiest()
+    taken = dump.destinations.fullest()
     return {
         "ports": dump.ports(), "remote_ports": dump.remote_ports(), "families": dump.families(),
-        "busiest": [used, destination_text(destination)],
-        "destinations": {key.hex(): number for key, number in dump.destinations.items()},
+        "busiest": [taken.used, taken.towards],
+        "destinations": {key.hex(): number for key, number in dump.destinations.ports().items()},
         "receive_queue": dump.receive_queue, "send_queue": dump.send_queue,
     }
 

@@ -201,6 +201,23 @@ def test_drops_are_critical_while_a_slow_application_accepts_now_and_then(world:
     assert advice.findings == {"accept_queue_full": "CRITICAL"}
 
 
+def test_the_drops_of_each_listener_are_told_apart(world: World, tmp_path: Path) -> None:
+    for port in (7021, 7022):
+        world.listen(port, 3)
+    with Daemon(tmp_path / "log", lab=world.lab) as daemon:
+        daemon.ready()
+        before = world.counters()["TcpExt.ListenDrops"]
+        world.start(7022, 24)
+        wait_until(lambda: world.counters()["TcpExt.ListenDrops"] > before, "drops")
+        at = 'tcp_listener_dropped_segments_total{address="192.0.2.1",port="%d"}'
+        wait_until(lambda: daemon.metrics().get(at % 7022, 0) >= 20, "the drops in the metrics")
+        assert daemon.metrics()[at % 7021] == 0
+        assert daemon.metrics()[at % 7022] <= world.counters()["TcpExt.ListenDrops"]
+    advice = world.advise("3s")  # the clients try again meanwhile
+    assert f"{HERE}:7022 itself dropped" in advice.text("accept_queue_full")
+    assert "7021" not in advice.text("accept_queue_full")
+
+
 def test_clients_that_are_reset_are_named_so(world: World) -> None:
     world.sysctl("net.ipv4.tcp_abort_on_overflow", 1)
     world.listen(7014, 4)

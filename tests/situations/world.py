@@ -146,7 +146,7 @@ class World:
         options: Sequence[tuple[int, int, int]] = (),
     ) -> Socket:
         """A listener that nobody accepts from, with these socket options."""
-        server = self._keep(self.socket())
+        server = self.keep(self.socket())
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if device:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
@@ -191,7 +191,7 @@ class World:
 
     def start(self, port: int, number: int, *, address: str = HERE) -> list[Socket]:
         """Clients that begin to connect; nobody waits for them."""
-        clients = [self._keep(self.socket()) for _ in range(number)]
+        clients = [self.keep(self.socket()) for _ in range(number)]
         for client in clients:
             client.setblocking(False)
             client.connect_ex((address, port))
@@ -199,7 +199,7 @@ class World:
 
     def connect(self, port: int, number: int, *, address: str = HERE) -> list[Socket]:
         """Clients whose connect() has succeeded."""
-        clients = [self._keep(self.socket()) for _ in range(number)]
+        clients = [self.keep(self.socket()) for _ in range(number)]
         for client in clients:
             client.settimeout(PATIENCE)
             client.connect((address, port))
@@ -233,6 +233,23 @@ class World:
             stop.set()
             for worker in workers:
                 worker.join()
+
+    @contextlib.contextmanager
+    def background(self, work: Callable[[], None], *, every: float) -> Iterator[None]:
+        """Do *work* again and again, at most every so many seconds, while the block runs."""
+        stop = threading.Event()
+
+        def repeat() -> None:
+            while not stop.wait(every):
+                work()
+
+        worker = threading.Thread(target=repeat, daemon=True)
+        worker.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            worker.join()
 
     # -- spoofed peers -------------------------------------------------------------------------------------------------
 
@@ -305,7 +322,8 @@ class World:
 
     # -- what ends with the block --------------------------------------------------------------------------------------
 
-    def _keep(self, sock: Socket) -> Socket:
+    def keep(self, sock: Socket) -> Socket:
+        """Let a socket end with the block."""
         self._open.callback(_abort, sock)
         return sock
 
@@ -321,11 +339,11 @@ class World:
         self._open.callback(finish)
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str, *, patience: float = PATIENCE) -> None:
     """Return as soon as *condition* holds; fail with *what* was waited for."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while not condition():
-        assert time.monotonic() < end, f"waited {PATIENCE:g} s in vain for {what}"
+        assert time.monotonic() < end, f"waited {patience:g} s in vain for {what}"
         time.sleep(0.02)
 
 

@@ -6,12 +6,15 @@ and count ListenOverflows. net/ipv4/tcp_minisocks.c, tcp_check_req, has tcp_abor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from exporter.health.finding import Finding, Rule
 from exporter.health.findings.shared import (
     EVENTS,
     FILLED,
     NORMAL_HALF_OPEN,
     STEPS,
+    dropped_segments,
     goes_on,
     overflows,
     slow_listeners,
@@ -31,13 +34,13 @@ def _judge(window: Window) -> Finding | None:
     dropped = overflows(window) if full else window.rise("TcpExt.ListenOverflows")
     if not full and dropped < EVENTS.value:
         return None
-    slow = slow_listeners(window)
+    slow = sorted(slow_listeners(window), key=lambda it: -(window.dropped_by(it) or 0))
     still = bool(slow) or window.now.listeners is None
     limit = _limit(slow[0], window.sysctl("net.core.somaxconn")) if slow else _Limit()
     return Finding(
         name=FULL.name,
         severity=Status.CRITICAL if goes_on(window, overflows, still=still) else Status.WARNING,
-        what=f"{_what(full, slow)}: connections arrive faster than the application accepts them",
+        what=f"{_what(window, slow, dropped)}: connections arrive faster than the application accepts them",
         evidence=(*_evidence(window, slow, dropped), *limit.evidence),
         why=_why(window),
         remedy=f"{limit.first}Find out why the application does not call accept() in time: no free worker, a lock, "
@@ -49,18 +52,22 @@ def _judge(window: Window) -> Finding | None:
     )
 
 
-def _what(full: list[Listener], slow: tuple[Listener, ...]) -> str:
-    if full:
-        return f"The accept queue of {slow[0].place} is full"
-    return f"The accept queue of {slow[0].place} overflows" if slow else "An accept queue was full for a moment"
+def _what(window: Window, slow: Sequence[Listener], dropped: int) -> str:
+    if slow:
+        return f"The accept queue of {slow[0].place} {'is full' if slow[0].fullest >= 1 else 'overflows'}"
+    for it in window.listeners:
+        if (window.dropped_by(it) or 0) * 2 > dropped and it.syn_recv <= NORMAL_HALF_OPEN.value:
+            return f"The accept queue of {it.place} was full for a moment"
+    return "An accept queue was full for a moment"
 
 
-def _evidence(window: Window, slow: tuple[Listener, ...], dropped: int) -> list[str]:
+def _evidence(window: Window, slow: Sequence[Listener], dropped: int) -> list[str]:
     evidence = [_queue_of(listener) for listener in slow[:_SHOWN]]
     if len(slow) > _SHOWN:
         evidence.append(f"{len(slow) - _SHOWN} more accept queues are full or fill up.")
     if dropped:
         evidence.append(f"{dropped} SYNs and final ACKs were dropped {window.during} because an accept queue was full.")
+    evidence += dropped_segments(window, slow[:_SHOWN])
     half_open = sum(it.syn_recv for it in slow)
     if half_open > NORMAL_HALF_OPEN.value:
         evidence.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from exporter.health.finding import Finding, Limit, Rule
 from exporter.health.thresholds import Status
-from exporter.health.window import NotHere, Window
+from exporter.health.window import CannotTell, NotHere, Window
 from exporter.tcpstate import TcpState
 
 _NEARLY_FULL = Limit(0.95, "share of the max of tcp_mem", "at the max the kernel refuses memory to sockets")
@@ -12,9 +12,10 @@ _NEARLY_FULL = Limit(0.95, "share of the max of tcp_mem", "at the max the kernel
 
 def _judge(window: Window) -> Finding | None:
     limits, sockstat = window.now.memory_limits, window.now.sockstat
-    if limits is None and window.now.sources.get("sysctl") is None:
-        raise NotHere("tcp_mem is not visible from this network namespace")
     entered = window.rose("TcpExt.TCPMemoryPressures")
+    if limits is None and not entered:
+        problem = window.now.sources.get("sysctl")
+        raise CannotTell(problem) if problem else NotHere("tcp_mem is not visible from this network namespace")
     evidence = []
     above = full = False
     if limits is not None and sockstat is not None and {"pressure", "max"} <= limits.keys():

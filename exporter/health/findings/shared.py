@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from exporter.health.finding import Limit
 from exporter.health.window import Window
@@ -67,6 +67,14 @@ def goes_on(window: Window, dropped: Callable[[Window], int], *, still: bool) ->
         return still and dropped(window) > 0
     with_drops = sum(1 for it in window.stretches() if dropped(it))
     return with_drops >= STEPS.value and dropped(window.recent(_LATELY_SECONDS)) > 0
+
+
+def dropped_segments(window: Window, listeners: Iterable[Listener]) -> Iterator[str]:
+    """A sentence for each listener that is known to have dropped something."""
+    for it in listeners:
+        number = window.dropped_by(it)
+        if number:
+            yield f"{it.place} itself dropped {number} segments {window.during}."
 
 
 def slow_listeners(window: Window) -> tuple[Listener, ...]:

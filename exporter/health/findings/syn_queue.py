@@ -8,7 +8,16 @@ ListenOverflows. Which listener's queue it is, the dump of request sockets tells
 from __future__ import annotations
 
 from exporter.health.finding import Finding, Limit, Rule
-from exporter.health.findings.shared import EVENTS, FILLED, NORMAL_HALF_OPEN, STEPS, goes_on, overflows, slow_listeners
+from exporter.health.findings.shared import (
+    EVENTS,
+    FILLED,
+    NORMAL_HALF_OPEN,
+    STEPS,
+    dropped_segments,
+    goes_on,
+    overflows,
+    slow_listeners,
+)
 from exporter.health.measures import syn_queue_limit
 from exporter.health.thresholds import Status
 from exporter.health.window import Window
@@ -66,21 +75,25 @@ class _Handshakes(NamedTuple):
 
 def _handshakes(window: Window) -> _Handshakes:
     """Raises ``CannotTell`` where the counters, or those before them, are not known."""
+    seen = _Handshakes(
+        mode=window.sysctl("tcp_syncookies"),
+        sent=window.rise("TcpExt.SyncookiesSent"),
+        back=window.rise("TcpExt.SyncookiesRecv"),
+        drops=_drops(window),
+        flooded=(),
+        unmatched=window.now.unmatched_half_open,
+    )
     slow = slow_listeners(window)
     # Not only full ones: half-open connections expire in groups, so a flooded queue has room at some moments.
     flooded = [
         it
         for it in window.listeners
-        if it.syn_recv and it.syn_recv >= syn_queue_limit(window.now, it) * FILLED.value and it not in slow
+        if it.syn_recv
+        and it.syn_recv >= syn_queue_limit(window.now, it) * FILLED.value
+        and it not in slow
+        and not (seen.off and window.dropped_by(it) == 0)
     ]
-    return _Handshakes(
-        mode=window.sysctl("tcp_syncookies"),
-        sent=window.rise("TcpExt.SyncookiesSent"),
-        back=window.rise("TcpExt.SyncookiesRecv"),
-        drops=_drops(window),
-        flooded=tuple(sorted(flooded, key=lambda it: -it.syn_recv)),
-        unmatched=window.now.unmatched_half_open,
-    )
+    return seen._replace(flooded=tuple(sorted(flooded, key=lambda it: -it.syn_recv)))
 
 
 def _drops(window: Window) -> int:
@@ -103,6 +116,7 @@ def _evidence(window: Window, seen: _Handshakes) -> list[str]:
         evidence.append(
             f"{seen.drops} SYNs were dropped {window.during} because a SYN queue was full and cookies are off."
         )
+        evidence += dropped_segments(window, seen.flooded[:_SHOWN])
     else:
         cause = "tcp_syncookies is 2" if seen.mode == _ALWAYS else "a SYN queue was full"
         evidence.append(

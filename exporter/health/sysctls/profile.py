@@ -18,7 +18,7 @@ class Recommendation(NamedTuple):
 
     sysctl: str
     reason: str  # why it should be so, or what it is for
-    risk: str  # what setting it could break, or costs
+    risk: str  # what setting it could break, or costs, in either direction; "" where each has its own
     source: str  # the kernel's file or document, the RFC, the measurement
     low: int | None = None  # the least that is right; None: any
     high: int | None = None  # the most that is right; None: any
@@ -28,6 +28,21 @@ class Recommendation(NamedTuple):
     elsewhere: str = ""  # what pages on the web say instead, and why that is dated or wrong
     say: Callable[[int, Live], str] | None = None  # what a value comes to
     least: Callable[[Live], int | None] | None = None  # instead of ``low`` where the host tells it; None: it does not
+    untold: str = ""  # a sentence for where it does not, without a full stop
+    raising: str = ""  # what a higher value could break, or costs
+    lowering: str = ""  # what a lower value could break
+    unsigned: bool = False  # the kernel compares it so: a value below 0 is above every other
+
+    @property
+    def risks(self) -> str:
+        """What setting it could break, whatever the direction."""
+        return " ".join(filter(None, (self.risk, self.lowering, self.raising)))
+
+    def risk_of(self, before: int, after: int) -> str:
+        """What this change could break."""
+        if before == after:
+            return self.risks
+        return (self.raising if after > before else self.lowering) or self.risk
 
     def lowest(self, live: Live) -> int | None:
         """The least that is right on the host whose numbers are *live*."""
@@ -39,6 +54,20 @@ def _half_of_the_hash_table(live: Live) -> int | None:
     """The kernel's own default for TIME-WAIT sockets and orphans; the table's size is negative where it is shared."""
     buckets = live.get(("tcp_ehash_entries", ""))
     return None if not buckets else abs(buckets) // 2
+
+
+def _default_of_time_wait(live: Live) -> int | None:
+    """The same before 6.1, which does not tell the table's size: tcp_max_orphans has the same default (tcp_init).
+
+    Somebody may have raised that one alone. A power of two is what the kernel computes, and is taken for its default.
+    """
+    told = _half_of_the_hash_table(live)
+    if told is not None:
+        return told
+    orphans, limit = live.get(("tcp_max_orphans", "")), live.get(("tcp_max_tw_buckets", ""), 0)
+    if orphans is None or orphans <= 0:
+        return None
+    return limit if limit > 0 and limit.bit_count() == 1 else orphans
 
 
 def _enough_for_the_longest_backlog(live: Live) -> int | None:
@@ -58,35 +87,43 @@ PROFILE: tuple[Recommendation, ...] = (
         "How long connect() waits for an answer. Inside a data centre 2 or 3 is enough; a lossy or mobile path needs "
         "the default. The better place for a short timeout is the application: its connect timeout, TCP_SYNCNT or "
         "TCP_USER_TIMEOUT.",
-        "A low value makes connections fail on paths that lose packets; a high one lets applications hang.",
+        "",
         f"{_SYSCTL_DOC}; net/ipv4/tcp_timer.c: tcp_write_timeout; RFC 9293 3.8.3 (MUST-23) asks for three minutes, "
         "which even the default of 6 does not reach",
         low=2,
-        high=7,
-        elsewhere="Pages that set 2 speak of a default of 5 and 180 s: that was an initial timeout of 3 s, before "
+        high=8,
+        raising="A higher value lets applications hang for longer on a host that does not answer.",
+        lowering="A lower value makes connections fail on paths that lose packets.",
+        elsewhere="SAP asks for 8 for some releases of HANA (note 2382421). Pages that set 2 speak of a default of 5 "
+        "and 180 s: that was an initial timeout of 3 s, before "
         "Linux 3.1. The default is 6 since 3.7, which is 127 s, and 131 s since 6.5 with tcp_syn_linear_timeouts.",
         say=arithmetic.say_syn_retries,
     ),
     Recommendation(
         "net.ipv4.ip_local_port_range",
-        "Local ports for connect(): each connection to one address and port needs its own. A later start than the "
-        "default's leaves fewer.",
-        "Below 32768, services that start later may find their port taken: reserve it in ip_local_reserved_ports.",
+        "Local ports for connect(): each connection to one address and port needs its own. A narrower range than the "
+        "default is right while it suffices; the finding ephemeral_ports_near_limit says when it does not.",
+        "",
         f"{_SYSCTL_DOC}: ip_local_port_range, default 32768 60999",
-        low=1024,
-        high=32768,
         field="low",
+        raising="Fewer ports for connections to one address and port.",
+        lowering="Services that start later on one of the new ports may find it taken: reserve it in "
+        "ip_local_reserved_ports.",
+        elsewhere="SUSE recommends a narrow range on hosts of SAP, such as 21214 to 29999 (article 000020801), and "
+        "SAP's host agent sets 9000 to 65499 and reserves its ports (note 2382421). Pages that set 1024 to 65535 leave "
+        "out the reservation.",
         say=arithmetic.say_low_port,
     ),
     Recommendation(
         "net.ipv4.ip_local_port_range",
-        "Local ports for connect(): each connection to one address and port needs its own. An earlier end than the "
-        "default's leaves fewer.",
-        "Above 60999, services that start later may find their port taken: reserve it in ip_local_reserved_ports.",
+        "Local ports for connect(): each connection to one address and port needs its own. A narrower range than the "
+        "default is right while it suffices; the finding ephemeral_ports_near_limit says when it does not.",
+        "",
         f"{_SYSCTL_DOC}: ip_local_port_range, default 32768 60999",
-        low=60999,
-        high=65535,
         field="high",
+        raising="Services that start later on one of the new ports may find it taken: reserve it in "
+        "ip_local_reserved_ports.",
+        lowering="Fewer ports for connections to one address and port.",
         say=arithmetic.say_high_port,
     ),
     # SYN-RECEIVED
@@ -120,11 +157,12 @@ PROFILE: tuple[Recommendation, ...] = (
         "tcp_synack_retries",
         "How long a half-open connection is kept. The kernel goes down to 2 retries by itself when a listener's queue "
         "is more than half full.",
-        "A low value loses clients whose path loses packets for a few seconds; a high one keeps what never answers, "
-        "and reflects more.",
+        "",
         f"{_SYSCTL_DOC}: tcp_synack_retries; net/ipv4/inet_connection_sock.c: reqsk_timer_handler",
         low=2,
         high=5,
+        raising="A higher value keeps what never answers for longer, and reflects more.",
+        lowering="A lower value loses clients whose path loses packets for a few seconds.",
         elsewhere="Pages that set 2 speak of 180 s for the default of 5: with an initial timeout of 1 s, since Linux "
         "3.1, it is 63 s.",
         say=arithmetic.say_synack_retries,
@@ -163,13 +201,16 @@ PROFILE: tuple[Recommendation, ...] = (
         "Idle time before the first probe, of sockets with SO_KEEPALIVE only. It should be less than the idle timeout "
         "of every NAT, load balancer and firewall on the path, often a few minutes: 300 to 600 is usual, best set by "
         "the application with TCP_KEEPIDLE.",
-        "A short time is traffic on every idle connection, and ends connections over outages that they would survive.",
+        "",
         f"{_SYSCTL_DOC}: tcp_keepalive_time; RFC 9293 3.8.4 (MUST-28): no less than two hours by default",
         low=1,
         high=7200,
+        raising="A longer time finds dead peers later, and lets NAT and load balancers forget idle connections.",
+        lowering="A shorter time is traffic on every idle connection, and ends connections over outages that they "
+        "would survive.",
         elsewhere="Pages that set 1200 are right about the 11 minutes of probes after it, 9 * 75 = 675 s. TCP "
-        "keepalive does not save handshakes: that is HTTP's keep-alive. It does not end CLOSE-WAIT while the "
-        "application lives.",
+        "keepalive does not save handshakes: that is HTTP's keep-alive. It ends CLOSE-WAIT once the peer's side is "
+        "gone, and not the leak: the descriptor stays.",
         say=arithmetic.say_keepalive,
     ),
     Recommendation(
@@ -191,10 +232,14 @@ PROFILE: tuple[Recommendation, ...] = (
         "tcp_retries2",
         "How long unacknowledged data is sent again. Shorter is right only where something else takes over at once, "
         "and then better with TCP_USER_TIMEOUT for that application.",
-        "A high value lets an application wait for a dead peer for a quarter of an hour.",
+        "",
         f"{_SYSCTL_DOC}: tcp_retries2; RFC 1122 4.2.3.5: at least 100 s, which is 8",
-        low=8,
+        low=3,
         high=15,
+        raising="A higher value lets an application wait for longer for a dead peer: 15 is a quarter of an hour.",
+        lowering="A lower value ends connections over outages that they would survive.",
+        elsewhere="Elasticsearch asks for 5, and so does SAP for the failover of HANA (note 2696099): right there, "
+        "because the application itself connects to another node.",
         say=arithmetic.say_retries2,
     ),
     Recommendation(
@@ -235,12 +280,17 @@ PROFILE: tuple[Recommendation, ...] = (
     # FIN-WAIT-1, LAST-ACK, CLOSING
     Recommendation(
         "tcp_orphan_retries",
-        "How long a closed socket waits for the acknowledgement of its FIN. A busy "
-        "server under attack may have 1 to 3.",
-        "A low value loses the end of what was sent to a peer whose path is slow; a high one keeps orphans.",
-        f"{_SYSCTL_DOC}: tcp_orphan_retries; net/ipv4/tcp_timer.c: tcp_orphan_retries",
+        "How long a closed socket waits for a peer that does not answer. It does nothing against a peer that answers "
+        "with a closed window: that keeps FIN-WAIT-1 for minutes, until TCP_USER_TIMEOUT or ss -K ends it.",
+        "",
+        f"{_SYSCTL_DOC}: tcp_orphan_retries; net/ipv4/tcp_timer.c: tcp_orphan_retries, tcp_probe_timer; measured on "
+        "6.18: FIN-WAIT-1 towards a closed window lasts 340 s with 0 and 339 s with 2",
         low=0,
         high=8,
+        raising="A higher value keeps orphans for longer.",
+        lowering="A lower value loses the end of what was sent to a peer whose path is slow.",
+        elsewhere="Pages that set 1 to 3 against attacks mean peers that vanish; those that keep the window closed are "
+        "not ended by it.",
         say=arithmetic.say_orphan_retries,
     ),
     Recommendation(
@@ -252,19 +302,23 @@ PROFILE: tuple[Recommendation, ...] = (
         low=1,
         say=arithmetic.say_max_orphans,
         least=_half_of_the_hash_table,
+        untold="whether that is enough could not be judged, because this kernel has no tcp_ehash_entries",
     ),
     # FIN-WAIT-2
     Recommendation(
         "tcp_fin_timeout",
         "Life of FIN-WAIT-2 after close(), when the peer does not close its side. Above 60 the kernel waits for the "
         "excess over 60 s, twice, so that 61 is 2 s.",
-        "A low value resets peers that are slow to close.",
+        "",
         f"{_SYSCTL_DOC}: tcp_fin_timeout; net/ipv4/tcp.c: __tcp_close; measured on 6.18: 30 is 31.6 s, 61 is 2.1 s, "
         "65 is 10.2 s",
         low=5,
         high=60,
+        raising="A higher value, up to 60, keeps FIN-WAIT-2 for longer.",
+        lowering="A lower value resets peers that are slow to close; from 61 to 89 the kernel waits less than with 60.",
         elsewhere="Pages that set 30 or 15 against SYN floods or TIME-WAIT are wrong: it acts on FIN-WAIT-2 only, and "
-        "not while the application holds the socket. TIME-WAIT lasts 60 s, and no sysctl shortens it.",
+        "not while the application holds the socket. TIME-WAIT lasts 60 s on every mainline kernel, and no sysctl "
+        "shortens it; Alibaba Cloud Linux 2 and 3 have tcp_tw_timeout.",
         say=arithmetic.say_fin_timeout,
     ),
     # TIME-WAIT
@@ -273,10 +327,14 @@ PROFILE: tuple[Recommendation, ...] = (
         "A defence against memory exhaustion: beyond it connections skip TIME-WAIT, and late segments of one may reach "
         "the next. Below the kernel's own default, half of the hash table, it is reached for nothing.",
         "256 bytes each.",
-        f"{_SYSCTL_DOC}: tcp_max_tw_buckets, must not be lowered; net/ipv4/inet_timewait_sock.c: inet_twsk_alloc",
+        f"{_SYSCTL_DOC}: tcp_max_tw_buckets, must not be lowered; net/ipv4/inet_timewait_sock.c: inet_twsk_alloc, "
+        "which compares it unsigned, so that -1 is no limit",
         low=1,
         say=arithmetic.say_time_wait_sockets,
-        least=_half_of_the_hash_table,
+        least=_default_of_time_wait,
+        untold="whether that is enough could not be judged, because neither tcp_ehash_entries nor tcp_max_orphans is "
+        "visible here",
+        unsigned=True,
         elsewhere="180000 was the default of 2.6. Lowering it does not cure many TIME-WAIT sockets, which cost little.",
     ),
     Recommendation(

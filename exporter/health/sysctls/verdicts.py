@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from exporter.health.sysctls.arithmetic import Live
+from exporter.health.sysctls.ports import NODE_PORTS, RANGE, RESERVED, newly_exposed
 from exporter.health.sysctls.profile import BY_SYSCTL, Recommendation
 from exporter.health.thresholds import Range
 from exporter.kernel.catalogue import states_of
@@ -83,12 +84,13 @@ def deviations(of: Iterable[Verdict]) -> tuple[Verdict, ...]:
     return tuple(sorted((verdict for verdict in of if verdict.deviates), key=lambda verdict: not verdict.expected))
 
 
-def sysctl_conf(of: Iterable[Verdict]) -> str:
+def sysctl_conf(of: Iterable[Verdict], listening: Iterable[int] = (), reserved: int | None = None) -> str:
     r"""A fragment for sysctl.d that mends the deviations which can be set, each with its reason.
 
-    A vector is written whole, the fields that do not deviate as they are; *of* has to have them all.
+    A vector is written whole, the fields that do not deviate as they are; *of* has to have them all. Where the range of
+    local ports is widened, those of *listening* that get into it are reserved; *reserved* is how many are already.
     """
-    rows = tuple(of)
+    rows, ports = tuple(of), tuple(listening)
     lines = []
     for name in dict.fromkeys(verdict.name for verdict in rows if verdict.deviates):
         fields = [verdict for verdict in rows if verdict.name == name]
@@ -98,9 +100,28 @@ def sysctl_conf(of: Iterable[Verdict]) -> str:
                 lines.append(f"# {verdict.arithmetic}.")
             if verdict.risk:
                 lines.append(f"# Risk: {verdict.risk}")
+        if name == RANGE:
+            lines += _reservation(fields, ports, reserved)
         assignment = f"{fields[0].key} = {' '.join(str(verdict.recommended) for verdict in fields)}"
         lines += [assignment if all(verdict.settable for verdict in fields) else f"# cannot be set: {assignment}", ""]
     return "\n".join(line.replace("\n", " ") for line in lines)
+
+
+def _reservation(fields: Iterable[Verdict], listening: Iterable[int], reserved: int | None) -> Iterator[str]:
+    """The lines that reserve the ports of services before the range is widened over them."""
+    live = {it.field: it.live for it in fields}
+    after = {it.field: it.recommended for it in fields}
+    numbers = live.get("low"), live.get("high"), after.get("low"), after.get("high")
+    if not all(isinstance(number, int) for number in numbers):
+        return
+    low, high, new_low, new_high = (int(number or 0) for number in numbers)
+    ports = newly_exposed(listening, (low, high), (new_low, new_high))
+    if ports and reserved == 0:
+        yield f"{RESERVED} = {ports}"
+    elif ports:
+        yield f"# Add these ports of services to {RESERVED}, which replaces its list as a whole: {ports}"
+    if new_low < low or new_high > high:
+        yield f"# {NODE_PORTS}"
 
 
 def nearest(limits: Range, value: int) -> int | None:
@@ -129,19 +150,22 @@ def _recommended(
         if number is None or not _applies(entry, version):
             continue
         low, high = entry.lowest(live), entry.high
-        near = max(number, low) if low is not None else number
-        near = min(near, high) if high is not None else near
+        untold = entry.untold if entry.least is not None and entry.least(live) is None else ""
+        near = number
+        if not (entry.unsigned and number < 0):
+            near = max(number, low) if low is not None else number
+            near = min(near, high) if high is not None else near
         yield Verdict(
             name=value.name,
             field=entry.field,
             live=number,
-            accepted=_span(low, high),
+            accepted="" if untold and near == number else _span(low, high),
             recommended=near,
             deviates=near != number,
             expected=False,
             reason=entry.reason,
-            arithmetic=_arithmetic(entry, number, near, live),
-            risk=entry.risk,
+            arithmetic="; ".join(filter(None, (_arithmetic(entry, number, near, live), untold))),
+            risk=entry.risk_of(number, near),
             source=entry.source,
             elsewhere=entry.elsewhere,
             settable=value.name not in _READ_ONLY,
@@ -174,8 +198,9 @@ def _expectation(
     entries = (entry for entry in BY_SYSCTL.get(value.name, ()) if entry.field == field and _applies(entry, version))
     entry, told, risk, elsewhere = next(entries, None), "", "", ""
     if entry is not None and isinstance(found, int) and isinstance(near, int):
-        told, risk, elsewhere = _arithmetic(entry, found, near, live), entry.risk, entry.elsewhere
+        told, risk, elsewhere = _arithmetic(entry, found, near, live), entry.risk_of(found, near), entry.elsewhere
         low, high = entry.lowest(live), entry.high
+        low = None if entry.unsigned and near < 0 else low
         if (low is not None and near < low) or (high is not None and near > high):  # its risk is that of the contrary
             risk, elsewhere = f"The built-in recommendation is {_span(low, high)}. {entry.reason}", ""
     return Verdict(

@@ -8,6 +8,7 @@ from exporter.health.finding import Finding
 from exporter.health.findings.accept_queue import FULL
 from exporter.health.thresholds import Status
 from exporter.health.window import Window
+from exporter.snapshot import Listener, Snapshot
 from tests.health.findings.hosts import a_minute, listener, snapshot, status, two_looks, waiting
 
 
@@ -116,3 +117,39 @@ def test_clients_that_are_reset_do_not_wait() -> None:
     assert "resets clients" in resets.why
     assert "wait for seconds" not in resets.why
     assert "wait for seconds" in found(two_looks(snapshot(100.0, {}, [waiting(8080, 65)]))).why
+
+
+def with_drops(now: Snapshot, *before: Listener) -> Window:
+    """Two looks, the first of which knew what these listeners had dropped."""
+    window = two_looks(now)
+    return window._replace(past=(window.past[0]._replace(listeners=before),))
+
+
+def test_what_each_listener_dropped_is_named_the_most_first() -> None:
+    before = [waiting(8080, 65, dropped=100), waiting(8081, 65, dropped=0)]
+    now = [waiting(8080, 65, dropped=103), waiting(8081, 65, dropped=27)]
+    finding = found(with_drops(snapshot(100.0, dropped(30), now), *before))
+    assert finding.what.startswith("The accept queue of 192.0.2.1:8081 is full")
+    assert finding.evidence[3:5] == (
+        "192.0.2.1:8081 itself dropped 27 segments in the last 2 s.",
+        "192.0.2.1:8080 itself dropped 3 segments in the last 2 s.",
+    )
+
+
+def test_stray_segments_are_not_blamed_on_a_queue() -> None:
+    before, now = waiting(8080, 65, dropped=0), waiting(8080, 65, dropped=5000)
+    finding = found(with_drops(snapshot(100.0, dropped(30), [now]), before))
+    assert "192.0.2.1:8080 itself dropped 30 segments in the last 2 s." in finding.evidence
+
+
+def test_a_burst_that_is_over_is_of_the_listener_that_dropped() -> None:
+    before = [listener(8080, dropped=7), listener(8081, dropped=7)]
+    now = [listener(8080, dropped=7), listener(8081, dropped=407)]
+    finding = found(with_drops(snapshot(100.0, dropped(400), now), *before))
+    assert finding.what.startswith("The accept queue of 192.0.2.1:8081 was full for a moment")
+
+
+def test_what_a_listener_dropped_before_it_listened_anew_is_not_known() -> None:
+    before, now = waiting(8080, 65, dropped=90), waiting(8080, 65, dropped=2)
+    assert with_drops(snapshot(100.0, dropped(30), [now]), before).dropped_by(now) is None
+    assert two_looks(snapshot(100.0, dropped(30), [now])).dropped_by(now) is None

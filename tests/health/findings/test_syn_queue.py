@@ -133,6 +133,12 @@ def test_a_queue_that_has_room_at_this_moment_is_still_the_flooded_one() -> None
     assert statuses(two_looks(now)) == {"syn_flood": "CRITICAL"}
 
 
+def test_a_listener_that_dropped_nothing_is_not_flooded() -> None:
+    window = two_looks(snapshot(100.0, dropped(500), [listener(443, syn_recv=65, dropped=8)], OFF))
+    older = window.past[0]._replace(listeners=(listener(443, dropped=8),))
+    assert statuses(window._replace(past=(older,))) == {}
+
+
 def test_one_burst_of_drops_is_never_critical() -> None:
     flooded = [listener(443, syn_recv=65)]
     steps = [dropped(number) for number in (0, 0, 0, 0, 20, 20)]

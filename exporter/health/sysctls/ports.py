@@ -1,0 +1,39 @@
+"""Lists of ports as ``net.ipv4.ip_local_reserved_ports`` takes them, and what to reserve before a range is widened.
+
+``findings.ephemeral_ports`` prints it in a command, ``verdicts`` in a fragment. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+RANGE, RESERVED = "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports"
+
+WIDEST = 1024, 65535
+"""The range that is proposed where ports are short: everything above the privileged ports."""
+
+NODE_PORTS = "On a Kubernetes node reserve the NodePorts too, 30000-32767."
+
+
+def newly_exposed(listening: Iterable[int], before: tuple[int, int], after: tuple[int, int]) -> str:
+    """The ports with a listener that the range *after* has and the one *before* had not, as a list with ranges.
+
+    >>> newly_exposed([22, 3306, 8080, 8081, 8082, 40000], (32768, 60999), (1024, 65535))
+    '3306,8080-8082'
+    """
+    return ranges(port for port in listening if after[0] <= port <= after[1] and not before[0] <= port <= before[1])
+
+
+def ranges(ports: Iterable[int]) -> str:
+    """Ports as the kernel prints and takes them, in order and without doubles.
+
+    >>> ranges([8081, 53, 8080, 8080, 8082, 90])
+    '53,90,8080-8082'
+    """
+    runs: list[list[int]] = []
+    for port in sorted(set(ports)):
+        if runs and port == runs[-1][1] + 1:
+            runs[-1][1] = port
+        else:
+            runs.append([port, port])
+    return ",".join(f"{low}" if low == high else f"{low}-{high}" for low, high in runs)
