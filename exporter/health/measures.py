@@ -201,6 +201,12 @@ def _no_ports(snapshot: Snapshot) -> str:
     return "net.ipv4.ip_local_port_range less net.ipv4.ip_local_reserved_ports leaves no port"
 
 
+def _no_conntrack(snapshot: Snapshot) -> str:
+    if snapshot.conntrack is None:
+        return _problem_of("conntrack", snapshot, "there is no connection tracking here")
+    return f"nf_conntrack_max is {snapshot.conntrack.limit}, and no share of that can be told"
+
+
 def _problem_of(source: str, snapshot: Snapshot, otherwise: str) -> str:
     return snapshot.sources.get(source) or otherwise
 
@@ -300,6 +306,7 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({CONNTRACK}),
         unit="",
         read=_conntrack,
+        unknown=_no_conntrack,
     ),
 )
 """Every measure, in the order in which they are shown: the states, ``total``, the ratios."""
