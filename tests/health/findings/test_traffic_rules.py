@@ -27,7 +27,10 @@ def snapshot(
     sysctls: Mapping[str, str] | None = None,
     problems: Mapping[str, str | None] | None = None,
 ) -> Snapshot:
-    detail = Detail(taken_at, {}, {}, {}, None, 0, 0, 0, 100, "", {}, troubles or {})
+    detail = Detail(
+        taken_at=taken_at, families={}, ports={}, remote_ports={}, units=None, receive_queue=0, send_queue=0,
+        ephemeral_used=0, ephemeral_available=100, ephemeral_towards="", folded={}, troubles=troubles or {},
+    )  # fmt: skip
     return Snapshot(
         taken_at=taken_at,
         connections=Connections(tuple((states or {}).get(state, 0) for state in TcpState), "netlink", derived=False),
