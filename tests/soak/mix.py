@@ -42,7 +42,7 @@ _PATIENCE_SECONDS = 20.0
 _REQUEST, _ANSWER, _CHUNK = b"GET /\r\n", b"200 " + 2000 * b"x" + b"\n", bytes(1 << 16)
 
 _said: Counter[str] = Counter()
-_chance = random.Random(20)  # noqa: S311 - traffic, not a secret
+_chance = random.Random(20)
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -328,7 +328,9 @@ class Work:
         """Begin something."""
         self._group.create_task(work)
 
-    def every(self, seconds: float, first: float, name: str, begin: Callable[[], Coroutine[object, object, None]]) -> None:
+    def every(
+        self, seconds: float, first: float, name: str, begin: Callable[[], Coroutine[object, object, None]]
+    ) -> None:
         """Do something after *first* seconds, and then about every so many; count it by *name*."""
 
         async def again_and_again() -> None:
@@ -362,7 +364,9 @@ async def _play(role: Callable[[Work], Coroutine[object, object, None]]) -> None
 async def _end(ended: asyncio.Event) -> None:
     await ended.wait()
     used = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps({"cpu seconds": round(used.ru_utime + used.ru_stime, 1), **dict(sorted(_said.items()))}), flush=True)
+    print(
+        json.dumps({"cpu seconds": round(used.ru_utime + used.ru_stime, 1), **dict(sorted(_said.items()))}), flush=True
+    )
     raise SystemExit
 
 
