@@ -27,7 +27,7 @@ def scalar(name: str, value: int) -> dict[str, SysctlValue]:
         (
             "time_wait_ratio",
             {"sysctls": scalar("tcp_max_tw_buckets", -1)},
-            "tcp_max_tw_buckets is -1, and no share of that can be told",
+            "tcp_max_tw_buckets is -1, which is no limit",
         ),
         (
             "time_wait_ratio",

@@ -245,12 +245,13 @@ def _half_open(window: Window) -> Finding | None:
 def _are_deferred(window: Window, half_open: int) -> bool:
     """Whether TCP_DEFER_ACCEPT explains them: the client has answered and has sent no data yet.
 
-    The kernel counts each such answer, and repeats no SYN-ACK until the time of deferring is over, when the client
-    answers once more. A handshake that nobody answers is repeated and not counted there. Source:
-    net/ipv4/tcp_minisocks.c, tcp_check_req; net/ipv4/inet_connection_sock.c, syn_ack_recalc.
+    The kernel counts each such answer, and repeats no SYN-ACK until the time of deferring is over: the client answers
+    that one too, and the handshake completes. A SYN-ACK that nobody answers is repeated, and neither is counted.
+    Source: net/ipv4/tcp_minisocks.c, tcp_check_req; net/ipv4/inet_connection_sock.c, syn_ack_recalc.
     """
     deferred = window.now.counters.get("TcpExt.TCPDeferAcceptDrop", 0)
-    repeated = window.rose("TcpExt.TCPSynRetrans") - window.rose("TcpExt.TCPDeferAcceptDrop")
+    answered = window.rose("TcpExt.TCPDeferAcceptDrop") + window.rose("Tcp.PassiveOpens")
+    repeated = window.rose("TcpExt.TCPSynRetrans") - answered
     return deferred >= half_open and repeated < EVENTS.value
 
 
