@@ -148,7 +148,9 @@ class Prometheus:
             return []
         return [(it["metric"], float(it["value"][1])) for it in result]
 
-    def verdicts(self, seconds: float) -> tuple[dict[str, float], dict[str, float], dict[tuple[str, str], float], dict[str, float]]:
+    def verdicts(
+        self, seconds: float
+    ) -> tuple[dict[str, float], dict[str, float], dict[tuple[str, str], float], dict[str, float]]:
         """Host statuses, findings, alerts and peaks of the last *seconds*."""
         span, step = f"{seconds:.0f}s", _SCRAPE_SECONDS
         names = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
@@ -160,11 +162,18 @@ class Prometheus:
                 findings[f"{labels['finding']} {name}"] = value * step
         alerts: Counter[tuple[str, str]] = Counter()
         for labels, value in self.ask(f"count_over_time(ALERTS[{span}])"):
-            alerts[labels["alertname"], labels["alertstate"]] += value * step
+            about = labels.get("name") or labels.get("measure") or labels.get("severity", "")
+            alerts[f"{labels['alertname']} {about}", labels["alertstate"]] += value * step
         peaks = {}
         for name, expression in (
-            *((state, f'tcp_connections{{state="{state}"}}') for state in ("established", "time_wait", "close_wait", "syn_recv", "syn_sent")),
-            *((name, f'tcp_saturation_ratio{{resource="{name}"}}') for name in ("ephemeral_ports", "accept_queue", "syn_queue")),
+            *(
+                (state, f'tcp_connections{{state="{state}"}}')
+                for state in ("established", "time_wait", "close_wait", "syn_recv", "syn_sent")
+            ),
+            *(
+                (name, f'tcp_saturation_ratio{{resource="{name}"}}')
+                for name in ("ephemeral_ports", "accept_queue", "syn_queue")
+            ),
         ):
             for _, value in self.ask(f"max(max_over_time({expression}[{span}]))"):
                 peaks[name] = value

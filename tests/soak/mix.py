@@ -29,7 +29,7 @@ PROXY, BACKEND, DEPLOYED, SHORT, DATABASE, DEFERRED, DOWNLOAD = range(8080, 8087
 SERVED = (BACKEND, DEPLOYED, SHORT, DATABASE, DEFERRED, DOWNLOAD)
 """What ``services`` listens on; ``proxy`` listens on the port before them."""
 
-PORT_RANGE = "30000 31999"
+PORT_RANGE = "30000 33767"
 """Local ports of the clients: fewer than they use in the 60 s of TIME-WAIT, so connect() takes some again."""
 
 PROXIED_RATE, DIRECT_RATE = 45.0, 36.0  # connections a second
@@ -309,7 +309,7 @@ async def strangers(work: Work) -> None:
     crowd = Strangers()
     public = socket.create_server((ADDRESSES[socket.AF_INET].lab, SHORT), backlog=_SHORT_BACKLOG)  # noqa: F841 - stays open
     kinds = itertools.cycle((SYN, FIN, 0))
-    work.every(75, 3, "port scans", lambda: crowd.scan(iter(range(8000, 8300)), next(kinds)))
+    work.every(60, 3, "port scans", lambda: crowd.scan(iter(range(8000, 8300)), next(kinds)))
     work.every(140, 18, "dozens of stray SYNs", lambda: crowd.scan(iter(12 * (SHORT,)), SYN))
     work.ready()
     await asyncio.Event().wait()
@@ -328,7 +328,9 @@ class Work:
         """Begin something."""
         self._group.create_task(work)
 
-    def every(self, seconds: float, first: float, name: str, begin: Callable[[], Coroutine[object, object, None]]) -> None:
+    def every(
+        self, seconds: float, first: float, name: str, begin: Callable[[], Coroutine[object, object, None]]
+    ) -> None:
         """Do something after *first* seconds, and then about every so many; count it by *name*."""
 
         async def again_and_again() -> None:
@@ -362,7 +364,9 @@ async def _play(role: Callable[[Work], Coroutine[object, object, None]]) -> None
 async def _end(ended: asyncio.Event) -> None:
     await ended.wait()
     used = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps({"cpu seconds": round(used.ru_utime + used.ru_stime, 1), **dict(sorted(_said.items()))}), flush=True)
+    print(
+        json.dumps({"cpu seconds": round(used.ru_utime + used.ru_stime, 1), **dict(sorted(_said.items()))}), flush=True
+    )
     raise SystemExit
 
 
