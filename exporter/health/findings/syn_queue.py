@@ -70,8 +70,10 @@ class _Handshakes(NamedTuple):
     def is_flood(self, window: Window) -> bool:
         """Whether many handshakes that began in *window* never complete."""
         if self.off:
-            seen = window.now.listeners is not None and not self.unmatched
-            return self.drops >= EVENTS.value and (bool(self.flooded) or not seen)
+            # A slow application fills SYN queues too, so a few connections of no listener do not outweigh one.
+            few = NORMAL_HALF_OPEN.value if slow_listeners(window) else 0
+            unseen = window.now.listeners is None or self.unmatched > few
+            return self.drops >= EVENTS.value and (bool(self.flooded) or unseen)
         enough = EVENTS.value
         if self.mode == _ALWAYS:
             enough = max(enough, _ALWAYS_RATE.value * window.seconds)
@@ -89,12 +91,13 @@ def _handshakes(window: Window) -> _Handshakes:
         unmatched=window.now.unmatched_half_open,
     )
     slow = slow_listeners(window)
-    # Not only full ones: half-open connections expire in groups, so a flooded queue has room at some moments.
+    # Not only full ones: half-open connections expire in groups, so a flooded queue has room at some moments; and those
+    # of a SO_REUSEPORT group may all be in one of its sockets.
     flooded = [
         it
         for it in window.listeners
         if it.syn_recv
-        and it.syn_recv >= syn_queue_limit(window.now, it) * FILLED.value
+        and it.syn_recv * it.sockets >= syn_queue_limit(window.now, it) * FILLED.value
         and it not in slow
         and not (seen.off and window.dropped_by(it) == 0)
     ]
