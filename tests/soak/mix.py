@@ -1,4 +1,4 @@
-"""The traffic of a busy, healthy host: what it serves, the proxy before it, its clients, and the strangers of every net.
+"""The traffic of a busy, healthy host: what it serves, the proxy before it, its clients, and strangers.
 
 ``python -m tests.soak.mix ROLE`` plays one role in the network namespace that it runs in, until SIGTERM; then it prints
 as one line of JSON what it did. ``healthy`` runs all of them. Nothing here is trouble that clients would call so: a
@@ -42,7 +42,7 @@ _PATIENCE_SECONDS = 20.0
 _REQUEST, _ANSWER, _CHUNK = b"GET /\r\n", b"200 " + 2000 * b"x" + b"\n", bytes(1 << 16)
 
 _said: Counter[str] = Counter()
-_chance = random.Random(20)  # noqa: S311 - traffic, not a secret
+_chance = random.Random(20)
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -233,7 +233,7 @@ async def _deferring(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 async def _downloading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """A reader that is slower than its server, so its window is closed at times."""
     writer.write(_REQUEST)
-    while await reader.read(1 << 15):
+    while await reader.read(1 << 15):  # noqa: ASYNC110 - this is the slowness, and not a wait for an event
         await asyncio.sleep(0.05)
 
 

@@ -30,7 +30,7 @@ _SLOW = Limit(1.0, "seconds that a handshake takes", "no round trip takes as lon
 _REPEATED = Limit(
     0.02,
     "SYNs and SYN-ACKs sent again a second for each half-open connection",
-    "handshakes that nobody answers repeat 0.08: five SYN-ACKs in 63 s; the rest of the host's traffic repeats some too",
+    "an unanswered handshake repeats 0.08, five SYN-ACKs in 63 s; the rest of the host's traffic repeats some too",
 )
 _NEARLY_ALL = Limit(0.9, "share of the cookies that came back", "the rest is on its way or lost on the path")
 _ALWAYS_RATE = Limit(
