@@ -65,8 +65,10 @@ class _Handshakes(NamedTuple):
     def is_flood(self, window: Window) -> bool:
         """Whether many handshakes that began in *window* never complete."""
         if self.off:
-            seen = window.now.listeners is not None and not self.unmatched
-            return self.drops >= EVENTS.value and (bool(self.flooded) or not seen)
+            # A slow application fills SYN queues too, so a few connections of no listener do not outweigh one.
+            few = NORMAL_HALF_OPEN.value if slow_listeners(window) else 0
+            unseen = window.now.listeners is None or self.unmatched > few
+            return self.drops >= EVENTS.value and (bool(self.flooded) or unseen)
         enough = EVENTS.value
         if self.mode == _ALWAYS:
             enough = max(enough, _ALWAYS_RATE.value * window.seconds)
@@ -84,12 +86,13 @@ def _handshakes(window: Window) -> _Handshakes:
         unmatched=window.now.unmatched_half_open,
     )
     slow = slow_listeners(window)
-    # Not only full ones: half-open connections expire in groups, so a flooded queue has room at some moments.
+    # Not only full ones: half-open connections expire in groups, so a flooded queue has room at some moments; and those
+    # of a SO_REUSEPORT group may all be in one of its sockets.
     flooded = [
         it
         for it in window.listeners
         if it.syn_recv
-        and it.syn_recv >= syn_queue_limit(window.now, it) * FILLED.value
+        and it.syn_recv * it.sockets >= syn_queue_limit(window.now, it) * FILLED.value
         and it not in slow
         and not (seen.off and window.dropped_by(it) == 0)
     ]
@@ -242,12 +245,13 @@ def _half_open(window: Window) -> Finding | None:
 def _are_deferred(window: Window, half_open: int) -> bool:
     """Whether TCP_DEFER_ACCEPT explains them: the client has answered and has sent no data yet.
 
-    The kernel counts each such answer, and repeats no SYN-ACK until the time of deferring is over, when the client
-    answers once more. A handshake that nobody answers is repeated and not counted there. Source:
-    net/ipv4/tcp_minisocks.c, tcp_check_req; net/ipv4/inet_connection_sock.c, syn_ack_recalc.
+    The kernel counts each such answer, and repeats no SYN-ACK until the time of deferring is over: the client answers
+    that one too, and the handshake completes. A SYN-ACK that nobody answers is repeated, and neither is counted.
+    Source: net/ipv4/tcp_minisocks.c, tcp_check_req; net/ipv4/inet_connection_sock.c, syn_ack_recalc.
     """
     deferred = window.now.counters.get("TcpExt.TCPDeferAcceptDrop", 0)
-    repeated = window.rose("TcpExt.TCPSynRetrans") - window.rose("TcpExt.TCPDeferAcceptDrop")
+    answered = window.rose("TcpExt.TCPDeferAcceptDrop") + window.rose("Tcp.PassiveOpens")
+    repeated = window.rose("TcpExt.TCPSynRetrans") - answered
     return deferred >= half_open and repeated < EVENTS.value
 
 

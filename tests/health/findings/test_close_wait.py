@@ -123,3 +123,18 @@ def test_the_text_says_what_keepalive_does_and_does_not() -> None:
     )
     texts = (*finding.evidence, finding.why, finding.remedy, finding.risk)
     assert all(text.endswith(".") for text in texts)
+
+
+def test_the_owner_of_a_leak_is_the_unit_before_the_port_and_never_other() -> None:
+    held, few = (tuple(number if state is TcpState.CLOSE_WAIT else 0 for state in TcpState) for number in (90, 3))
+    now = looked(1.0, 200, ages=CloseWait(200, 200, 200, 200))
+    assert now.detail is not None
+    detail = now.detail._replace(ports={"other": held, "8080": few}, units={"none": held, "app.service": few})
+    finding = LEAK.judge(Window(now._replace(detail=detail)))
+    assert finding is not None
+    assert finding.what == "The application of unit app.service does not close connections that its peers have closed"
+    assert finding.evidence[1:] == (
+        "The peers of 200 of them have been silent for more than 60 s.",
+        "3 of them are of unit app.service, at the last look at each socket.",
+        "3 of them are of local port 8080, at the last look at each socket.",
+    )
