@@ -120,4 +120,4 @@ def test_the_silence_of_peers_is_that_of_sockets_that_a_process_has() -> None:
         dump.add(message(port, state=TcpState.CLOSE_WAIT, inode=inode, attributes=info(age)))
     dump.add(message(8080, state=TcpState.CLOSE_WAIT))  # without attributes nothing is known
     assert dump.add(DONE)
-    assert dump.close_wait() == CloseWait(5, 4, 1, 1, 0)
+    assert dump.close_wait() == CloseWait(5, 4, 1, 1, 3)
