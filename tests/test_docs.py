@@ -31,7 +31,7 @@ from exporter.prometheus.families import View, families, sysctls
 from exporter.sampling.history import HOLE, Points
 from exporter.sampling.loop import SOURCES
 from exporter.sampling.sample import Pass, Sample
-from exporter.snapshot import Conntrack, Detail, Listener, Peers, StateCounts
+from exporter.snapshot import CloseWait, Conntrack, Detail, Listener, Peers, StateCounts
 from exporter.tcpstate import BY_LABEL, TcpState
 from exporter.web.app import application
 from exporter.web.current import Current
@@ -58,9 +58,27 @@ VALUES = {
 ONE_OF_EACH: StateCounts = (0,) + (1,) * (len(TcpState) - 1)
 LISTENERS = (
     Listener(
-        "0.0.0.0", 443, sockets=2, accept_queue=3, accept_limit=8192, syn_recv=1, fullest_queue=3, fullest_limit=4096
+        "0.0.0.0",
+        443,
+        sockets=2,
+        accept_queue=3,
+        accept_limit=8192,
+        syn_recv=1,
+        fullest_queue=3,
+        fullest_limit=4096,
+        dropped=5,
     ),
-    Listener("::", 19293, sockets=1, accept_queue=0, accept_limit=100, syn_recv=0, fullest_queue=0, fullest_limit=100),
+    Listener(
+        "::",
+        19293,
+        sockets=1,
+        accept_queue=0,
+        accept_limit=100,
+        syn_recv=0,
+        fullest_queue=0,
+        fullest_limit=100,
+        dropped=0,
+    ),
 )
 DETAIL = Detail(
     taken_at=1_700_000_000.0,
@@ -74,6 +92,7 @@ DETAIL = Detail(
     ephemeral_available=28232,
     ephemeral_towards="192.0.2.1 -> 198.51.100.7:5432",
     folded={"tcp_port_connections": 0, "tcp_unit_connections": 3},
+    close_wait=CloseWait(sockets=3, over_5_seconds=3, served_over_10_seconds=2, over_60_seconds=1),
     troubles={"retransmitting": Peers(3, 2, "198.51.100.7:5432")},
 )
 
@@ -193,7 +212,7 @@ def test_the_plugins_page_defines_every_measure(request: pytest.FixtureRequest) 
 
 
 def test_the_example_configuration_names_every_measure(request: pytest.FixtureRequest) -> None:
-    names = textwrap.fill(", ".join(BY_NAME), 118, initial_indent="#   ", subsequent_indent="#   ")
+    names = textwrap.fill(", ".join(BY_NAME), 118, initial_indent="# ", subsequent_indent="# ")
     example = DOCS.parent / "deploy" / "tcp-exporter.yml"
     check_generated(example, "# generated\n", f"{names}\n", "# end of what is generated\n", request)
 
