@@ -112,6 +112,7 @@ class Detail(NamedTuple):
     # CLOSE_WAIT sockets of a process whose peer was last heard at least so many seconds ago; None: not listed,
     # because there are few of them or the reader cannot.
     close_wait_older: Mapping[int, int] | None = None
+    stateless: int | None = None  # TCP sockets of the host in no state; None where not every process is seen
     troubles: Mapping[str, Peers] = {}  # by the names of ``kernel.troubles``; a trouble that nobody has is not there
 
 

@@ -207,6 +207,7 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
         ephemeral_listening=_field(detail, "ephemeral_listening", int),
         ephemeral_bound=_field(detail, "ephemeral_bound", int),
         close_wait_older=None if older is None else {int(name): number for name, number in _integers(older).items()},
+        stateless=_nullable(detail, "stateless", int) if "stateless" in detail else None,
         troubles={
             name: Peers(_field(entry, "sockets", int), _field(entry, "most", int), _field(entry, "place", str))
             for name, entry in _entries(detail, "troubles")

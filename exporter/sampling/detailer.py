@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from exporter.errors import SourceError, SourceMissing, SourceUnreadable
-from exporter.kernel import derivation, sysctl
+from exporter.kernel import derivation, stateless, sysctl
 from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.detail import DetailDump, summarise, told_apart
 from exporter.kernel.ephemeral import BoundDump, EphemeralPorts
@@ -75,7 +75,14 @@ class Detailer:
             dump = self._by_procfs(wanted, ephemeral)
         else:
             raise SourceMissing(reader.name, "it does not list what a detail pass needs")
-        return summarise(dump, units, wanted.ports, wanted.max_series, ephemeral, now, bound, older)
+        detail = summarise(dump, units, wanted.ports, wanted.max_series, ephemeral, now, bound, older)
+        return detail._replace(stateless=self._stateless())
+
+    def _stateless(self) -> int | None:
+        try:
+            return stateless.count(self._sources.procfs)
+        except SourceError:  # sockstat's problem is the counting pass's to report
+            return None
 
     def _by_netlink(self, reader: NetlinkReader, wanted: Wanted, ephemeral: EphemeralPorts | None) -> DetailDump:
         sockets = reader.collect(1 << TcpState.LISTEN, CountingDump).listening
