@@ -12,7 +12,7 @@ from exporter.tcpstate import TcpState
 
 _MANY = Limit(200, "sockets of the host in no state", "programs open a few before they connect them")
 _SHARE = Limit(
-    0.05, "share of the host's TCP sockets", "on a large host connections open and close while it is counted"
+    0.01, "share of the host's TCP sockets", "on a large host connections open and close while it is counted"
 )
 
 
