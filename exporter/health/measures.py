@@ -178,7 +178,7 @@ def _no_share(sysctl: str, snapshot: Snapshot) -> str:
         return _problem_of("sockstat", snapshot, "the host does not tell what is used")
     limit = snapshot.scalar(sysctl)
     if limit is not None:
-        return f"{sysctl} is {limit}, and no share of that can be told"
+        return f"{sysctl} is {limit}, {'which is no limit' if limit < 0 else 'and no share of that can be told'}"
     return _problem_of("sysctl", snapshot, f"{sysctl} is not visible from this network namespace")
 
 
@@ -199,6 +199,12 @@ def _no_ports(snapshot: Snapshot) -> str:
     if snapshot.detail.ephemeral_used is None:
         return _problem_of("sysctl", snapshot, "net.ipv4.ip_local_port_range is not visible")
     return "net.ipv4.ip_local_port_range less net.ipv4.ip_local_reserved_ports leaves no port"
+
+
+def _no_conntrack(snapshot: Snapshot) -> str:
+    if snapshot.conntrack is None:
+        return _problem_of("conntrack", snapshot, "there is no connection tracking here")
+    return f"nf_conntrack_max is {snapshot.conntrack.limit}, and no share of that can be told"
 
 
 def _problem_of(source: str, snapshot: Snapshot, otherwise: str) -> str:
@@ -300,6 +306,7 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({CONNTRACK}),
         unit="",
         read=_conntrack,
+        unknown=_no_conntrack,
     ),
 )
 """Every measure, in the order in which they are shown: the states, ``total``, the ratios."""

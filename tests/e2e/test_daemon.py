@@ -207,6 +207,7 @@ def test_a_hung_read_leaves_the_daemon_answering_and_its_numbers_go(tmp_path: Pa
         own = ("tcp_exporter_", "tcp_threshold", *judged)
         assert [series for series in metrics if not series.startswith(own)] == []
         assert {value for series, value in metrics.items() if series.startswith(judged)} == {3}
+        assert 'tcp_status{measure="established"}' in metrics
         assert metrics['tcp_exporter_source_up{source="netstat"}'] == 0
         assert json.loads(daemon.get("/api/v1/snapshot")[1])["stale"] is True
         assert "not shown: the polling loop hangs or has died. It waits for netstat." in daemon.get("/")[1]

@@ -238,7 +238,7 @@ def test_the_plugin_names_the_fullest_listener(lab: LabProcess) -> None:
     done = lab.run([*PLUGIN, "-s", "accept_queue_ratio", "-c", "0.8", "-v"])
     first, *details = done.stdout.splitlines()
     assert (done.returncode, first.split(" | ")[0]) == (2, "TCP STATES CRITICAL: accept_queue_ratio 1 (> 0.8)")
-    assert "fullest: 127.0.0.1:8080, 5 waiting, limit 4" in details
+    assert "accept queue of 127.0.0.1:8080: 5 of 5" in details
 
 
 @pytest.mark.parametrize("reader", ["netlink", "procfs", "psutil"])
@@ -379,12 +379,17 @@ def test_clients_of_both_families_take_from_one_space_of_ports(lab: LabProcess) 
 
 SNAPSHOT = """
 import json
+import os
+from exporter.document import write as api
+from exporter.health.judge import Judge
+from exporter.health.window import Window
 from exporter.sampling import once
 from exporter.sampling.detailer import Wanted
-from exporter.document import write as api
-document = api.document(once.snapshot("/proc", "auto", wanted=Wanted()), {})
+snapshot = once.snapshot("/proc", "auto", wanted=Wanted())
+health = Judge(os.uname().release).judge(Window(snapshot, ()), {}, {})
+document = api.document(snapshot, health)
 document["detail"].pop("taken_at")
-print(json.dumps({key: document[key] for key in ("connections", "listeners", "detail", "reader")}))
+print(json.dumps({key: document[key] for key in ("connections", "listeners", "detail", "reader", "health")}))
 """
 
 

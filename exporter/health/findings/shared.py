@@ -20,7 +20,7 @@ NEAR = Limit(0.8, "share of a limit", "a fifth of it is left: time to act before
 
 EVENTS = Limit(
     15,
-    "SYNs that were dropped, or cookies that went out, in the last minute",
+    "SYNs that were dropped, or cookies that went out, between the oldest and the newest sample",
     "a queue's worth: fewer are stray SYNs, a port scan, or one client that was unlucky",
 )
 STEPS = Limit(3, "of the last minute's steps of 10 s that had drops", "a burst falls into one step, or into two")

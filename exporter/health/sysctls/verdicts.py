@@ -1,7 +1,7 @@
 """Verdicts: this host's sysctls held against the profile and against what its operator expects.
 
 Pure. A sysctl that does not exist here has no verdict, and what the host does not tell is not judged. ``prometheus``,
-``web``, ``cli`` and the plugin show them; ``config`` reads the expectations.
+``web``, ``terminal`` and ``nagios`` show them; ``config`` reads the expectations.
 """
 
 from __future__ import annotations
