@@ -52,4 +52,5 @@ LEAK = Rule(
     definition="Descriptors hold TCP sockets whose connections have ended.",
     limits=(_MANY, _SHARE),
     judge=_judge,
+    worst=Status.WARNING,
 )
