@@ -29,12 +29,13 @@ _FEW_CLOSE_WAIT = 20  # fewer are no finding anyway
 
 
 class Wanted(NamedTuple):
-    """What a detail pass tells apart: configured ports, other namespaces, and label values of a metric at most."""
+    """What a detail pass tells apart and looks at, and how many label values a metric has at most."""
 
     ports: tuple[int, ...] = ()
     remote_ports: tuple[int, ...] = ()
     max_series: int = 100
     namespaces: bool = False
+    stateless: bool = True  # sockets in no state, for which every process of the host is looked at
 
 
 class Detailer:
@@ -76,7 +77,7 @@ class Detailer:
         else:
             raise SourceMissing(reader.name, "it does not list what a detail pass needs")
         detail = summarise(dump, units, wanted.ports, wanted.max_series, ephemeral, now, bound, close_wait)
-        return detail._replace(stateless=self._stateless())
+        return detail._replace(stateless=self._stateless()) if wanted.stateless else detail
 
     def _stateless(self) -> int | None:
         try:
