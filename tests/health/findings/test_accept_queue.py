@@ -160,6 +160,25 @@ def test_a_burst_that_is_over_is_of_the_listener_that_dropped() -> None:
     assert finding.what.startswith("The accept queue of 192.0.2.1:8081 was full for a moment")
 
 
+def test_a_burst_that_is_over_is_not_of_a_listener_whose_clients_send_resets_all_the_time() -> None:
+    """Each listener's drops are counted at most as far as the host's within the same step."""
+    window = a_minute(snapshot(100.0, {}), [dropped(0), dropped(0), dropped(23), *[dropped(0)] * 3])
+    past = [
+        it._replace(listeners=(listener(8080, dropped=8 * number), listener(8081, dropped=23 * (number > 2))))
+        for number, it in enumerate(window.past)
+    ]
+    now = window.now._replace(listeners=(listener(8080, dropped=48), listener(8081, dropped=23)))
+    window = window._replace(now=now, past=tuple(past))
+    assert [window.dropped_by(it) for it in window.listeners] == [8, 23]
+    assert found(window).what.startswith("The accept queue of 192.0.2.1:8081 was full for a moment")
+
+
+def test_a_burst_that_may_be_of_two_listeners_is_of_neither() -> None:
+    before, now = ([listener(port, dropped=number) for port in (8080, 8081)] for number in (0, 500))
+    finding = found(with_drops(snapshot(100.0, dropped(400), now), *before))
+    assert finding.what.startswith("An accept queue was full for a moment")
+
+
 def test_what_a_listener_dropped_before_it_listened_anew_is_not_known() -> None:
     before, now = waiting(8080, 65, dropped=90), waiting(8080, 65, dropped=2)
     assert with_drops(snapshot(100.0, dropped(30), [now]), before).dropped_by(now) is None
