@@ -205,9 +205,9 @@ HANDSHAKES = Row(
         ),
         Panel(
             "Fullest SYN queue",
-            "The most half-open connections of one listener against its backlog + 1. At 100 % new SYNs are answered "
-            "with cookies, or dropped where tcp_syncookies is 0. Above 50 % for minutes is a flood or a backlog that "
-            "is too small.",
+            "The most half-open connections of one listener against what its queue holds: the backlog + 1 or, with "
+            "cookies off, three quarters of tcp_max_syn_backlog where that is less. At 100 % new SYNs are answered "
+            "with cookies, or dropped where tcp_syncookies is 0.",
             (Query('tcp_saturation_ratio{resource="syn_queue"}', "syn_queue"),),
             unit="percentunit", steps=FILLING,
         ),

@@ -90,6 +90,15 @@ class Peers(NamedTuple):
     place: str  # that place, for a person: "198.51.100.7:5432", an address, or a local port as "port 443"
 
 
+class CloseWait(NamedTuple):
+    """The CLOSE_WAIT sockets that a process has, by how long ago the peer was last heard (tcpi_last_ack_recv)."""
+
+    sockets: int
+    over_5_seconds: int
+    served_over_10_seconds: int  # those on the port of a listener: the application serves them, no pool keeps them
+    over_60_seconds: int
+
+
 class Detail(NamedTuple):
     """What a dump of every socket tells beyond the states. Counts are by state, as ``StateCounts``."""
 
@@ -109,9 +118,7 @@ class Detail(NamedTuple):
     ephemeral_destinations: int = 0  # that those used are spread over: several where bind() picked them
     ephemeral_listening: int = 0  # ports of the range that connect() does not pick: they have a listener
     ephemeral_bound: int = 0  # likewise: bound by sockets that are neither connected nor listening
-    # CLOSE_WAIT sockets of a process whose peer was last heard at least so many seconds ago; None: not listed,
-    # because there are few of them or the reader cannot.
-    close_wait_older: Mapping[int, int] | None = None
+    close_wait: CloseWait | None = None  # None: not listed, because there are few or the reader cannot
     troubles: Mapping[str, Peers] = {}  # by the names of ``kernel.troubles``; a trouble that nobody has is not there
 
 

@@ -39,7 +39,7 @@ END_RULES = "      # end of what is generated\n"
 RULE_FILES = ("alerts.yml", "rules.yml", "node-exporter-compat.yml")
 SEVERITIES = ("critical", "warning", "info")
 SECTIONS = ["What it means", "Confirm", "Do", "Do not"]
-OTHERS = {"curl", "ip", "journalctl", "ss", "sysctl", "systemctl"}  # what else a runbook may run
+OTHERS = {"cat", "conntrack", "curl", "ip", "journalctl", "ss", "sysctl", "systemctl", "tc", "tcpdump"}  # of a runbook
 
 Rule = dict[str, Any]
 

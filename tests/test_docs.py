@@ -31,7 +31,7 @@ from exporter.prometheus.families import View, families, sysctls
 from exporter.sampling.history import HOLE, Points
 from exporter.sampling.loop import SOURCES
 from exporter.sampling.sample import Pass, Sample
-from exporter.snapshot import Conntrack, Detail, Listener, Peers, StateCounts
+from exporter.snapshot import CloseWait, Conntrack, Detail, Listener, Peers, StateCounts
 from exporter.tcpstate import BY_LABEL, TcpState
 from exporter.web.app import application
 from exporter.web.current import Current
@@ -92,7 +92,7 @@ DETAIL = Detail(
     ephemeral_available=28232,
     ephemeral_towards="192.0.2.1 -> 198.51.100.7:5432",
     folded={"tcp_port_connections": 0, "tcp_unit_connections": 3},
-    close_wait_older={60: 3},
+    close_wait=CloseWait(sockets=3, over_5_seconds=3, served_over_10_seconds=2, over_60_seconds=1),
     troubles={"retransmitting": Peers(3, 2, "198.51.100.7:5432")},
 )
 
@@ -316,7 +316,6 @@ OPEN = {
     "detail.units.<unit>": "<state>",
     "detail.folded": "<metric>",
     "detail.troubles": "<trouble>",
-    "detail.close_wait_older": "<seconds>",
     "namespaces": "<netns>",
     "namespaces.<netns>": "<state>",
     "counters": "<counter>",

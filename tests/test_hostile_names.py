@@ -30,7 +30,7 @@ from exporter.prometheus.exposition import page
 from exporter.prometheus.families import View
 from exporter.prometheus.formats import Format
 from exporter.sampling.sample import Pass, Sample
-from exporter.snapshot import NO_SOCKETS, Snapshot
+from exporter.snapshot import NO_SOCKETS, CloseWait, Snapshot
 from exporter.tcpstate import TcpState
 from exporter.terminal import report, table, who
 from exporter.terminal.frame import FrameContext, Screen, frame
@@ -59,7 +59,7 @@ def attacked(name: Hostile) -> Sample:
     assert (unit, space) == (name.shown, name.shown)
     snapshot = snapshot._replace(
         connections=snapshot.connections._replace(counts=LEAKED),
-        detail=snapshot.detail._replace(units={unit: LEAKED}),
+        detail=snapshot.detail._replace(units={unit: LEAKED}, close_wait=CloseWait(200, 200, 200, 200)),
         namespaces={space: LEAKED},
         sysctls={**snapshot.sysctls, "tcp_congestion_control": words},
         sources={**snapshot.sources, "sysctl": f"tcp_x: cannot read {text!r}: expected nothing"},

@@ -17,6 +17,7 @@ from exporter.health.sysctls.drift import Drift, line_of
 from exporter.health.thresholds import Range, Status, Threshold
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import (
+    CloseWait,
     Connections,
     Conntrack,
     Detail,
@@ -188,7 +189,7 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
     if document.get("detail") is None:
         return None
     detail = _field(document, "detail", dict)
-    units, older = _nullable(detail, "units", dict), _nullable(detail, "close_wait_older", dict)
+    units, ages = _nullable(detail, "units", dict), _nullable(detail, "close_wait", dict)
     return Detail(
         taken_at=_number(detail, "taken_at"),
         families=_counts_by_name(_field(detail, "families", dict)),
@@ -206,7 +207,7 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
         ephemeral_destinations=_field(detail, "ephemeral_destinations", int),
         ephemeral_listening=_field(detail, "ephemeral_listening", int),
         ephemeral_bound=_field(detail, "ephemeral_bound", int),
-        close_wait_older=None if older is None else {int(name): number for name, number in _integers(older).items()},
+        close_wait=None if ages is None else CloseWait(**{name: _field(ages, name, int) for name in CloseWait._fields}),
         troubles={
             name: Peers(_field(entry, "sockets", int), _field(entry, "most", int), _field(entry, "place", str))
             for name, entry in _entries(detail, "troubles")

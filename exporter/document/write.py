@@ -145,13 +145,9 @@ def _detail(detail: Detail) -> dict[str, object]:
         "remote_ports": labelled(detail.remote_ports),
         "units": None if detail.units is None else labelled(detail.units),
         "folded": dict(detail.folded),
-        "close_wait_older": None if detail.close_wait_older is None else _by_seconds(detail.close_wait_older),
+        "close_wait": None if detail.close_wait is None else detail.close_wait._asdict(),
         "troubles": {name: peers._asdict() for name, peers in detail.troubles.items()},
     }
-
-
-def _by_seconds(numbers: Mapping[int, int]) -> dict[str, int]:
-    return {str(seconds): number for seconds, number in numbers.items()}
 
 
 def sampled(sample: Sample, now: float) -> dict[str, object]:

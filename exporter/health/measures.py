@@ -119,7 +119,14 @@ def _syn_queue(snapshot: Snapshot) -> Reading | None:
 def _skewed_group(snapshot: Snapshot) -> Listener | None:
     """A SO_REUSEPORT group whose half-open connections would fill the queue of one of its sockets."""
     groups = (it for it in snapshot.listeners or () if it.sockets > 1)
-    return next((it for it in groups if it.syn_recv * it.sockets >= max(it.accept_limit, 1)), None)
+    return next(
+        (
+            it
+            for it in groups
+            if it.syn_recv * it.sockets >= max(1, min(it.accept_limit, syn_queue_limit(snapshot, it)))
+        ),
+        None,
+    )
 
 
 def syn_queue_limit(snapshot: Snapshot, listener: Listener) -> int:
@@ -171,7 +178,7 @@ def _no_share(sysctl: str, snapshot: Snapshot) -> str:
         return _problem_of("sockstat", snapshot, "the host does not tell what is used")
     limit = snapshot.scalar(sysctl)
     if limit is not None:
-        return f"{sysctl} is {limit}, and no share of that can be told"
+        return f"{sysctl} is {limit}, {'which is no limit' if limit < 0 else 'and no share of that can be told'}"
     return _problem_of("sysctl", snapshot, f"{sysctl} is not visible from this network namespace")
 
 
@@ -192,6 +199,12 @@ def _no_ports(snapshot: Snapshot) -> str:
     if snapshot.detail.ephemeral_used is None:
         return _problem_of("sysctl", snapshot, "net.ipv4.ip_local_port_range is not visible")
     return "net.ipv4.ip_local_port_range less net.ipv4.ip_local_reserved_ports leaves no port"
+
+
+def _no_conntrack(snapshot: Snapshot) -> str:
+    if snapshot.conntrack is None:
+        return _problem_of("conntrack", snapshot, "there is no connection tracking here")
+    return f"nf_conntrack_max is {snapshot.conntrack.limit}, and no share of that can be told"
 
 
 def _problem_of(source: str, snapshot: Snapshot, otherwise: str) -> str:
@@ -293,6 +306,7 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({CONNTRACK}),
         unit="",
         read=_conntrack,
+        unknown=_no_conntrack,
     ),
 )
 """Every measure, in the order in which they are shown: the states, ``total``, the ratios."""

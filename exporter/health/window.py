@@ -69,6 +69,13 @@ class Window(NamedTuple):
             raise CannotTell(f"{counter} began anew")
         return after - before
 
+    def rise_if_counted(self, counter: str) -> int:
+        """As ``rise``, and 0 for a counter that this kernel does not have; ``CannotTell`` as there."""
+        try:
+            return self.rise(counter)
+        except NotHere:
+            return 0
+
     def rose(self, counter: str) -> int:
         """By how much it rose as far as that is known: for evidence beside what the finding was concluded from."""
         return self.known_rise(counter) or 0

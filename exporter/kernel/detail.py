@@ -27,7 +27,7 @@ from exporter.kernel.inetdiag import (
 )  # fmt: skip
 from exporter.kernel.sockets import cgroup_columns
 from exporter.kernel.troubles import Troubles
-from exporter.snapshot import NO_SOCKETS, Detail, StateCounts
+from exporter.snapshot import NO_SOCKETS, CloseWait, Detail, StateCounts
 from exporter.tcpstate import TcpState, of_number
 
 _RECEIVE_QUEUE, _SEND_QUEUE = 72, 76  # offsets in a message
@@ -59,12 +59,12 @@ def summarise(
     ephemeral: EphemeralPorts | None,
     now: float,
     bound: frozenset[int] = frozenset(),
-    close_wait_older: Mapping[int, int] | None = None,
+    close_wait: CloseWait | None = None,
 ) -> Detail:
     """The dump as a value of the snapshot, taken at *now* (Unix time), with at most *max_series* ports and units.
 
     *units* has the name for each cgroup id; None where there is no cgroup v2. *bound* are the ports of sockets that are
-    bound and neither connected nor listening, *close_wait_older* is as in ``Detail``.
+    bound and neither connected nor listening, *close_wait* is as in ``Detail``.
     """
     by_port = dump.ports()
     rest = by_port.pop(0)
@@ -98,7 +98,7 @@ def summarise(
         ephemeral_destinations=taken.destinations,
         ephemeral_listening=len(listening),
         ephemeral_bound=len(others),
-        close_wait_older=close_wait_older,
+        close_wait=close_wait,
         troubles=dump.troubles.peers(),
     )
 

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 _TITLE = "sl"
 _TITLES = "the column titles of /proc/net/tcp"
 _BATCH = 1024  # lines
+_PROBING = {"02", "04"}  # timers of keepalive and of a closed window
 
 _LINE = (  # the addresses, then send and receive queue; of the rest, mini-sockets and requests have all up to the inode
     " *[0-9]+:"
     " +(?P<local>{address}):(?P<port>[0-9A-F]{{4}}) +(?P<remote>{address}):(?P<remote_port>[0-9A-F]{{4}})"
     " +(?P<state>[0-9A-F]{{2}}) +(?P<send>[0-9A-F]{{8}}):(?P<receive>[0-9A-F]{{8}})"
-    " +(?P<timer>[0-9A-F]{{2}}):[0-9A-F]+ +(?P<tries>[0-9A-F]{{8}})"
-    "(?: +[^ \n]+){{2}} +(?P<inode>[0-9]+)(?: [^\n]*)?\n"
+    " +(?P<timer>[0-9A-F]{{2}}):[0-9A-F]+ +(?P<resent>[0-9A-F]{{8}})"
+    " +[^ \n]+ +(?P<probes>[^ \n]+) +(?P<inode>[0-9]+)(?: [^\n]*)?\n"
 )
 _LINES = {
     AF_INET: re.compile(_LINE.format(address="[0-9A-F]{8}")),
@@ -75,7 +76,7 @@ def listening_ports(lines: Iterable[str], source: str) -> frozenset[int]:
 def _messages(lines: Iterable[str], source: str, family: int, states: int) -> Iterator[bytes]:
     words, pack = _WORDS[family].unpack, _MESSAGES[family].pack
     for socket in _sockets(lines, source, _LINES[family]):
-        local, port, remote, remote_port, state, send, receive, timer, tries, inode = socket.groups()
+        local, port, remote, remote_port, state, send, receive, timer, resent, probes, inode = socket.groups()
         if not states >> int(state, 16) & 1 and states != ALL_STATES:
             continue
         yield pack(
@@ -85,7 +86,7 @@ def _messages(lines: Iterable[str], source: str, family: int, states: int) -> It
             family,
             int(state, 16),
             int(timer, 16),
-            min(int(tries, 16), 255),  # as wide as netlink has it
+            min(_tries(timer, resent, probes), 255),  # as wide as netlink has it
             bytes.fromhex(port),
             bytes.fromhex(remote_port),
             *words(bytes.fromhex(local)),
@@ -94,6 +95,13 @@ def _messages(lines: Iterable[str], source: str, family: int, states: int) -> It
             int(send, 16),
             int(inode) & 0xFFFFFFFF,  # as wide as netlink has it
         )
+
+
+def _tries(timer: str, resent: str, probes: str) -> int:
+    """What netlink says beside the timer: netlink has one field for retransmissions and for probes, /proc has two."""
+    if timer in _PROBING:
+        return int(probes) if probes.isascii() and probes.isdigit() else 0
+    return int(resent, 16)
 
 
 def _sockets(lines: Iterable[str], source: str, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:

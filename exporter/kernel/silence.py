@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import struct
 
-from exporter.kernel.inetdiag import BARE, Block, Dump
+from exporter.kernel.inetdiag import BARE, PORT, Block, Dump
+from exporter.snapshot import CloseWait
 
 _INODE, _NO_INODE = 84, bytes(4)  # offset in a message
 _ATTRIBUTE, _NUMBER = struct.Struct("=HH"), struct.Struct("=I")
 _INFO, _LAST_ACK_RECV = 2, 56  # INET_DIAG_INFO, and where tcp_info has tcpi_last_ack_recv (include/uapi/linux/tcp.h)
-
-AGES = (0, 5, 60)
-"""Seconds by which the sockets are told apart; 0 is all of them."""
 
 
 class SilenceDump(Dump):
@@ -25,19 +23,25 @@ class SilenceDump(Dump):
     accepted, are left out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, listening: frozenset[int]) -> None:
         super().__init__()
-        self.ages: list[int] = []  # milliseconds
+        self._listening = listening
+        self._sockets: list[tuple[int, bool]] = []  # age in milliseconds, whether its port is one of *listening*
 
     def take(self, block: Block) -> None:
         """Add the messages of a block."""
         for message in block.messages():
             if message[_INODE : _INODE + 4] != _NO_INODE and (age := _last_acknowledgement(message)) is not None:
-                self.ages.append(age)
+                self._sockets.append((age, int.from_bytes(message[PORT : PORT + 2], "big") in self._listening))
 
-    def older(self) -> dict[int, int]:
-        """How many are at least so many seconds old, for each of ``AGES``."""
-        return {seconds: sum(age >= 1000 * seconds for age in self.ages) for seconds in AGES}
+    def close_wait(self) -> CloseWait:
+        """The sockets by their age."""
+        return CloseWait(
+            sockets=len(self._sockets),
+            over_5_seconds=sum(age > 5000 for age, _ in self._sockets),
+            served_over_10_seconds=sum(age > 10000 for age, served in self._sockets if served),
+            over_60_seconds=sum(age > 60000 for age, _ in self._sockets),
+        )
 
 
 def _last_acknowledgement(message: bytes) -> int | None:

@@ -39,7 +39,7 @@ COUNTERS = (
     KernelCounter("tcp_timeouts", "TcpExt.TCPTimeouts", "Retransmission timers that fired, those of SYN-ACKs too"),
     # SYN_RECV
     KernelCounter("tcp_syn_queue_full_cookies", "TcpExt.TCPReqQFullDoCookies",
-                  "SYNs answered with a cookie because the listener's SYN queue was full"),
+                  "SYNs for a cookie because the SYN queue was full; with tcp_syncookies at 2, every SYN"),
     KernelCounter("tcp_syn_queue_full_drops", "TcpExt.TCPReqQFullDrop",
                   "SYNs dropped because the listener's SYN queue was full and cookies were off"),
     KernelCounter("tcp_syncookies_sent", "TcpExt.SyncookiesSent", "SYN cookies sent"),

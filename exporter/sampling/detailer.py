@@ -21,7 +21,7 @@ from exporter.kernel.silence import SilenceDump
 from exporter.record import NamedTuple
 from exporter.sampling.sampler import Reader
 from exporter.sampling.sources import Sources
-from exporter.snapshot import Detail, SysctlValue
+from exporter.snapshot import CloseWait, Detail, SysctlValue
 from exporter.tcpstate import TcpState
 
 _MANY_BOUND = 0.1  # of the range
@@ -65,17 +65,17 @@ class Detailer:
     def _detail_by(self, reader: Reader, wanted: Wanted, now: float) -> Detail:
         ephemeral, units = self._ephemeral_ports(), None
         bound: frozenset[int] = frozenset()
-        older = None
+        close_wait = None
         if isinstance(reader, NetlinkReader):
             dump = self._by_netlink(reader, wanted, ephemeral)
             if self._cgroups is not None:
                 units = self._cgroups.units({cgroup for cgroup, _ in dump.by_cgroup if cgroup})
-            bound, older = self._bound_ports(reader, ephemeral), self._close_wait_older(reader, dump)
+            bound, close_wait = self._bound_ports(reader, ephemeral), self._close_wait(reader, dump)
         elif isinstance(reader, ProcfsReader):
             dump = self._by_procfs(wanted, ephemeral)
         else:
             raise SourceMissing(reader.name, "it does not list what a detail pass needs")
-        return summarise(dump, units, wanted.ports, wanted.max_series, ephemeral, now, bound, older)
+        return summarise(dump, units, wanted.ports, wanted.max_series, ephemeral, now, bound, close_wait)
 
     def _by_netlink(self, reader: NetlinkReader, wanted: Wanted, ephemeral: EphemeralPorts | None) -> DetailDump:
         sockets = reader.collect(1 << TcpState.LISTEN, CountingDump).listening
@@ -99,12 +99,13 @@ class Detailer:
             return frozenset()
         return frozenset(reader.collect(BOUND_INACTIVE, BoundDump).ports)
 
-    def _close_wait_older(self, reader: NetlinkReader, dump: DetailDump) -> dict[int, int] | None:
+    def _close_wait(self, reader: NetlinkReader, dump: DetailDump) -> CloseWait | None:
         """How long ago the peers of CLOSE_WAIT sockets were last heard; not listed where there are few of them."""
         number = sum(number for (_, state, _, _), number in dump.sockets.items() if state == TcpState.CLOSE_WAIT)
         if number < _FEW_CLOSE_WAIT:
             return None
-        return reader.collect(1 << TcpState.CLOSE_WAIT, SilenceDump, extensions=EXTENSION_INFO).older()
+        mask, listening = 1 << TcpState.CLOSE_WAIT, dump.listening
+        return reader.collect(mask, lambda: SilenceDump(listening), extensions=EXTENSION_INFO).close_wait()
 
     def _by_procfs(self, wanted: Wanted, ephemeral: EphemeralPorts | None) -> DetailDump:
         """Without units, which /proc does not know."""

@@ -74,7 +74,7 @@ threading.Thread(target=ask, daemon=True).start()
 
 # A queue that is full, to which nobody connects any more: nothing is dropped.
 STANDING_QUEUE = FULL_QUEUE.partition("def ask")[0]
-FULL = "The accept queue of 127.0.0.1:8080 is full: the application is too slow in accepting connections"
+FULL = "The accept queue of 127.0.0.1:8080 is full: "  # how the finding begins
 
 
 def test_a_full_accept_queue_is_the_applications_and_not_a_flood(lab: LabProcess) -> None:

@@ -50,6 +50,7 @@ thresholds:
   time_wait: {warning: 10000, critical: 20000}
   syn_recv: {warning: 100, critical: 1000}
   orphans_ratio: {warning: 0.5}
+sysctl: {expected: {net.ipv4.ip_local_port_range: 32768 60999}}
 """
 """CRITICAL, WARNING, twice OK, and UNKNOWN: the lab has no tcp_max_orphans."""
 

@@ -14,7 +14,7 @@ from exporter.health.judge import judge_findings, worst_first
 from exporter.health.thresholds import Status
 from exporter.health.window import Window
 from exporter.kernel.sysctl import parse
-from exporter.snapshot import NO_SOCKETS, Connections, Detail, Listener, Snapshot, Sockstat, StateCounts
+from exporter.snapshot import NO_SOCKETS, CloseWait, Connections, Detail, Listener, Snapshot, Sockstat, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from tests.conftest import SITUATIONS, sample_situation
 
@@ -122,36 +122,10 @@ def test_a_limit_that_is_none_or_not_there_is_never_near() -> None:
     assert names(snapshot(sysctls={}, sockstat=sockstat(tw=10**6, orphan=10**6, mem=10**6))) == []
 
 
-def test_ports_that_run_out_are_to_be_had_from_the_range_or_from_time_wait() -> None:
-    taken = detail()._replace(ephemeral_used=90, ephemeral_towards="192.0.2.1 -> 198.51.100.7:443")
-    waiting = snapshot(states={"time_wait": 80}, detail=taken)
-    (finding,) = findings(waiting)
-    assert (finding.name, finding.severity, finding.command) == (
-        "ephemeral_ports_near_limit", Status.WARNING, "sysctl -w net.ipv4.tcp_tw_reuse=1",
-    )  # fmt: skip
-    assert findings(snapshot(states={"established": 90}, detail=taken))[0].command is None
-
-
-def test_a_leak_grows_at_every_count_or_outnumbers_what_is_established() -> None:
-    def course(*numbers: int, established: int = 1000) -> list[tuple[str, str]]:
-        *past, now = (
-            snapshot(10.0 * (position + 1), {"close_wait": number, "established": established})
-            for position, number in enumerate(numbers)
-        )
-        return names(now, *past)
-
-    leak = [("close_wait_leak", "WARNING")]
-    assert course(10, 15, 15, 40) == leak
-    assert course(10, 50, 30, 40) == []  # it fell: a burst that is being worked off
-    assert course(35, 40) == []
-    assert course(0, 19) == []
-    assert course(500) == []
-    assert course(500, established=499) == leak
-
-
 def test_the_owner_of_a_leak_is_the_unit_before_the_port_and_never_other() -> None:
     held, few = counts(close_wait=90), counts(close_wait=3)
     groups = detail(ports={"other": held, "8080": few}, units={"none": held, "app.service": few})
+    groups = groups._replace(close_wait=CloseWait(200, 200, 200, 200))
     (finding,) = findings(snapshot(states={"close_wait": 200}, detail=groups))
     assert finding.what == "The application of unit app.service does not close connections that its peers have closed"
     assert finding.evidence[2:] == (

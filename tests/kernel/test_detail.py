@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.kernel import detail
+from exporter.kernel import detail, troubles
 from exporter.kernel.detail import DetailDump, capped, told_apart
 from exporter.kernel.ephemeral import EphemeralPorts, Taken
 from exporter.kernel.inetdiag import MAPPED
-from exporter.snapshot import StateCounts
+from exporter.snapshot import Peers, StateCounts
 from exporter.tcpstate import TcpState, of_number
 
 DONE = struct.pack("=IHHIIi", 20, 3, 2, 1, 99, 0)
@@ -29,6 +29,7 @@ class Socket(NamedTuple):
     family: int = 2
     state: int = 1
     timer: int = 0
+    tries: int = 0
     port: int = 443
     remote_port: int = 50000
     local: bytes = bytes(16)
@@ -42,7 +43,14 @@ class Socket(NamedTuple):
         ends = struct.pack("!HH16s16s", self.port, self.remote_port, self.local, self.remote) + bytes(12)
         queues = struct.pack("=IIIII", 0, self.receive_queue, self.send_queue, 0, 7)
         cgroup = struct.pack("=HHQ", 12, 21, self.cgroup) if self.cgroup else b""
-        body = bytes([self.family, self.state, self.timer, 0]) + ends + queues + SHUTDOWN + MARK * self.marks + cgroup
+        body = (
+            bytes([self.family, self.state, self.timer, self.tries])
+            + ends
+            + queues
+            + SHUTDOWN
+            + MARK * self.marks
+            + cgroup
+        )
         return struct.pack("=IHHII", 16 + len(body), 18, 2, 1, 99) + body
 
 
@@ -67,6 +75,7 @@ SOCKETS = st.builds(
     family=st.sampled_from([2, 10]),
     state=st.integers(0, 15),
     timer=st.integers(0, 4),
+    tries=st.integers(0, 255),
     port=PORTS,
     remote_port=PORTS,
     local=ADDRESSES,
@@ -173,3 +182,56 @@ def test_a_reserved_port_in_the_ephemeral_range_is_that_of_a_service() -> None:
 
 def test_reserved_ports_are_not_available() -> None:
     assert EphemeralPorts(40000, 40009, frozenset({40003, 40005, 1})).number == 8
+
+
+PEER, OTHER = bytes([198, 51, 100, 7]) + bytes(12), bytes([198, 51, 100, 8]) + bytes(12)
+SYN_SENT = int(TcpState.SYN_SENT)
+
+
+def test_troubles_are_told_by_timer_tries_and_receive_queue_and_have_their_place() -> None:
+    sockets = [
+        *[Socket(state=SYN_SENT, timer=1, tries=1, remote=PEER, remote_port=5432)] * 3,
+        Socket(state=SYN_SENT, timer=1, tries=2, remote=OTHER, remote_port=5432),
+        Socket(state=SYN_SENT, timer=1, tries=0, remote=PEER, remote_port=5432),  # has just begun
+        *[Socket(timer=1, tries=1, remote=PEER)] * 2,
+        *[Socket(timer=1, tries=4, remote=OTHER)] * 4,
+        Socket(timer=2, tries=2, remote=PEER),
+        Socket(timer=2, tries=1, remote=PEER),  # one probe may be lost
+        Socket(family=10, timer=4, tries=0, remote=MAPPED + PEER[:4]),
+        Socket(timer=4, tries=3, remote=PEER),  # probes without an answer: the peer says nothing of its window
+        Socket(receive_queue=32768, port=8443),
+        Socket(receive_queue=1 << 24, port=8443),
+        Socket(receive_queue=32767, port=8443),
+        Socket(state=10, receive_queue=70000, port=8443),  # a listener counts connections
+        Socket(state=4, timer=1, tries=9, remote=PEER),  # an orphan: another finding's
+    ]
+    assert collected(sockets).troubles.peers() == {
+        "syn_unanswered": Peers(4, 3, "198.51.100.7:5432"),
+        "retransmitting": Peers(6, 4, "198.51.100.8"),
+        "data_unanswered": Peers(4, 4, "198.51.100.8"),
+        "keepalive_unanswered": Peers(1, 1, "198.51.100.7"),
+        "peer_reads_nothing": Peers(1, 1, "198.51.100.7"),
+        "not_read": Peers(2, 2, "port 8443"),
+    }
+
+
+def test_places_of_both_families_are_one_where_the_address_is_mapped_and_ipv6_has_brackets() -> None:
+    six = bytes.fromhex("20010db8000000000000000000000001")
+    sockets = [
+        Socket(state=SYN_SENT, timer=1, tries=1, remote=PEER, remote_port=5432),
+        Socket(family=10, state=SYN_SENT, timer=1, tries=1, remote=MAPPED + PEER[:4], remote_port=5432),
+    ]
+    assert collected(sockets).troubles.peers() == {"syn_unanswered": Peers(2, 2, "198.51.100.7:5432")}
+    sockets = [Socket(family=10, state=SYN_SENT, timer=1, tries=1, remote=six, remote_port=5432)]
+    assert collected(sockets).troubles.peers() == {"syn_unanswered": Peers(1, 1, "[2001:db8::1]:5432")}
+
+
+def test_a_million_places_are_not_all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(troubles, "MAX_PLACES", 16)
+    sockets = [Socket(timer=1, tries=1, remote=(n << 96).to_bytes(16, "big")) for n in range(200)]
+    sockets += [Socket(timer=1, tries=1, remote=PEER)] * 9
+    assert collected(sockets).troubles.peers() == {"retransmitting": Peers(209, 9, "198.51.100.7")}
+
+
+def test_no_trouble_is_no_entry() -> None:
+    assert collected([Socket(), Socket(timer=2), Socket(timer=3, state=6)]).troubles.peers() == {}

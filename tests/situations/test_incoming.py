@@ -125,6 +125,15 @@ def test_clients_whose_cookies_come_back_find_a_syn_queue_that_is_too_small(worl
     assert f"{HERE}:7007" in advice.what("syn_queue_too_small")
 
 
+def test_handshakes_that_nobody_completes_are_found_before_they_fill_a_queue(world: World) -> None:
+    world.serve(7023, LONG)
+    world.syns(7023, 125)
+    wait_until(lambda: world.count("syn_recv", 7023) == 125, "half-open connections")
+    advice = world.advise("1s")
+    assert advice.findings == {"half_open_connections": "WARNING"}
+    assert f"125 of them are to {HERE}:7023" in advice.text("half_open_connections")
+
+
 def test_a_dozen_stray_syns_at_a_short_queue_are_silent(world: World) -> None:
     world.serve(7008, 3)
     with world.flood(7008, rate=12, number=12):
@@ -181,7 +190,9 @@ def test_cookies_that_are_always_sent_are_silent_and_a_flood_is_not(world: World
 # -- accept queues -----------------------------------------------------------------------------------------------------
 
 
-def test_an_accept_queue_that_nobody_empties_is_critical_while_it_drops(world: World) -> None:
+@pytest.mark.parametrize("cookies", [0, 1])
+def test_an_accept_queue_that_nobody_empties_is_critical_while_it_drops(world: World, cookies: int) -> None:
+    world.sysctl("net.ipv4.tcp_syncookies", cookies)
     world.listen(7012, 10)
     with world.clients(7012, rate=40, threads=40, patience=1.0):
         wait_until(lambda: world.counters()["TcpExt.ListenOverflows"] > 10, "overflows")
@@ -193,7 +204,9 @@ def test_an_accept_queue_that_nobody_empties_is_critical_while_it_drops(world: W
     assert "wait for seconds" in advice.text("accept_queue_full")
 
 
-def test_drops_are_critical_while_a_slow_application_accepts_now_and_then(world: World) -> None:
+@pytest.mark.parametrize("cookies", [0, 1])
+def test_drops_are_critical_while_a_slow_application_accepts_now_and_then(world: World, cookies: int) -> None:
+    world.sysctl("net.ipv4.tcp_syncookies", cookies)
     server = world.listen(7013, 20)
     with world.clients(7013, rate=60, threads=40, patience=1.0), world.accepting(server, rate=8):
         wait_until(lambda: world.counters()["TcpExt.ListenOverflows"] > 15, "overflows")

@@ -205,6 +205,10 @@ class World:
             client.connect((address, port))
         return clients
 
+    def accept(self, server: Socket, number: int) -> list[Socket]:
+        """The server's ends of so many connections."""
+        return [self.keep(server.accept()[0]) for _ in range(number)]
+
     def attempt(self, port: int, seconds: float, *, address: str = HERE) -> str:
         """What one client gets within so many seconds: "connected", or the name of the error."""
         with self.socket() as client:

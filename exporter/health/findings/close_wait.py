@@ -15,15 +15,20 @@ from exporter.health.finding import Finding, Limit, Rule
 from exporter.health.findings.shared import holders
 from exporter.health.thresholds import Status
 from exporter.health.window import NEEDS_TWO, CannotTell, Window
+from exporter.snapshot import CloseWait
 from exporter.tcpstate import TcpState
 
 _LEAST = Limit(20, "CLOSE-WAIT sockets", "fewer are the pause between a peer's close and the application's")
 _MORE = Limit(10, "more CLOSE-WAIT sockets than before", "a rise that a busy application does not show by chance")
-_MANY = Limit(100, "CLOSE-WAIT sockets that are old", "more than a pool keeps that notices only when it is used again")
 _SECONDS = Limit(50, "seconds over which the count rises", "pools notice within seconds, so their counts fall again")
 _RISES = Limit(3, "rises within a minute, none followed by a fall", "backends that restart are a step or two")
-_OLD = Limit(60, "seconds since the peer was last heard", "an application that reads has noticed by then")
-_RECENT = Limit(5, "seconds, where the number also rises while one looks twice", "those of one moment are not so old")
+_MANY = Limit(
+    100,
+    "CLOSE-WAIT sockets whose peer has been silent for 60 s; for 10 s on a listener's port, or 5 s while their number "
+    "rises, where they outnumber the established",
+    "pools notice within that time that their backend has closed; a server that reads notices at once",
+)
+_STILL = Limit(3, "more of them while one looks twice", "one or two are a connection that just ends")
 _PARTS = Limit(6, "parts of 10, 20, 40 or 60 minutes, each with a higher minimum", "a slow leak; load falls again")
 _POINTS = (60, 120, 240, 360)  # of ten seconds each: the spans in which a slow leak is looked for
 _HOLE = -1
@@ -34,9 +39,9 @@ def _judge(window: Window) -> Finding | None:
     if number < _LEAST.value:
         return None
     evidence = [f"{number} connections were closed by their peers and not by the application."]
-    signs = [sign for sign in (_old(window), _rising(window, number), _slow(window)) if sign]
+    signs = [sign for sign in (_old(window, number), _rising(window), _slow(window)) if sign]
     if not signs:
-        if not window.past and not _ages(window):
+        if not window.past:
             raise CannotTell(NEEDS_TWO)
         return None
     evidence += signs
@@ -61,8 +66,8 @@ def _judge(window: Window) -> Finding | None:
 
 def _accepted(window: Window) -> int:
     """The CLOSE-WAIT sockets that a process has, at least: those in accept queues nobody has to close."""
-    listed = min(_ages(window).get(0, 0), window.count(TcpState.CLOSE_WAIT))
-    return max(listed, *_course(window)[-1:])
+    ages, counted = _ages(window), window.count(TcpState.CLOSE_WAIT)
+    return max(0 if ages is None else min(ages.sockets, counted), _course(window)[-1])
 
 
 def _course(window: Window) -> list[int]:
@@ -74,32 +79,39 @@ def _course(window: Window) -> list[int]:
     ]
 
 
-def _ages(window: Window) -> dict[int, int]:
-    """How many sockets of a process are at least so many seconds old; nothing where that is not known."""
+def _ages(window: Window) -> CloseWait | None:
     detail = window.now.detail
-    return {} if detail is None else dict(detail.close_wait_older or {})
+    return None if detail is None else detail.close_wait
 
 
-def _old(window: Window) -> str:
-    """Connections that were closed long ago."""
-    old = _ages(window).get(int(_OLD.value), 0)
-    return f"The peers of {old} of them were last heard {_OLD.value:g} s ago or earlier." if old >= _MANY.value else ""
-
-
-def _rising(window: Window, number: int) -> str:
-    """A count that rises, and not in one step."""
-    course = _course(window)
-    if len(course) < 2 or course[-1] - course[0] < _MORE.value or course != sorted(course):
+def _old(window: Window, number: int) -> str:
+    """Connections whose peers have been silent for long, and for not so long where other signs go with it."""
+    ages = _ages(window)
+    if ages is None:
         return ""
-    said = f"They were {course[0]} {window.seconds:.3g} s ago, and at no count in between became fewer."
-    rises = sum(after > before for before, after in pairwise(course))
-    if window.seconds >= _SECONDS.value and rises >= _RISES.value:
-        return said
-    recent = _ages(window).get(int(_RECENT.value), 0)  # two counts alone: it rises upon a heap that was there before
-    outnumbers = number > window.count(TcpState.ESTABLISHED)
-    if len(course) == 2 and recent >= _MANY.value and outnumbers:
-        return f"{said} The peers of {recent} of them were last heard {_RECENT.value:g} s ago or earlier."
+    said = "The peers of {} of them have been silent for more than {} s."
+    if ages.over_60_seconds >= _MANY.value:
+        return said.format(ages.over_60_seconds, 60)
+    if number <= window.count(TcpState.ESTABLISHED):
+        return ""
+    if ages.served_over_10_seconds >= _MANY.value:
+        return said.format(ages.served_over_10_seconds, 10) + " A server that reads closes at once."
+    course = _course(window)
+    rise = course[-1] - course[-2] if len(course) > 1 else 0
+    if ages.over_5_seconds >= _MANY.value and rise >= _STILL.value:
+        return f"{said.format(ages.over_5_seconds, 5)} {rise} more came meanwhile."
     return ""
+
+
+def _rising(window: Window) -> str:
+    """A count that rises for a minute, and not in a step or two."""
+    course = _course(window)
+    rises = sum(after > before for before, after in pairwise(course))
+    if window.seconds < _SECONDS.value or rises < _RISES.value or course != sorted(course):
+        return ""
+    if course[-1] - course[0] < _MORE.value:
+        return ""
+    return f"They were {course[0]} {window.seconds:.3g} s ago, and at no count in between became fewer."
 
 
 def _slow(window: Window) -> str:
@@ -127,7 +139,7 @@ LEAK = Rule(
     name="close_wait_leak",
     subject="CLOSE-WAIT sockets",
     definition="An application does not close connections that its peers have closed.",
-    limits=(_LEAST, _MORE, _MANY, _SECONDS, _RISES, _OLD, _RECENT, _PARTS),
+    limits=(_LEAST, _MORE, _SECONDS, _RISES, _MANY, _STILL, _PARTS),
     judge=_judge,
     worst=Status.WARNING,
 )

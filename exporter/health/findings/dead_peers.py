@@ -8,6 +8,8 @@ be told from an idle one.
 from __future__ import annotations
 
 from exporter.health.finding import Finding, Limit, Rule
+from exporter.health.findings.shared import rto_max
+from exporter.health.sysctls.arithmetic import unacknowledged
 from exporter.health.thresholds import Status
 from exporter.health.window import Window
 from exporter.kernel.troubles import DATA_TRIES, DATA_UNANSWERED, KEEPALIVE_UNANSWERED, PROBES
@@ -38,14 +40,22 @@ def _judge(window: Window) -> Finding | None:
         severity=Status.WARNING,
         what=f"{dead} established connections lead to peers that no longer answer",
         evidence=tuple(evidence),
-        why="They hold descriptors and memory, and calls on them hang until the kernel gives up: after "
-        "tcp_keepalive_probes, or a quarter of an hour of retransmissions with tcp_retries2 = 15.",
+        why="They hold descriptors and memory, and calls on them hang until the kernel gives up." + _patience(window),
         remedy="See what the peers have in common: a host that is down, a network, a firewall or a NAT that has "
         "forgotten idle connections. Let the application set TCP_USER_TIMEOUT, which bounds both waits.",
         command="ss -Htno state established | grep -E 'timer:\\((on|keepalive),[^)]*,[1-9][0-9]*\\)'",
         risk="None: it only looks.",
         states=(TcpState.ESTABLISHED, TcpState.CLOSE_WAIT),
     )
+
+
+def _patience(window: Window) -> str:
+    """How long data may stay without an answer."""
+    retries = window.sysctl("tcp_retries2")
+    if retries is None:
+        return ""
+    seconds = unacknowledged(retries, rto_max(window))
+    return f" For data that takes {seconds:.0f} s or more (tcp_retries2 = {retries})."
 
 
 def _by(peers: Peers, what: str) -> list[str]:

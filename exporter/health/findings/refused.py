@@ -69,13 +69,12 @@ def _many(number: int, seconds: float) -> bool:
 
 def _refusals(window: Window) -> _Refusals:
     """What was refused since the oldest snapshot; raises as ``Window.rise``."""
-    rose = window.rose
+    rose = window.rise_if_counted
     aborted = rose("TcpExt.TCPAbortOnData") + rose("TcpExt.TCPAbortOnClose") + rose("TcpExt.TCPAbortOnLinger")
     # A mini-socket answers late data with a reset that no other counter tells: at most one for each that began to wait.
     late = rose("TcpExt.TW") + rose("TcpExt.TWKilled")
-    others = aborted + late + rose("TcpExt.TCPAbortOnMemory")
-    if window.sysctl("tcp_abort_on_overflow"):
-        others += rose("TcpExt.ListenOverflows")
+    overflows = rose("TcpExt.ListenOverflows") if window.sysctl("tcp_abort_on_overflow") else 0
+    others = aborted + late + rose("TcpExt.TCPAbortOnMemory") + overflows
     # A half-open connection that its client resets, as in a port scan, counts as a failed attempt too.
     not_refused = rose("TcpExt.EmbryonicRsts") + rose("TcpExt.TCPAbortOnTimeout")
     return _Refusals(
@@ -84,7 +83,7 @@ def _refusals(window: Window) -> _Refusals:
         connects=max(0, window.rise("Tcp.AttemptFails") - not_refused),
         opened=rose("Tcp.ActiveOpens"),
         reset_here=aborted,
-        reset_there=max(0, rose("Tcp.EstabResets") - aborted - rose("TcpExt.TCPAbortOnTimeout")),
+        reset_there=max(0, rose("Tcp.EstabResets") - aborted - rose("TcpExt.TCPAbortOnTimeout") - overflows),
         seconds=window.seconds,
     )
 
@@ -94,7 +93,7 @@ def _is_down(window: Window) -> bool:
     if window.seconds < _LASTING_SECONDS:
         return False
     try:
-        steps = [_refusals(moment) for moment in window.stretches()]
+        steps = [_refusals(stretch) for stretch in window.stretches()]
     except (CannotTell, NotHere):
         return False
     steps = [step for step in steps if step.seconds >= 1]  # the newest step may have just begun

@@ -23,8 +23,8 @@ _MUCH = Limit(0.1, "share of the segments sent", "connections spend most of thei
 def _judge(window: Window) -> Finding | None:
     recent = window.recent(_SECONDS)
     sent, again = recent.rise("Tcp.OutSegs"), recent.rise("Tcp.RetransSegs")
-    handshakes = recent.rose("TcpExt.TCPSynRetrans")
-    needless = max(recent.rose("TcpExt.TCPDSACKRecv"), recent.rose("TcpExt.TCPSpuriousRTOs"))
+    handshakes = recent.rise_if_counted("TcpExt.TCPSynRetrans")
+    needless = max(map(recent.rise_if_counted, ("TcpExt.TCPDSACKRecv", "TcpExt.TCPSpuriousRTOs")))
     lost = again - handshakes - needless
     if sent < _SENT.value or lost < _LOST.value or lost < _SHARE.value * sent:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from exporter.health.finding import Limit
+from exporter.health.sysctls.arithmetic import RTO_MAX
 from exporter.health.window import Window
 from exporter.snapshot import Listener, Snapshot, StateCounts
 from exporter.tcpstate import TcpState
@@ -19,7 +20,7 @@ NEAR = Limit(0.8, "share of a limit", "a fifth of it is left: time to act before
 
 EVENTS = Limit(
     15,
-    "SYNs that were dropped, or cookies that went out, in the last minute",
+    "SYNs that were dropped, or cookies that went out, between the oldest and the newest sample",
     "a queue's worth: fewer are stray SYNs, a port scan, or one client that was unlucky",
 )
 STEPS = Limit(3, "of the last minute's steps of 10 s that had drops", "a burst falls into one step, or into two")
@@ -28,6 +29,12 @@ _LATELY_SECONDS = 20.0  # two steps of the past that the daemon keeps: one of th
 
 NAMELESS = frozenset({"other", "none", "root", "gone", "outside"})
 """Labels of ports and units that name nobody."""
+
+
+def rto_max(window: Window) -> float:
+    """The longest retransmission timeout in seconds, which tcp_rto_max_ms sets since Linux 6.15."""
+    milliseconds = window.sysctl("tcp_rto_max_ms")
+    return RTO_MAX if milliseconds is None or milliseconds < 1000 else milliseconds / 1000
 
 
 def lasting(window: Window, state: TcpState, least: int) -> str:

@@ -27,6 +27,11 @@ from exporter.tcpstate import TcpState
 
 _MANY = Limit(100, "half-open connections of the host", "several times what a busy server has anyway")
 _SLOW = Limit(1.0, "seconds that a handshake takes", "no round trip takes as long, so handshakes never complete")
+_REPEATED = Limit(
+    0.02,
+    "SYNs and SYN-ACKs sent again a second for each half-open connection",
+    "an unanswered handshake repeats 0.08, five SYN-ACKs in 63 s; the rest of the host's traffic repeats some too",
+)
 _NEARLY_ALL = Limit(0.9, "share of the cookies that came back", "the rest is on its way or lost on the path")
 _ALWAYS_RATE = Limit(
     15,
@@ -65,8 +70,10 @@ class _Handshakes(NamedTuple):
     def is_flood(self, window: Window) -> bool:
         """Whether many handshakes that began in *window* never complete."""
         if self.off:
-            seen = window.now.listeners is not None and not self.unmatched
-            return self.drops >= EVENTS.value and (bool(self.flooded) or not seen)
+            # A slow application fills SYN queues too, so a few connections of no listener do not outweigh one.
+            few = NORMAL_HALF_OPEN.value if slow_listeners(window) else 0
+            unseen = window.now.listeners is None or self.unmatched > few
+            return self.drops >= EVENTS.value and (bool(self.flooded) or unseen)
         enough = EVENTS.value
         if self.mode == _ALWAYS:
             enough = max(enough, _ALWAYS_RATE.value * window.seconds)
@@ -84,12 +91,13 @@ def _handshakes(window: Window) -> _Handshakes:
         unmatched=window.now.unmatched_half_open,
     )
     slow = slow_listeners(window)
-    # Not only full ones: half-open connections expire in groups, so a flooded queue has room at some moments.
+    # Not only full ones: half-open connections expire in groups, so a flooded queue has room at some moments; and those
+    # of a SO_REUSEPORT group may all be in one of its sockets.
     flooded = [
         it
         for it in window.listeners
         if it.syn_recv
-        and it.syn_recv >= syn_queue_limit(window.now, it) * FILLED.value
+        and it.syn_recv * it.sockets >= syn_queue_limit(window.now, it) * FILLED.value
         and it not in slow
         and not (seen.off and window.dropped_by(it) == 0)
     ]
@@ -240,15 +248,17 @@ def _half_open(window: Window) -> Finding | None:
 
 
 def _are_deferred(window: Window, half_open: int) -> bool:
-    """Whether TCP_DEFER_ACCEPT explains them: the client has answered and has sent no data yet.
+    """Whether TCP_DEFER_ACCEPT explains all but a few: the client has answered and has sent no data yet.
 
-    The kernel counts each such answer, and repeats no SYN-ACK until the time of deferring is over, when the client
-    answers once more. A handshake that nobody answers is repeated and not counted there. Source:
-    net/ipv4/tcp_minisocks.c, tcp_check_req; net/ipv4/inet_connection_sock.c, syn_ack_recalc.
+    The kernel counts each such answer, and repeats no SYN-ACK until the time of deferring is over: the client answers
+    that one too, and the handshake completes. A SYN-ACK that nobody answers is repeated, and neither is counted.
+    Source: net/ipv4/tcp_minisocks.c, tcp_check_req; net/ipv4/inet_connection_sock.c, syn_ack_recalc.
     """
     deferred = window.now.counters.get("TcpExt.TCPDeferAcceptDrop", 0)
-    repeated = window.rose("TcpExt.TCPSynRetrans") - window.rose("TcpExt.TCPDeferAcceptDrop")
-    return deferred >= half_open and repeated < EVENTS.value
+    answered = window.rose("TcpExt.TCPDeferAcceptDrop") + window.rose("Tcp.PassiveOpens")
+    repeated = window.rose("TcpExt.TCPSynRetrans") - answered
+    many = max(EVENTS.value, _REPEATED.value * half_open * window.seconds)
+    return half_open - deferred < _MANY.value and repeated < many
 
 
 FLOOD = Rule(
@@ -274,7 +284,7 @@ HALF_OPEN = Rule(
     name="half_open_connections",
     subject="half-open connections",
     definition="Many handshakes do not complete, although SYN queues and accept queues have room.",
-    limits=(_MANY, _SLOW, EVENTS),
+    limits=(_MANY, _SLOW, EVENTS, _REPEATED),
     judge=_half_open,
     worst=Status.WARNING,
 )

@@ -7,9 +7,9 @@ connections wait is taken from the dump where there is one.
 from __future__ import annotations
 
 from exporter.health.finding import Finding, Limit, Rule
-from exporter.health.findings.shared import NEAR, lasting
+from exporter.health.findings.shared import NEAR, lasting, rto_max
 from exporter.health.measures import BY_NAME
-from exporter.health.sysctls.arithmetic import RTO_MAX, syn_sent
+from exporter.health.sysctls.arithmetic import syn_sent
 from exporter.health.thresholds import Status
 from exporter.health.window import Window
 from exporter.kernel.troubles import SYN_UNANSWERED
@@ -70,9 +70,7 @@ def _patience(window: Window) -> str:
     retries = window.sysctl("tcp_syn_retries")
     if retries is None:
         return ""
-    milliseconds = window.sysctl("tcp_rto_max_ms")
-    rto_max = RTO_MAX if milliseconds is None else milliseconds / 1000
-    seconds, _ = syn_sent(retries, window.sysctl("tcp_syn_linear_timeouts") or 0, rto_max)
+    seconds, _ = syn_sent(retries, window.sysctl("tcp_syn_linear_timeouts") or 0, rto_max(window))
     return f" connect() without a timeout of its own gives up after {seconds:g} s (tcp_syn_retries = {retries})."
 
 

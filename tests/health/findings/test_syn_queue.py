@@ -139,6 +139,11 @@ def test_a_listener_that_dropped_nothing_is_not_flooded() -> None:
     assert statuses(window._replace(past=(older,))) == {}
 
 
+def test_one_socket_of_a_group_may_be_flooded_alone() -> None:
+    group = listener(443, sockets=4, accept_limit=256, syn_recv=65)
+    assert statuses(two_looks(snapshot(100.0, dropped(500), [group], OFF))) == {"syn_flood": "CRITICAL"}
+
+
 def test_one_burst_of_drops_is_never_critical() -> None:
     flooded = [listener(443, syn_recv=65)]
     steps = [dropped(number) for number in (0, 0, 0, 0, 20, 20)]
@@ -164,6 +169,14 @@ def test_drops_are_a_flood_where_listeners_are_not_seen_or_not_known() -> None:
     assert statuses(two_looks(snapshot(100.0, dropped(90), None, OFF))) == {"syn_flood": "CRITICAL"}
     unmatched = snapshot(100.0, dropped(90), [listener(15001)], OFF, syn_recv=65, unmatched=65)
     assert statuses(two_looks(unmatched)) == {"syn_flood": "CRITICAL"}
+
+
+def test_a_few_connections_of_no_listener_do_not_make_a_flood_of_a_slow_application() -> None:
+    slow = [waiting(8080, 65, syn_recv=65)]
+    few = snapshot(100.0, dropped(500, 40), slow, OFF, syn_recv=70, unmatched=5)
+    many = snapshot(100.0, dropped(500, 40), slow, OFF, syn_recv=130, unmatched=65)
+    assert statuses(two_looks(few)) == {}
+    assert statuses(two_looks(many)) == {"syn_flood": "CRITICAL"}
 
 
 def test_other_drops_are_no_flood_while_cookies_are_on() -> None:
@@ -194,6 +207,22 @@ def test_clients_that_defer_are_not_half_open_for_want_of_an_answer() -> None:
     assert statuses(two_looks(snapshot(100.0, arriving, idle, syn_recv=150))) == {}
     before = snapshot(90.0, {"TcpExt.TCPDeferAcceptDrop": 150})
     now = snapshot(100.0, {"TcpExt.TCPDeferAcceptDrop": 150}, idle, syn_recv=150)
+    assert statuses(Window(now, (before,))) == {}
+
+
+def test_clients_whose_time_of_deferring_ends_together_are_silent() -> None:
+    idle = [listener(443, accept_limit=511, fullest_limit=511, syn_recv=176)]
+    before = snapshot(90.0, {"TcpExt.TCPDeferAcceptDrop": 277})
+    ended = {"TcpExt.TCPDeferAcceptDrop": 324, "TcpExt.TCPSynRetrans": 148, "Tcp.PassiveOpens": 142}
+    assert statuses(Window(snapshot(91.0, ended, idle, syn_recv=176), (before,))) == {}
+
+
+def test_clients_that_defer_stay_explained_beside_a_stray_syn_and_loss_elsewhere() -> None:
+    idle = [listener(443, accept_limit=511, fullest_limit=511, syn_recv=151)]
+    arriving = {"TcpExt.TCPDeferAcceptDrop": 149}  # of one the answer was lost
+    assert statuses(two_looks(snapshot(100.0, arriving, idle, syn_recv=151))) == {}
+    before = snapshot(40.0, arriving)
+    now = snapshot(100.0, {**arriving, "TcpExt.TCPSynRetrans": 60}, idle, syn_recv=151)
     assert statuses(Window(now, (before,))) == {}
 
 
@@ -239,6 +268,14 @@ def test_an_empty_queue_of_no_backlog_is_not_full() -> None:
 def test_half_open_connections_that_match_no_listener_make_the_ratio_unknown_unless_a_queue_is_full() -> None:
     assert ratio(0, 64, unmatched=1) is None
     assert ratio(65, 64, unmatched=1) == Reading(65, 65, "192.0.2.1:443")
+
+
+def test_a_group_of_which_one_socket_may_be_full_with_cookies_off_is_unknown() -> None:
+    off = {**OFF, "tcp_max_syn_backlog": "64"}
+    for half_open, known in ((48, True), (49, False), (195, False), (196, True)):
+        group = listener(443, sockets=4, accept_limit=4096, syn_recv=half_open)
+        reading = BY_NAME["syn_queue_ratio"].read(snapshot(100.0, {}, [group], off))
+        assert (reading is not None) is known
 
 
 def test_the_same_port_on_another_device_is_another_queue() -> None:

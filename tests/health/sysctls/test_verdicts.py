@@ -36,12 +36,12 @@ def test_every_entry_is_of_a_known_sysctl_and_its_field_and_has_a_source() -> No
         assert entry.field in (known.fields if known.kind == VECTOR else ("",))
         assert entry.source
         assert entry.reason
-        assert entry.risk
+        assert entry.risks
         assert entry.low is None or entry.high is None or entry.low <= entry.high
 
 
 def test_sentences_of_the_profile_end() -> None:
-    texts = [text for entry in PROFILE for text in (entry.reason, entry.risk, entry.elsewhere) if text]
+    texts = [text for entry in PROFILE for text in (entry.reason, entry.risks, entry.elsewhere) if text]
     assert [text for text in texts if not text.endswith(".")] == []
 
 
@@ -63,7 +63,7 @@ def test_the_defaults_of_the_catalogue_deviate_in_nothing() -> None:
 def test_a_deviation_says_the_nearest_right_value_and_what_both_come_to() -> None:
     (verdict,) = deviating(host(tcp_syn_retries="1"))
     assert (verdict.title, verdict.live, verdict.accepted, verdict.recommended, verdict.expected) == (
-        "tcp_syn_retries", 1, "2 to 7", 2, False,
+        "tcp_syn_retries", 1, "2 to 8", 2, False,
     )  # fmt: skip
     assert (
         verdict.arithmetic == "1: connect() gives up after 3 s and 2 SYNs; 2: connect() gives up after 7 s and 3 SYNs"
@@ -72,11 +72,80 @@ def test_a_deviation_says_the_nearest_right_value_and_what_both_come_to() -> Non
 
 
 def test_a_limit_from_the_size_of_the_hash_table_is_told_only_where_the_host_tells_it() -> None:
-    assert deviating(host(tcp_max_tw_buckets="5000")) == []
     (verdict,) = deviating(host(tcp_max_tw_buckets="5000", tcp_ehash_entries="-262144"))
     assert (verdict.accepted, verdict.recommended) == ("at least 131072", 131072)
     (verdict,) = deviating(host(tcp_max_tw_buckets="0"))
     assert (verdict.accepted, verdict.recommended) == ("at least 1", 1)
+
+
+def test_without_the_size_of_the_hash_table_the_limit_of_orphans_stands_in() -> None:
+    (verdict,) = deviating(host(tcp_max_tw_buckets="5000", tcp_max_orphans="131072"))
+    assert (verdict.name, verdict.accepted, verdict.recommended) == ("tcp_max_tw_buckets", "at least 131072", 131072)
+    assert deviating(host(tcp_max_tw_buckets="65536", tcp_max_orphans="262144")) == []  # the kernel's own, it seems
+
+
+def test_a_limit_that_could_not_be_judged_says_so() -> None:
+    (verdict,) = verdicts(host(tcp_max_tw_buckets="5000"), {}, RELEASE)
+    assert (verdict.deviates, verdict.accepted) == (False, "")
+    assert verdict.arithmetic.endswith(
+        "whether that is enough could not be judged, because neither tcp_ehash_entries nor tcp_max_orphans is visible "
+        "here"
+    )
+
+
+def test_a_limit_of_time_wait_below_0_is_none() -> None:
+    (verdict,) = verdicts(host(tcp_max_tw_buckets="-1", tcp_ehash_entries="262144"), {}, RELEASE)
+    assert (verdict.deviates, verdict.arithmetic) == (False, "-1: there is no limit")
+
+
+@pytest.mark.parametrize(
+    ("sysctl", "value", "vendors"),
+    [
+        ("net__ipv4__ip_local_port_range", "21214 29999", ("SUSE", "SAP")),
+        ("net__ipv4__ip_local_port_range", "9000 65499", ("SUSE", "SAP")),
+        ("net__ipv4__ip_local_port_range", "40000 60999", ("SUSE", "SAP")),
+        ("tcp_retries2", "5", ("Elasticsearch", "SAP")),
+        ("tcp_syn_retries", "8", ("SAP",)),
+    ],
+)
+def test_what_a_vendor_demands_is_explained_and_does_not_deviate(
+    sysctl: str, value: str, vendors: tuple[str, ...]
+) -> None:
+    found = verdicts(host(**{sysctl: value}), {}, RELEASE)
+    assert deviations(found) == ()
+    assert sysctl_conf(found) == ""
+    assert all(vendor in found[0].elsewhere for vendor in vendors)
+
+
+@pytest.mark.parametrize(
+    ("sysctl", "value", "risk"),
+    [
+        ("tcp_retries2", "2", "A higher value lets an application wait for longer"),
+        ("tcp_retries2", "16", "A lower value ends connections over outages"),
+        ("tcp_synack_retries", "1", "A higher value keeps what never answers"),
+        ("tcp_fin_timeout", "1", "A higher value, up to 60, keeps FIN-WAIT-2"),
+        ("tcp_keepalive_time", "9000", "A shorter time is traffic"),
+    ],
+)
+def test_the_risk_is_that_of_the_direction_in_which_the_value_moves(sysctl: str, value: str, risk: str) -> None:
+    (verdict,) = deviating(host(**{sysctl: value}))
+    assert verdict.risk.startswith(risk)
+
+
+def test_a_wider_range_that_is_expected_comes_with_the_reservation() -> None:
+    sysctls = host(net__ipv4__ip_local_port_range="32768 60999")
+    found = verdicts(sysctls, {"net.ipv4.ip_local_port_range": "1024 60999"}, RELEASE)
+    empty = sysctl_conf(found, [22, 3306, 8080, 40000], reserved=0).splitlines()
+    assert empty[-3:] == [
+        "net.ipv4.ip_local_reserved_ports = 3306,8080",
+        "# On a Kubernetes node reserve the NodePorts too, 30000-32767.",
+        "net.ipv4.ip_local_port_range = 1024 60999",
+    ]
+    some = sysctl_conf(found, [22, 3306, 8080, 40000], reserved=5).splitlines()
+    assert some[-3] == (
+        "# Add these ports of services to net.ipv4.ip_local_reserved_ports, which replaces its list as a whole: "
+        "3306,8080"
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,7 +189,7 @@ def test_an_expectation_against_the_profile_hears_what_that_recommends_and_why()
         "round trip each.",
         "",
     )
-    assert within.risk == "A high value lets an application wait for a dead peer for a quarter of an hour."
+    assert within.risk == "A lower value ends connections over outages that they would survive."
 
 
 @pytest.mark.parametrize(
