@@ -125,7 +125,7 @@ def test_a_limit_that_is_none_or_not_there_is_never_near() -> None:
 def test_the_owner_of_a_leak_is_the_unit_before_the_port_and_never_other() -> None:
     held, few = counts(close_wait=90), counts(close_wait=3)
     groups = detail(ports={"other": held, "8080": few}, units={"none": held, "app.service": few})
-    groups = groups._replace(close_wait=CloseWait(200, 200, 200, 200))
+    groups = groups._replace(close_wait=CloseWait(200, 200, 200, 200, 0))
     (finding,) = findings(snapshot(states={"close_wait": 200}, detail=groups))
     assert finding.what == "The application of unit app.service does not close connections that its peers have closed"
     assert finding.evidence[2:] == (
