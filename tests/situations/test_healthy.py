@@ -1,4 +1,4 @@
-"""H1 to H10 at once: half a minute of a busy, healthy host. ``tests.soak.healthy`` is an hour of it, with alerts."""
+"""H1 to H10: a busy, healthy host, for half a minute. ``tests.soak.healthy`` runs it for an hour, with alerts."""
 
 from __future__ import annotations
 

@@ -65,6 +65,17 @@ def test_drops_in_step_after_step_are_critical_and_not_any_more_when_they_have_e
     assert status(FULL, a_minute(calm, [dropped(number) for number in (0, 9, 9, 9, 0, 0)])) is Status.WARNING
 
 
+def test_trouble_that_is_younger_than_the_daemon_does_not_become_milder_while_it_lasts() -> None:
+    full = snapshot(100.0, {}, [waiting(8080, 65)])
+    found = [
+        status(FULL, a_minute(full, [dropped(9 if number >= calm else 0) for number in range(calm + step)]))
+        for calm in (0, 1, 2)
+        for step in (1, 2, 3, 4)
+    ]
+    mild, bad = Status.WARNING, Status.CRITICAL
+    assert found == [bad, bad, bad, bad, mild, mild, bad, bad, mild, mild, bad, bad]
+
+
 def test_a_few_overflows_are_silent() -> None:
     assert status(FULL, two_looks(snapshot(100.0, dropped(14), [listener(8080)]))) is Status.OK
     assert status(FULL, a_minute(snapshot(100.0, {}, [listener(8080)]), [dropped(2)] * 6)) is Status.OK
