@@ -97,6 +97,7 @@ class CloseWait(NamedTuple):
     over_5_seconds: int
     served_over_10_seconds: int  # those on the port of a listener: the application serves them, no pool keeps them
     over_60_seconds: int
+    served: int  # those on the port of a listener, which a server here has accepted
 
 
 class Detail(NamedTuple):

@@ -92,7 +92,7 @@ DETAIL = Detail(
     ephemeral_available=28232,
     ephemeral_towards="192.0.2.1 -> 198.51.100.7:5432",
     folded={"tcp_port_connections": 0, "tcp_unit_connections": 3},
-    close_wait=CloseWait(5, 4, 3, 2),
+    close_wait=CloseWait(sockets=3, over_5_seconds=3, served_over_10_seconds=2, over_60_seconds=1, served=2),
     troubles={"retransmitting": Peers(3, 2, "198.51.100.7:5432")},
 )
 

@@ -59,7 +59,7 @@ def attacked(name: Hostile) -> Sample:
     assert (unit, space) == (name.shown, name.shown)
     snapshot = snapshot._replace(
         connections=snapshot.connections._replace(counts=LEAKED),
-        detail=snapshot.detail._replace(units={unit: LEAKED}, close_wait=CloseWait(200, 200, 200, 200)),
+        detail=snapshot.detail._replace(units={unit: LEAKED}, close_wait=CloseWait(200, 200, 200, 200, 0)),
         namespaces={space: LEAKED},
         sysctls={**snapshot.sysctls, "tcp_congestion_control": words},
         sources={**snapshot.sources, "sysctl": f"tcp_x: cannot read {text!r}: expected nothing"},

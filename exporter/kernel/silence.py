@@ -38,6 +38,7 @@ class SilenceDump(Dump):
         """The sockets by their age."""
         return CloseWait(
             sockets=len(self._sockets),
+            served=sum(served for _, served in self._sockets),
             over_5_seconds=sum(age > 5000 for age, _ in self._sockets),
             served_over_10_seconds=sum(age > 10000 for age, served in self._sockets if served),
             over_60_seconds=sum(age > 60000 for age, _ in self._sockets),

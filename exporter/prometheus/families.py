@@ -279,12 +279,14 @@ def _detail(detail: Detail) -> Iterator[Metric]:
     if detail.ephemeral_used is not None and detail.ephemeral_available is not None:
         yield GaugeMetricFamily(
             "tcp_ephemeral_ports_used",
-            "Local ports of the ephemeral range taken towards the busiest source, destination and port (inet_diag).",
+            "Local ports of the ephemeral range taken towards the busiest source, destination and port, or of a source "
+            "where bind() picked them; without TIME-WAIT that tcp_tw_reuse lets connect() take over (inet_diag).",
             detail.ephemeral_used,
         )
         yield GaugeMetricFamily(
             "tcp_ephemeral_ports_available",
-            "Local ports that connect() may pick (sysctls ip_local_port_range, ip_local_reserved_ports).",
+            "Local ports that connect() may pick: the range less reserved ports and those with a listener or a bound "
+            "socket (sysctls ip_local_port_range, ip_local_reserved_ports; inet_diag).",
             detail.ephemeral_available,
         )
 

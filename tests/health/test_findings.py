@@ -14,7 +14,7 @@ from exporter.health.judge import judge_findings, worst_first
 from exporter.health.thresholds import Status
 from exporter.health.window import Window
 from exporter.kernel.sysctl import parse
-from exporter.snapshot import NO_SOCKETS, Connections, Detail, Listener, Snapshot, Sockstat, StateCounts
+from exporter.snapshot import NO_SOCKETS, CloseWait, Connections, Detail, Listener, Snapshot, Sockstat, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from tests.conftest import SITUATIONS, sample_situation
 
@@ -120,6 +120,18 @@ def test_a_limit_that_is_none_or_not_there_is_never_near() -> None:
     none = {"tcp_max_tw_buckets": "-1", "tcp_max_orphans": "0"}
     assert names(snapshot(sysctls=none, sockstat=sockstat(tw=10**6, orphan=10**6, mem=10**6))) == []
     assert names(snapshot(sysctls={}, sockstat=sockstat(tw=10**6, orphan=10**6, mem=10**6))) == []
+
+
+def test_the_owner_of_a_leak_is_the_unit_before_the_port_and_never_other() -> None:
+    held, few = counts(close_wait=90), counts(close_wait=3)
+    groups = detail(ports={"other": held, "8080": few}, units={"none": held, "app.service": few})
+    groups = groups._replace(close_wait=CloseWait(200, 200, 200, 200, 0))
+    (finding,) = findings(snapshot(states={"close_wait": 200}, detail=groups))
+    assert finding.what == "The application of unit app.service does not close connections that its peers have closed"
+    assert finding.evidence[2:] == (
+        "3 of them are of unit app.service, at the last look at each socket.",
+        "3 of them are of local port 8080, at the last look at each socket.",
+    )
 
 
 @pytest.mark.parametrize("seconds", [0.0, -5.0])

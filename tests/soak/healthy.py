@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import resource
 import shlex
 import shutil
 import signal
@@ -38,8 +40,23 @@ table inet mix {
   chain input { type filter hook input priority 0; iifname "lo" meta l4proto tcp numgen random mod 1000 < 3 drop; }
 }
 """
-_PAGE_BYTES, _TICKS = 4096, 100
+_STATUSES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+_STATES = ("established", "time_wait", "close_wait", "syn_recv", "syn_sent")
+_RESOURCES = ("ephemeral_ports", "accept_queue", "syn_queue")
+_PEAKS = {
+    **{state: f'tcp_connections{{state="{state}"}}' for state in _STATES},
+    **{resource: f'tcp_saturation_ratio{{resource="{resource}"}}' for resource in _RESOURCES},
+}
 _EVENTS = ("finding appeared", "finding changed severity", "finding gone", "threshold crossed")
+
+
+class Watched(NamedTuple):
+    """What Prometheus saw of the time: seconds, but for the peaks."""
+
+    statuses: Mapping[str, float] = {}  # of the host
+    findings: Mapping[str, float] = {}  # that were there, by name and status
+    alerts: Mapping[tuple[str, str], float] = {}  # by name and whether it was pending or firing
+    peaks: Mapping[str, float] = {}
 
 
 class Verdicts(NamedTuple):
@@ -47,25 +64,24 @@ class Verdicts(NamedTuple):
 
     seconds: float
     logged: Sequence[Mapping[str, str]]  # the fields of the daemon's lines about findings and thresholds
-    warnings: Sequence[Mapping[str, str]]  # its other lines above info
-    statuses: Mapping[str, float]  # seconds that tcp_host_status was so
-    findings: Mapping[str, float]  # seconds that a finding was there, by name and status
-    alerts: Mapping[tuple[str, str], float]  # seconds of each alert, by name and whether it was pending or firing
+    complaints: Sequence[Mapping[str, str]]  # its other lines above info
+    watched: Watched
     mix: Mapping[str, Mapping[str, float]]  # what each role did
-    peaks: Mapping[str, float]
-    cpu: Mapping[str, float]  # seconds
-    resident: tuple[int, int]  # KiB of the daemon, after its first scrape and at the end
+    cpu: Mapping[str, float]  # seconds, of the programs that watch
+    resident: tuple[int, int]  # KiB of the daemon, after its first sample and at the end
 
     @property
     def false_alarms(self) -> list[str]:
-        """What must not be: findings above WARNING, alerts that fired, mistakes of the daemon."""
-        above = [f"{it['finding']} was CRITICAL" for it in self.logged if it.get("severity") == "CRITICAL"]
-        fired = [f"the alert {name} fired" for name, state in self.alerts if state == "firing"]
-        return above + fired + [f"the daemon logged: {it}" for it in self.warnings if it["level"] == "error"]
+        """What must not be: findings above WARNING, alerts that fired, errors of the daemon."""
+        return [
+            *(f"{_name(it)} was CRITICAL" for it in self.logged if _severity(it) == "CRITICAL"),
+            *(f"the alert {name} fired" for name, state in self.watched.alerts if state == "firing"),
+            *(f"the daemon logged {it['msg']}" for it in self.complaints if it["level"] == "error"),
+        ]
 
 
 def healthy(lab: LabProcess, folder: Path, seconds: float, *, idle: int = IDLE, scraped: bool = True) -> Verdicts:
-    """Run the mix in the lab for so many *seconds*; without Prometheus there are no alerts, shares and peaks."""
+    """Run the mix in the lab for so many *seconds*, with Prometheus where the daemon is to be *scraped*."""
     if shutil.which("nft") is None:
         raise Missing("nft")
     arguments = []
@@ -75,32 +91,37 @@ def healthy(lab: LabProcess, folder: Path, seconds: float, *, idle: int = IDLE, 
         arguments = ["--config.file", str(config)]
     lab.make({}, socket.AF_INET)  # the wire and the address
     lab.establish(idle, socket.AF_INET)
-    lost = lab.run(["nft", "-f", "-"], stdin=_LOSS)
-    assert lost.returncode == 0, lost.stderr
+    lossy = lab.run(["nft", "-f", "-"], stdin=_LOSS)
+    assert lossy.returncode == 0, lossy.stderr
     with Daemon(folder / "daemon.log", *arguments, lab=lab) as daemon:
         daemon.ready()
-        server = Prometheus(lab, folder, daemon.port) if scraped else None
-        resident = _resident(daemon.process.pid)
+        at_first = _resident(daemon.process.pid)
+        prometheus = Prometheus(lab, folder, daemon.port) if scraped else None
         lab.sysctl("net.ipv4.ip_local_port_range", PORT_RANGE)
         roles = dict(_roles(lab))
         began = time.monotonic()
-        while time.monotonic() < began + seconds:
-            time.sleep(min(1.0, seconds))
+        while (lasted := time.monotonic() - began) < seconds:
+            time.sleep(1)
             assert daemon.process.poll() is None, daemon.said()
             for name, role in roles.items():
                 assert role.poll() is None, f"{name} ended: {role.communicate()[1]}"
-        lasted = time.monotonic() - began
-        statuses, findings, alerts, peaks = ({}, {}, {}, {}) if server is None else server.verdicts(lasted)
-        cpu = {"daemon": _cpu(daemon.process.pid)}
-        if server is not None:
-            cpu["prometheus"] = _cpu(server.process.pid)
-        resident = (resident, _resident(daemon.process.pid))
-        mix = {name: _end(process) for name, process in roles.items()}
+        watched = Watched() if prometheus is None else prometheus.watched(lasted)
+        cpu = {"the daemon": _cpu(daemon.process.pid)}
+        if prometheus is not None:
+            cpu["Prometheus"] = _cpu(prometheus.process.pid)
+        resident = (at_first, _resident(daemon.process.pid))
+        mix = {name: _end(role) for name, role in roles.items()}
         lines = list(_lines(daemon.said()))
         assert daemon.terminate() == 0
-    logged = [it for it in lines if it["msg"] in _EVENTS]
-    others = [it for it in lines if it["msg"] not in _EVENTS and it["level"] in {"warn", "error"}]
-    return Verdicts(lasted, logged, others, statuses, findings, alerts, mix, peaks, cpu, resident)
+    return Verdicts(
+        seconds=lasted,
+        logged=[it for it in lines if it["msg"] in _EVENTS],
+        complaints=[it for it in lines if it["msg"] not in _EVENTS and it["level"] in {"warn", "error"}],
+        watched=watched,
+        mix=mix,
+        cpu=cpu,
+        resident=resident,
+    )
 
 
 def _roles(lab: LabProcess) -> Iterator[tuple[str, subprocess.Popen[str]]]:
@@ -137,46 +158,40 @@ class Prometheus:
         ]  # fmt: skip
         with (folder / "prometheus.log").open("w") as log:
             self.process = lab.popen(command, stdout=subprocess.DEVNULL, stderr=log)
-        wait_for(lambda: self.ask("up == 1") or None, "the first scrape")
+        wait_for(self._has_scraped, "the first scrape")
+
+    def _has_scraped(self) -> bool | None:
+        try:
+            return bool(self.ask("up == 1")) or None
+        except OSError:
+            return None
 
     def ask(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        """Labels and value of each series."""
-        try:
-            path = "/api/v1/query?" + urllib.parse.urlencode({"query": expression})
-            result = json.loads(get(self._port, path, self._lab)[1])["data"]["result"]
-        except (OSError, ValueError, KeyError):
-            return []
-        return [(it["metric"], float(it["value"][1])) for it in result]
+        """Labels and value of each series. Raises ``OSError`` while it does not answer."""
+        status, answer = get(self._port, "/api/v1/query?" + urllib.parse.urlencode({"query": expression}), self._lab)
+        if status != 200:
+            raise OSError(answer)
+        return [(it["metric"], float(it["value"][1])) for it in json.loads(answer)["data"]["result"]]
 
-    def verdicts(
-        self, seconds: float
-    ) -> tuple[dict[str, float], dict[str, float], dict[tuple[str, str], float], dict[str, float]]:
-        """Host statuses, findings, alerts and peaks of the last *seconds*."""
+    def watched(self, seconds: float) -> Watched:
+        """What was so for how long of the last *seconds*."""
         span, step = f"{seconds:.0f}s", _SCRAPE_SECONDS
-        names = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
         statuses, findings = {}, {}
-        for number, name in enumerate(names):
-            for _, value in self.ask(f"count_over_time((tcp_host_status == {number})[{span}:{step}s])"):
-                statuses[name] = value * step
-            for labels, value in self.ask(f"count_over_time((tcp_finding_status == {number} > 0)[{span}:{step}s])"):
-                findings[f"{labels['finding']} {name}"] = value * step
-        alerts: Counter[tuple[str, str]] = Counter()
-        for labels, value in self.ask(f"count_over_time(ALERTS[{span}])"):
-            alerts[labels["alertname"], labels["alertstate"]] += value * step
-        peaks = {}
-        for name, expression in (
-            *(
-                (state, f'tcp_connections{{state="{state}"}}')
-                for state in ("established", "time_wait", "close_wait", "syn_recv", "syn_sent")
-            ),
-            *(
-                (name, f'tcp_saturation_ratio{{resource="{name}"}}')
-                for name in ("ephemeral_ports", "accept_queue", "syn_queue")
-            ),
-        ):
-            for _, value in self.ask(f"max(max_over_time({expression}[{span}]))"):
-                peaks[name] = value
-        return statuses, findings, dict(alerts), peaks
+        for number, name in enumerate(_STATUSES):
+            for _, times in self.ask(f"count_over_time((tcp_host_status == {number})[{span}:{step}s])"):
+                statuses[name] = times * step
+            for labels, times in self.ask(f"count_over_time((tcp_finding_status == {number} > 0)[{span}:{step}s])"):
+                findings[f"{labels['finding']} {name}"] = times * step
+        alerts: dict[tuple[str, str], float] = {}
+        for labels, times in self.ask(f"count_over_time(ALERTS[{span}])"):
+            which = [labels.get(label, "") for label in ("alertname", "name", "measure", "severity")]
+            alerts[" ".join(filter(None, which)), labels["alertstate"]] = times * step
+        peaks = {
+            name: most
+            for name, series in _PEAKS.items()
+            for _, most in self.ask(f"max(max_over_time({series}[{span}]))")
+        }
+        return Watched(statuses, findings, alerts, peaks)
 
 
 def _lines(log: str) -> Iterator[dict[str, str]]:
@@ -188,32 +203,33 @@ def _lines(log: str) -> Iterator[dict[str, str]]:
 
 
 def _resident(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * _PAGE_BYTES >> 10
+    return int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * resource.getpagesize() >> 10
 
 
 def _cpu(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def show(found: Verdicts) -> None:
     """Print it all."""
+    watched = found.watched
     print(f"HEALTHY MIX for {found.seconds:.0f} s")
     for role, did in found.mix.items():
         print(f"  {role}: " + ", ".join(f"{name} {number:g}" for name, number in did.items()))
     print("LOGGED by the daemon")
-    for (event, name, severity), number in sorted(Counter(map(_key, found.logged)).items()):
+    for (event, name, severity), number in sorted(Counter(map(_kind, found.logged)).items()):
         print(f"{number:>9}  {event}: {name} {severity}")
-    for it in (*found.logged, *found.warnings):
+    for it in (*found.logged, *found.complaints):
         print(f"           {' '.join(f'{name}={value}' for name, value in it.items())}")
-    for title, seconds in (("STATUS of the host", found.statuses), ("FINDINGS by their metric", found.findings)):
+    for title, times in (("STATUS of the host", watched.statuses), ("FINDINGS by their metric", watched.findings)):
         print(title)
-        for name, value in seconds.items():
+        for name, value in times.items():
             print(f"{value:>9.0f} s  {name}, {value / found.seconds:.1%} of the time")
-    print("ALERTS" if found.alerts else "ALERTS: none, not even pending")
-    for (name, state), value in sorted(found.alerts.items()):
-        print(f"{value:>9.0f} s  {name} {state}")
-    print("PEAKS: " + ", ".join(f"{name} {value:.4g}" for name, value in found.peaks.items()))
+    print("ALERTS" if watched.alerts else "ALERTS: none, not even pending")
+    for (name, state), value in sorted(watched.alerts.items()):
+        print(f"{value:>9.0f} s  {name}: {state}")
+    print("PEAKS: " + ", ".join(f"{name} {value:.4g}" for name, value in watched.peaks.items()))
     for name, value in found.cpu.items():
         print(f"CPU of {name}: {value:.1f} s, {value / found.seconds:.2%} of a core")
     print(f"MEMORY of the daemon: {found.resident[0]} KiB at first, {found.resident[1]} KiB at the end")
@@ -222,8 +238,16 @@ def show(found: Verdicts) -> None:
     sys.stdout.flush()
 
 
-def _key(it: Mapping[str, str]) -> tuple[str, str, str]:
-    return it["msg"], it.get("finding") or it.get("measure", ""), it.get("severity") or it.get("status", "")
+def _kind(it: Mapping[str, str]) -> tuple[str, str, str]:
+    return it["msg"], _name(it), _severity(it)
+
+
+def _name(it: Mapping[str, str]) -> str:
+    return it.get("finding") or it.get("measure", "")
+
+
+def _severity(it: Mapping[str, str]) -> str:
+    return it.get("severity") or it.get("status", "")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""The traffic of a busy, healthy host: what it serves, the proxy before it, its clients, and the strangers of every net.
+"""The traffic of a busy, healthy host: what it serves, the proxy before it, its clients, and strangers.
 
 ``python -m tests.soak.mix ROLE`` plays one role in the network namespace that it runs in, until SIGTERM; then it prints
 as one line of JSON what it did. ``healthy`` runs all of them. Nothing here is trouble that clients would call so: a
@@ -29,7 +29,7 @@ PROXY, BACKEND, DEPLOYED, SHORT, DATABASE, DEFERRED, DOWNLOAD = range(8080, 8087
 SERVED = (BACKEND, DEPLOYED, SHORT, DATABASE, DEFERRED, DOWNLOAD)
 """What ``services`` listens on; ``proxy`` listens on the port before them."""
 
-PORT_RANGE = "30000 31999"
+PORT_RANGE = "30000 33767"
 """Local ports of the clients: fewer than they use in the 60 s of TIME-WAIT, so connect() takes some again."""
 
 PROXIED_RATE, DIRECT_RATE = 45.0, 36.0  # connections a second
@@ -233,7 +233,7 @@ async def _deferring(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 async def _downloading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """A reader that is slower than its server, so its window is closed at times."""
     writer.write(_REQUEST)
-    while await reader.read(1 << 15):
+    while await reader.read(1 << 15):  # noqa: ASYNC110 - this is the slowness, and not a wait for an event
         await asyncio.sleep(0.05)
 
 
@@ -309,7 +309,7 @@ async def strangers(work: Work) -> None:
     crowd = Strangers()
     public = socket.create_server((ADDRESSES[socket.AF_INET].lab, SHORT), backlog=_SHORT_BACKLOG)  # noqa: F841 - stays open
     kinds = itertools.cycle((SYN, FIN, 0))
-    work.every(75, 3, "port scans", lambda: crowd.scan(iter(range(8000, 8300)), next(kinds)))
+    work.every(60, 3, "port scans", lambda: crowd.scan(iter(range(8000, 8300)), next(kinds)))
     work.every(140, 18, "dozens of stray SYNs", lambda: crowd.scan(iter(12 * (SHORT,)), SYN))
     work.ready()
     await asyncio.Event().wait()

@@ -24,8 +24,8 @@ _SECONDS = Limit(50, "seconds over which the count rises", "pools notice within 
 _RISES = Limit(3, "rises within a minute, none followed by a fall", "backends that restart are a step or two")
 _MANY = Limit(
     100,
-    "CLOSE-WAIT sockets whose peer has been silent for 60 s; for 10 s on a listener's port, or 5 s while their number "
-    "rises, where they outnumber the established",
+    "CLOSE-WAIT sockets whose peer has been silent for 60 s; where they outnumber the established, for 10 s on a "
+    "listener's port (in a single look for any time), or for 5 s while their number rises",
     "pools notice within that time that their backend has closed; a server that reads notices at once",
 )
 _STILL = Limit(3, "more of them while one looks twice", "one or two are a connection that just ends")
@@ -92,8 +92,13 @@ def _old(window: Window, number: int) -> str:
     said = "The peers of {} of them have been silent for more than {} s."
     if ages.over_60_seconds >= _MANY.value:
         return said.format(ages.over_60_seconds, 60)
-    if number <= window.count(TcpState.ESTABLISHED):
-        return ""
+    return _where_they_outnumber(window, ages, said) if number > window.count(TcpState.ESTABLISHED) else ""
+
+
+def _where_they_outnumber(window: Window, ages: CloseWait, said: str) -> str:
+    """What is a leak where fewer connections are established than wait to be closed."""
+    if not window.past and ages.served >= _MANY.value:
+        return f"A server here has accepted {ages.served} of them, and one that reads closes at once; this is one look."
     if ages.served_over_10_seconds >= _MANY.value:
         return said.format(ages.served_over_10_seconds, 10) + " A server that reads closes at once."
     course = _course(window)

@@ -27,6 +27,11 @@ from exporter.tcpstate import TcpState
 
 _MANY = Limit(100, "half-open connections of the host", "several times what a busy server has anyway")
 _SLOW = Limit(1.0, "seconds that a handshake takes", "no round trip takes as long, so handshakes never complete")
+_REPEATED = Limit(
+    0.02,
+    "SYNs and SYN-ACKs sent again a second for each half-open connection",
+    "an unanswered handshake repeats 0.08, five SYN-ACKs in 63 s; the rest of the host's traffic repeats some too",
+)
 _NEARLY_ALL = Limit(0.9, "share of the cookies that came back", "the rest is on its way or lost on the path")
 _ALWAYS_RATE = Limit(
     15,
@@ -243,7 +248,7 @@ def _half_open(window: Window) -> Finding | None:
 
 
 def _are_deferred(window: Window, half_open: int) -> bool:
-    """Whether TCP_DEFER_ACCEPT explains them: the client has answered and has sent no data yet.
+    """Whether TCP_DEFER_ACCEPT explains all but a few: the client has answered and has sent no data yet.
 
     The kernel counts each such answer, and repeats no SYN-ACK until the time of deferring is over: the client answers
     that one too, and the handshake completes. A SYN-ACK that nobody answers is repeated, and neither is counted.
@@ -252,7 +257,8 @@ def _are_deferred(window: Window, half_open: int) -> bool:
     deferred = window.now.counters.get("TcpExt.TCPDeferAcceptDrop", 0)
     answered = window.rose("TcpExt.TCPDeferAcceptDrop") + window.rose("Tcp.PassiveOpens")
     repeated = window.rose("TcpExt.TCPSynRetrans") - answered
-    return deferred >= half_open and repeated < EVENTS.value
+    many = max(EVENTS.value, _REPEATED.value * half_open * window.seconds)
+    return half_open - deferred < _MANY.value and repeated < many
 
 
 FLOOD = Rule(
@@ -278,7 +284,7 @@ HALF_OPEN = Rule(
     name="half_open_connections",
     subject="half-open connections",
     definition="Many handshakes do not complete, although SYN queues and accept queues have room.",
-    limits=(_MANY, _SLOW, EVENTS),
+    limits=(_MANY, _SLOW, EVENTS, _REPEATED),
     judge=_half_open,
     worst=Status.WARNING,
 )

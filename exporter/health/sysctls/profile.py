@@ -234,7 +234,7 @@ PROFILE: tuple[Recommendation, ...] = (
         "and then better with TCP_USER_TIMEOUT for that application.",
         "",
         f"{_SYSCTL_DOC}: tcp_retries2; RFC 1122 4.2.3.5: at least 100 s, which is 8",
-        low=3,
+        low=5,
         high=15,
         raising="A higher value lets an application wait for longer for a dead peer: 15 is a quarter of an hour.",
         lowering="A lower value ends connections over outages that they would survive.",

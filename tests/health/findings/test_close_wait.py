@@ -8,7 +8,7 @@ import pytest
 
 from exporter.health.findings.close_wait import LEAK
 from exporter.health.thresholds import Status
-from exporter.health.window import Window
+from exporter.health.window import CannotTell, Window
 from exporter.snapshot import NO_SOCKETS, CloseWait, Connections, Detail, Listener, Snapshot
 from exporter.tcpstate import TcpState
 from tests.health.findings.hosts import snapshot, status, waiting
@@ -67,13 +67,14 @@ def test_one_look_cannot_tell_whether_many_stay() -> None:
 @pytest.mark.parametrize(
     ("ages", "established", "before", "found"),
     [
-        (CloseWait(300, 300, 300, 100), 5000, 300, Status.WARNING),  # old ones are a leak, whatever else there is
-        (CloseWait(300, 300, 0, 99), 0, 300, Status.OK),  # a pool, half a minute after its backend restarted
-        (CloseWait(300, 300, 100, 0), 299, 300, Status.WARNING),  # a server that does not read
-        (CloseWait(300, 300, 100, 0), 300, 300, Status.OK),
-        (CloseWait(300, 100, 0, 0), 0, 290, Status.WARNING),  # more come upon a heap
-        (CloseWait(300, 100, 0, 0), 0, 298, Status.OK),
-        (CloseWait(300, 99, 0, 0), 0, 100, Status.OK),
+        (CloseWait(300, 300, 300, 100, 0), 5000, 300, Status.WARNING),  # old ones are a leak, whatever else there is
+        (CloseWait(300, 300, 0, 99, 0), 0, 300, Status.OK),  # a pool, half a minute after its backend restarted
+        (CloseWait(300, 300, 100, 0, 0), 299, 300, Status.WARNING),  # a server that does not read
+        (CloseWait(300, 300, 100, 0, 0), 300, 300, Status.OK),
+        (CloseWait(300, 100, 0, 0, 0), 0, 290, Status.WARNING),  # more come upon a heap
+        (CloseWait(300, 100, 0, 0, 0), 0, 298, Status.OK),
+        (CloseWait(300, 99, 0, 0, 0), 0, 100, Status.OK),
+        (CloseWait(300, 99, 0, 0, 300), 0, 300, Status.OK),  # a server is a moment late
     ],
 )
 def test_age_tells_a_leak_from_connections_just_closed(
@@ -84,7 +85,7 @@ def test_age_tells_a_leak_from_connections_just_closed(
 
 
 def test_old_connections_are_found_in_one_look() -> None:
-    assert status(LEAK, Window(looked(1.0, 300, ages=CloseWait(300, 300, 300, 300)))) is Status.WARNING
+    assert status(LEAK, Window(looked(1.0, 300, ages=CloseWait(300, 300, 300, 300, 0)))) is Status.WARNING
 
 
 @pytest.mark.parametrize(
@@ -123,3 +124,25 @@ def test_the_text_says_what_keepalive_does_and_does_not() -> None:
     )
     texts = (*finding.evidence, finding.why, finding.remedy, finding.risk)
     assert all(text.endswith(".") for text in texts)
+
+
+def test_the_owner_of_a_leak_is_the_unit_before_the_port_and_never_other() -> None:
+    held, few = (tuple(number if state is TcpState.CLOSE_WAIT else 0 for state in TcpState) for number in (90, 3))
+    now = looked(1.0, 200, ages=CloseWait(200, 200, 200, 200, 0))
+    assert now.detail is not None
+    detail = now.detail._replace(ports={"other": held, "8080": few}, units={"none": held, "app.service": few})
+    finding = LEAK.judge(Window(now._replace(detail=detail)))
+    assert finding is not None
+    assert finding.what == "The application of unit app.service does not close connections that its peers have closed"
+    assert finding.evidence[1:] == (
+        "The peers of 200 of them have been silent for more than 60 s.",
+        "3 of them are of unit app.service, at the last look at each socket.",
+        "3 of them are of local port 8080, at the last look at each socket.",
+    )
+
+
+def test_in_a_single_look_connections_of_a_server_are_a_leak_and_those_of_a_pool_cannot_be_told() -> None:
+    served, pooled = (looked(1.0, 300, ages=CloseWait(300, 0, 0, 0, number)) for number in (300, 0))
+    assert status(LEAK, Window(served)) is Status.WARNING
+    with pytest.raises(CannotTell):
+        LEAK.judge(Window(pooled))

@@ -217,6 +217,15 @@ def test_clients_whose_time_of_deferring_ends_together_are_silent() -> None:
     assert statuses(Window(snapshot(91.0, ended, idle, syn_recv=176), (before,))) == {}
 
 
+def test_clients_that_defer_stay_explained_beside_a_stray_syn_and_loss_elsewhere() -> None:
+    idle = [listener(443, accept_limit=511, fullest_limit=511, syn_recv=151)]
+    arriving = {"TcpExt.TCPDeferAcceptDrop": 149}  # of one the answer was lost
+    assert statuses(two_looks(snapshot(100.0, arriving, idle, syn_recv=151))) == {}
+    before = snapshot(40.0, arriving)
+    now = snapshot(100.0, {**arriving, "TcpExt.TCPSynRetrans": 60}, idle, syn_recv=151)
+    assert statuses(Window(now, (before,))) == {}
+
+
 def test_answers_that_are_lost_show_on_a_host_that_defers_too() -> None:
     idle = [listener(443, accept_limit=511, fullest_limit=511, syn_recv=150)]
     before = snapshot(90.0, {"TcpExt.TCPDeferAcceptDrop": 9000})

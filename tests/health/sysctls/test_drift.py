@@ -62,7 +62,7 @@ def test_v_says_what_a_sysctl_should_be(tmp_path: Path) -> None:
     assert code == 0
     assert text.splitlines()[2] == (
         "sysctls of established: tcp_keepalive_time=1200 (expected 300:600), tcp_keepalive_intvl=75, "
-        "tcp_keepalive_probes=1 (recommended at least 2), tcp_retries2=3, "
+        "tcp_keepalive_probes=1 (recommended at least 2), tcp_retries2=3 (recommended 5 to 15), "
         "tcp_rmem=4096 131072 33554432, tcp_mem=287898 383867 575796"
     )
 
