@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.situations.world import HERE, World, wait_until
+from tests.situations.world import HERE, Advice, World, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -189,10 +189,20 @@ def test_a_limit_of_time_wait_is_reached_allows_none_or_is_none(
         advice = world.advise("1500ms")
         code, said = world.plugin("-s", "time_wait_ratio", "-w", "0.5")
     assert advice.findings == findings
+    assert limits_not_judged(advice) == {
+        "memory_pressure": "tcp_mem is not visible from this network namespace",
+        "orphans_near_limit": "tcp_max_orphans is not visible from this network namespace",
+    }
     if limit < 0:
         assert (code, "tcp_max_tw_buckets is -1" in said) == (3, True), said
     if limit == 0:
         assert "0 sockets wait, of tcp_max_tw_buckets = 0: no socket may wait." in advice.evidence(*findings)
+
+
+def limits_not_judged(advice: Advice) -> dict[str, str]:
+    """The host's limits that the document lists as not judged here, with the reason."""
+    listed = {it["name"]: it["reason"] for it in advice.document["not_judged"]}  # type: ignore[attr-defined]
+    return {name: reason for name, reason in listed.items() if name in {"memory_pressure", "orphans_near_limit"}}
 
 
 # -- CLOSE-WAIT --------------------------------------------------------------------------------------------------------
@@ -204,7 +214,9 @@ def test_a_leak_that_goes_on_is_found_by_two_looks(world: World) -> None:
     wait_until(lambda: ages(world).get("over_5_seconds", 0) >= 100, "CLOSE-WAIT of more than 5 s")
     with world.background(lambda: leaked.append(forget(world, server)), every=0.02):
         advice = world.advise("2s")
+        code, said = world.plugin("-s", "findings")
     assert advice.findings == {"close_wait_leak": "WARNING"}
+    assert (code, "does not close connections that its peers have closed" in said) == (1, True), said
     text = advice.text("close_wait_leak")
     assert "keepalive" in text.lower()
     assert "the descriptor stays" in text
