@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -279,3 +280,26 @@ def test_keepalive_ends_close_wait_and_the_descriptors_stay(world: World) -> Non
     assert all(sock.fileno() >= 0 for sock in leaked)
     states = [struct.unpack("B", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1))[0] for sock in leaked]
     assert states == [7] * 20  # TCP_CLOSE
+
+
+def test_orphan_retries_do_nothing_for_a_peer_that_answers_with_a_closed_window_and_ss_ends_them(world: World) -> None:
+    world.sysctl("net.ipv4.tcp_orphan_retries", 2)
+    server = world.listen(8200, 10, address=LOOPBACK)
+    clients = [world.keep(world.socket()) for _ in range(5)]
+    for client in clients:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((LOOPBACK, 8200))
+        accepted, _ = server.accept()
+        accepted.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while accepted.send(bytes(1 << 16)):
+                pass
+        accepted.close()
+    before = world.counters()["TcpExt.TCPWinProbe"]
+    more_than_the_retries = 4 * len(clients)
+    wait_until(
+        lambda: world.counters()["TcpExt.TCPWinProbe"] - before >= more_than_the_retries, "probes that are answered"
+    )
+    assert world.count("fin_wait1") == len(clients)
+    world.run("ss", "-K", "state", "fin-wait-1", "dst", LOOPBACK)
+    assert world.count("fin_wait1") == 0

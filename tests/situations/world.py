@@ -34,7 +34,14 @@ Socket = socket.socket  # World has a method of that name
 _BIN = Path(sys.executable).parent
 _PEERS = ADDRESSES[socket.AF_INET].peers
 _FIRST_PORT = 1024
-_STATES = {"established": "01", "syn_sent": "02", "syn_recv": "03", "time_wait": "06", "close_wait": "08"}
+_STATES = {
+    "established": "01",
+    "syn_sent": "02",
+    "syn_recv": "03",
+    "fin_wait1": "04",
+    "time_wait": "06",
+    "close_wait": "08",
+}
 
 
 class Advice(NamedTuple):

@@ -48,6 +48,12 @@ def test_one_burst_that_is_over_is_a_warning() -> None:
         assert status(FULL, a_minute(snapshot(100.0, {}, [listener(8080)]), steps)) is Status.WARNING
 
 
+def test_a_burst_that_a_young_daemon_sees_is_a_warning_and_drops_in_each_of_its_steps_are_critical() -> None:
+    full = snapshot(100.0, {}, [waiting(8080, 64)])
+    assert status(FULL, a_minute(full, [dropped(0), dropped(40)])) is Status.WARNING
+    assert status(FULL, a_minute(full, [dropped(40), dropped(40)])) is Status.CRITICAL
+
+
 def test_a_burst_that_falls_into_two_steps_is_one_burst() -> None:
     steps = [dropped(number) for number in (0, 0, 0, 0, 40, 40)]
     assert status(FULL, a_minute(snapshot(100.0, {}, [listener(8080)]), steps)) is Status.WARNING

@@ -187,7 +187,7 @@ def test_the_memory_of_orphans_is_printed_in_the_unit_that_has_a_number(limit: i
     assert finding is not None
     assert finding.command == f"sysctl -w net.ipv4.tcp_max_orphans={2 * limit}"
     assert finding.risk.endswith(f"Each may hold 64 KiB: {size} when full.")
-    assert "it does nothing for a peer that answers with a closed window" in finding.remedy
+    assert "from 2 on it does nothing for a peer that answers with a closed window" in finding.remedy
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------

@@ -239,6 +239,19 @@ def test_dead_peers_are_told_by_the_timers() -> None:
     assert judged(dead_peers.RULE, snapshot(1.0, troubles={"keepalive_unanswered": probed})) == "OK"
 
 
+def test_what_goes_to_dead_peers_is_no_loss_and_what_is_lost_is_no_dead_peer() -> None:
+    def after(again: int, unanswered: int) -> Window:
+        troubles = {"data_unanswered": Peers(unanswered, unanswered, "198.51.100.7")}
+        now = snapshot(20.0, {"Tcp.OutSegs": 400, "Tcp.RetransSegs": again}, troubles=troubles)
+        return Window(now, (snapshot(0.0),))
+
+    rules = (retransmissions.RULE, dead_peers.RULE)
+    found = [
+        [it.status.name for it in judge_findings(window, rules)[0]] for window in (after(2100, 300), after(400, 20))
+    ]
+    assert found == [["OK", "WARNING"], ["CRITICAL", "OK"]]
+
+
 def test_dead_peers_are_not_judged_without_a_detail_and_unknown_where_it_failed() -> None:
     assert judged(dead_peers.RULE, snapshot(1.0)) == "it needs the detail pass, which is off or has not run yet"
     assert judged(dead_peers.RULE, snapshot(1.0, problems={"detail": "detail: refused"})) == "UNKNOWN"
