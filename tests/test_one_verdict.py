@@ -47,14 +47,20 @@ class Case(NamedTuple):
 
 
 def full_accept_queue() -> Case:
-    """A listener whose queue is full, and which drops."""
+    """A listener whose queue is full, and which goes on dropping."""
     snapshot = everything().snapshot
     full = Listener(
         "0.0.0.0", 443, sockets=1, accept_queue=17, accept_limit=16, syn_recv=1, fullest_queue=17, fullest_limit=16
     )
-    now = snapshot._replace(listeners=(full,), counters={**snapshot.counters, "TcpExt.ListenOverflows": 5000})
-    before = [snapshot._replace(taken_at=snapshot.taken_at - ago) for ago in (20, 10)]
-    return Case(now, judged(now, *before), {})
+    past_and_now = [
+        snapshot._replace(
+            taken_at=snapshot.taken_at - ago,
+            listeners=(full,),
+            counters={**snapshot.counters, "TcpExt.ListenOverflows": overflows},
+        )
+        for ago, overflows in ((20, 1000), (10, 3000), (0, 5000))
+    ]
+    return Case(past_and_now[-1], judged(past_and_now[-1], *past_and_now[:-1]), {})
 
 
 def crossed_threshold() -> Case:
