@@ -47,20 +47,19 @@ class Case(NamedTuple):
 
 
 def full_accept_queue() -> Case:
-    """A listener whose queue is full, and which goes on dropping."""
+    """A listener whose queue is full, and which drops."""
     snapshot = everything().snapshot
     full = Listener(
         "0.0.0.0", 443, sockets=1, accept_queue=17, accept_limit=16, syn_recv=1, fullest_queue=17, fullest_limit=16
     )
-    past_and_now = [
-        snapshot._replace(
-            taken_at=snapshot.taken_at - ago,
-            listeners=(full,),
-            counters={**snapshot.counters, "TcpExt.ListenOverflows": overflows},
-        )
-        for ago, overflows in ((20, 1000), (10, 3000), (0, 5000))
-    ]
-    return Case(past_and_now[-1], judged(past_and_now[-1], *past_and_now[:-1]), {})
+
+    def after(overflows: int, ago: float) -> Snapshot:
+        dropped = {"TcpExt.ListenOverflows": overflows, "TcpExt.ListenDrops": overflows}
+        counters = {**snapshot.counters, **dropped}
+        return snapshot._replace(listeners=(full,), counters=counters, taken_at=snapshot.taken_at - ago)
+
+    *past, now = (after(2000 * step, 30.0 - 10 * step) for step in range(4))
+    return Case(now, judged(now, *past), {})
 
 
 def crossed_threshold() -> Case:
