@@ -156,13 +156,13 @@ class Window(NamedTuple):
     def dropped_by(self, listener: Listener) -> int | None:
         """How many segments *listener* dropped at full queues; None where that is not known.
 
-        The kernel counts stray segments there too, so it is at most what all listeners dropped.
+        The kernel counts stray segments there too, so from one snapshot to the next it is at most what all listeners
+        dropped. Where only some of these steps are known it is the sum of those.
         """
-        known = self.past[0].listeners if self.past else None
-        before = next((it for it in known or () if it.place == listener.place), None)
-        if before is None or before.dropped is None or listener.dropped is None or listener.dropped < before.dropped:
-            return None
-        return min(listener.dropped - before.dropped, self.rose("TcpExt.ListenDrops"))
+        known = [
+            it for it in (_dropped_within(stretch, listener.place) for stretch in self.stretches()) if it is not None
+        ]
+        return sum(known) if known else None
 
     def sysctl(self, name: str) -> int | None:
         """The one number of a sysctl; None where it does not exist or could not be read."""
@@ -177,3 +177,14 @@ class Window(NamedTuple):
         if problem is not None:
             raise CannotTell(problem)
         raise NotHere(f"{name} is not visible from this network namespace")
+
+
+def _dropped_within(window: Window, place: str) -> int | None:
+    """What the listener at *place* dropped from the oldest snapshot to the newest, at most what all listeners did."""
+    before, after = (
+        next((it.dropped for it in snapshot.listeners or () if it.place == place), None)
+        for snapshot in (window.past[0], window.now)
+    )
+    if before is None or after is None or after < before:
+        return None
+    return min(after - before, window.rose("TcpExt.ListenDrops"))

@@ -158,7 +158,7 @@ def _from_kernel(options: Options, configured: Mapping[str, Threshold] | None, e
     if options.findings or measures.DETAIL in needs:
         from exporter.sampling.detailer import Wanted  # noqa: PLC0415
 
-        wanted = Wanted()
+        wanted = Wanted(stateless=options.findings)
     if options.findings and wanted is not None:
         from exporter.health.findings import RULES  # noqa: PLC0415
         from exporter.health.judge import judge_findings  # noqa: PLC0415

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from exporter.errors import SourceError, SourceMissing, SourceUnreadable
-from exporter.kernel import derivation, sysctl
+from exporter.kernel import derivation, stateless, sysctl
 from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.detail import DetailDump, summarise, told_apart
 from exporter.kernel.ephemeral import BoundDump, EphemeralPorts
@@ -30,12 +30,13 @@ _FEW_CLOSE_WAIT = 20  # fewer are no finding anyway
 
 
 class Wanted(NamedTuple):
-    """What a detail pass tells apart: configured ports, other namespaces, and label values of a metric at most."""
+    """What a detail pass tells apart and looks at, and how many label values a metric has at most."""
 
     ports: tuple[int, ...] = ()
     remote_ports: tuple[int, ...] = ()
     max_series: int = 100
     namespaces: bool = False
+    stateless: bool = True  # sockets in no state, for which every process of the host is looked at
 
 
 class Detailer:
@@ -76,7 +77,14 @@ class Detailer:
             dump = self._by_procfs(wanted, ephemeral)
         else:
             raise SourceMissing(reader.name, "it does not list what a detail pass needs")
-        return summarise(dump, units, wanted.ports, wanted.max_series, ephemeral, now, bound, close_wait)
+        detail = summarise(dump, units, wanted.ports, wanted.max_series, ephemeral, now, bound, close_wait)
+        return detail._replace(stateless=self._stateless()) if wanted.stateless else detail
+
+    def _stateless(self) -> int | None:
+        try:
+            return stateless.count(self._sources.procfs)
+        except SourceError:  # sockstat's problem is the counting pass's to report
+            return None
 
     def _by_netlink(self, reader: NetlinkReader, wanted: Wanted, ephemeral: EphemeralPorts | None) -> DetailDump:
         sockets = reader.collect(1 << TcpState.LISTEN, CountingDump).listening

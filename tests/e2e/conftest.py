@@ -23,6 +23,7 @@ from typing import TypeVar
 import pytest
 import yaml
 
+import exporter
 from tests.lab import KINDS, LabProcess
 
 T = TypeVar("T")
@@ -158,7 +159,7 @@ def anyones_python() -> Iterator[str]:
     with anyones_folder() as home:
         subprocess.run([python, "-m", "venv", "--without-pip", str(home / "venv")], check=True)
         (site,) = home.glob("venv/lib/python*/site-packages")
-        package = Path(__file__).parents[2] / "exporter"
+        package = Path(exporter.__file__).parent
         shutil.copytree(package, site / "exporter", ignore=shutil.ignore_patterns("*.pyc"))
         library = Path(yaml.__file__).parent  # which is for this interpreter, but for its part in C
         shutil.copytree(library, site / "yaml", ignore=shutil.ignore_patterns("*.pyc", "*.so"))

@@ -210,7 +210,7 @@ def test_it_follows_the_size_of_the_terminal_and_wraps_nothing(terminal: Termina
 def test_a_terminal_that_does_not_know_its_size_is_a_usual_one() -> None:
     with Terminal(*SHOW, "--path.procfs", situation_root("busy"), size=(0, 0)) as terminal:
         terminal.shows("^PORT|more rows")
-        assert (len(terminal.frame()), max(map(len, terminal.frame()))) == (24, 78)
+        assert (len(terminal.frame()), max(map(len, terminal.frame()))) == (24, 80)
 
 
 def test_ctrl_z_gives_the_screen_to_the_shell_and_fg_takes_it_again() -> None:

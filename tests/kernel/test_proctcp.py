@@ -19,7 +19,7 @@ from exporter.kernel.ephemeral import EphemeralPorts, Taken
 from exporter.kernel.inetdiag import AF_INET, AF_INET6
 from exporter.kernel.procnet import parse_tcp, state_counts
 from exporter.kernel.proctcp import ProcDetail, listening_ports
-from exporter.snapshot import Detail, StateCounts
+from exporter.snapshot import Detail, Peers, StateCounts
 from exporter.tcpstate import TcpState
 from tests.conftest import SITUATIONS, situation_root
 from tests.lab import KINDS, LabProcess, LabUnavailable
@@ -128,6 +128,19 @@ def test_the_accept_queue_of_a_listener_is_no_bytes() -> None:
 def test_queues_are_read_to_the_last_bit() -> None:
     full = collected([TITLES, ESTABLISHED.replace("0000000A:00000102", "FFFFFFFF:80000001")], [TITLES6])
     assert (full.receive_queue, full.send_queue) == (0x80000001, 0xFFFFFFFF)
+
+
+def test_unanswered_segments_and_probes_are_told_by_their_own_columns() -> None:
+    resent = ESTABLISHED.replace("01:00000014 00000000     0        0", "01:00000014 00000005     0        0")
+    probed = ESTABLISHED.replace("01:00000014 00000000     0        0", "02:00000014 00000000     0        3")
+    blocked = ESTABLISHED.replace("01:00000014 00000000     0        0", "04:00000014 00000007     0        0")
+    peer = Peers(1, 1, "192.0.2.2")
+    assert collected([TITLES, ESTABLISHED, resent, probed, blocked], [TITLES6]).troubles.peers() == {
+        "retransmitting": peer,
+        "data_unanswered": peer,
+        "keepalive_unanswered": peer,
+        "peer_reads_nothing": peer,
+    }
 
 
 def test_without_the_range_of_ephemeral_ports_no_destination_is_counted() -> None:

@@ -1,4 +1,4 @@
-"""H1 to H10: a busy, healthy host, for half a minute; `python -m tests.soak.healthy` runs it for an hour, with alerts."""
+"""H1 to H10: a busy, healthy host, for half a minute. ``tests.soak.healthy`` runs it for an hour, with alerts."""
 
 from __future__ import annotations
 

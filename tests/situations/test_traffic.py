@@ -272,6 +272,21 @@ def test_five_thousand_idle_connections_are_silent(world: World) -> None:
     assert world.advise("1s").findings == {}
 
 
+# -- leaked ------------------------------------------------------------------------------------------------------------
+
+
+def test_descriptors_of_connections_that_were_reset_are_a_leak(world: World) -> None:
+    for client, _ in pairs(world, 300):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+        client.close()
+    wait_until(lambda: world.count("established") == 0, "the resets")
+    advice = world.advise("0")
+    assert advice.findings == {"descriptor_leak": "WARNING"}
+    first = advice.evidence("descriptor_leak")[0]
+    assert first.endswith(" TCP sockets of the host are held by a descriptor and are in no state.")
+    assert int(first.partition(" ")[0]) >= 280  # orphans of other namespaces are left out twice
+
+
 # -- tracked -----------------------------------------------------------------------------------------------------------
 
 

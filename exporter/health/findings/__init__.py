@@ -13,6 +13,7 @@ from exporter.health.findings import (
     close_wait,
     conntrack,
     dead_peers,
+    descriptors,
     ephemeral_ports,
     memory,
     orphans,
@@ -40,6 +41,7 @@ RULES: tuple[Rule, ...] = (
     ephemeral_ports.NEAR_LIMIT,
     time_wait.NEAR_LIMIT,
     close_wait.LEAK,
+    descriptors.LEAK,
 )
 
 BY_NAME: Mapping[str, Rule] = {rule.name: rule for rule in RULES}

@@ -55,9 +55,11 @@ def _judge(window: Window) -> Finding | None:
 def _what(window: Window, slow: Sequence[Listener], dropped: int) -> str:
     if slow:
         return f"The accept queue of {slow[0].place} {'is full' if slow[0].fullest >= 1 else 'overflows'}"
-    for it in window.listeners:
-        if (window.dropped_by(it) or 0) * 2 > dropped and it.syn_recv <= NORMAL_HALF_OPEN.value:
-            return f"The accept queue of {it.place} was full for a moment"
+    idle = [it for it in window.listeners if it.syn_recv <= NORMAL_HALF_OPEN.value]
+    by_drops = sorted(((window.dropped_by(it) or 0, it.place) for it in idle), reverse=True)
+    (most, place), (next_most, _) = (*by_drops, (0, ""), (0, ""))[:2]
+    if most * 2 > dropped and most > next_most:
+        return f"The accept queue of {place} was full for a moment"
     return "An accept queue was full for a moment"
 
 

@@ -8,6 +8,7 @@ be told from an idle one.
 from __future__ import annotations
 
 from exporter.health.finding import Finding, Limit, Rule
+from exporter.health.findings.retransmissions import is_lossy
 from exporter.health.findings.shared import rto_max
 from exporter.health.sysctls.arithmetic import unacknowledged
 from exporter.health.thresholds import Status
@@ -25,6 +26,8 @@ def _judge(window: Window) -> Finding | None:
     probed, sent = window.trouble(KEEPALIVE_UNANSWERED), window.trouble(DATA_UNANSWERED)
     if probed is None or sent is None:
         raise window.undetailed()
+    if sent.sockets and is_lossy(window):
+        sent = sent._replace(sockets=0)  # lost, and not unanswered
     dead = probed.sockets + sent.sockets
     if dead < _MANY.value:
         return None

@@ -68,11 +68,12 @@ def overflows(window: Window) -> int:
 def goes_on(window: Window, dropped: Callable[[Window], int], *, still: bool) -> bool:
     """Whether drops go on rather than being one burst: in several steps of the last minute, and lately.
 
-    Where too few snapshots tell, as in a command that ends, they go on if a queue is *still* filled.
+    Where fewer steps are known they go on if all of them had drops and a queue is *still* filled: a command that ends
+    knows one.
     """
-    if len(window.past) < STEPS.value:
-        return still and dropped(window) > 0
     with_drops = sum(1 for it in window.stretches() if dropped(it))
+    if len(window.past) < STEPS.value:
+        return still and with_drops == len(window.past) > 0
     return with_drops >= STEPS.value and dropped(window.recent(_LATELY_SECONDS)) > 0
 
 

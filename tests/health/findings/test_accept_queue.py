@@ -48,6 +48,12 @@ def test_one_burst_that_is_over_is_a_warning() -> None:
         assert status(FULL, a_minute(snapshot(100.0, {}, [listener(8080)]), steps)) is Status.WARNING
 
 
+def test_a_burst_that_a_young_daemon_sees_is_a_warning_and_drops_in_each_of_its_steps_are_critical() -> None:
+    full = snapshot(100.0, {}, [waiting(8080, 64)])
+    assert status(FULL, a_minute(full, [dropped(0), dropped(40)])) is Status.WARNING
+    assert status(FULL, a_minute(full, [dropped(40), dropped(40)])) is Status.CRITICAL
+
+
 def test_a_burst_that_falls_into_two_steps_is_one_burst() -> None:
     steps = [dropped(number) for number in (0, 0, 0, 0, 40, 40)]
     assert status(FULL, a_minute(snapshot(100.0, {}, [listener(8080)]), steps)) is Status.WARNING
@@ -57,6 +63,17 @@ def test_drops_in_step_after_step_are_critical_and_not_any_more_when_they_have_e
     calm = snapshot(100.0, {}, [listener(8080)])
     assert status(FULL, a_minute(calm, [dropped(number) for number in (0, 0, 0, 9, 9, 9)])) is Status.CRITICAL
     assert status(FULL, a_minute(calm, [dropped(number) for number in (0, 9, 9, 9, 0, 0)])) is Status.WARNING
+
+
+def test_trouble_that_is_younger_than_the_daemon_does_not_become_milder_while_it_lasts() -> None:
+    full = snapshot(100.0, {}, [waiting(8080, 65)])
+    found = [
+        status(FULL, a_minute(full, [dropped(9 if number >= calm else 0) for number in range(calm + step)]))
+        for calm in (0, 1, 2)
+        for step in (1, 2, 3, 4)
+    ]
+    mild, bad = Status.WARNING, Status.CRITICAL
+    assert found == [bad, bad, bad, bad, mild, mild, bad, bad, mild, mild, bad, bad]
 
 
 def test_a_few_overflows_are_silent() -> None:
@@ -147,6 +164,25 @@ def test_a_burst_that_is_over_is_of_the_listener_that_dropped() -> None:
     now = [listener(8080, dropped=7), listener(8081, dropped=407)]
     finding = found(with_drops(snapshot(100.0, dropped(400), now), *before))
     assert finding.what.startswith("The accept queue of 192.0.2.1:8081 was full for a moment")
+
+
+def test_a_burst_that_is_over_is_not_of_a_listener_whose_clients_send_resets_all_the_time() -> None:
+    """Each listener's drops are counted at most as far as the host's within the same step."""
+    window = a_minute(snapshot(100.0, {}), [dropped(0), dropped(0), dropped(23), *[dropped(0)] * 3])
+    past = [
+        it._replace(listeners=(listener(8080, dropped=8 * number), listener(8081, dropped=23 * (number > 2))))
+        for number, it in enumerate(window.past)
+    ]
+    now = window.now._replace(listeners=(listener(8080, dropped=48), listener(8081, dropped=23)))
+    window = window._replace(now=now, past=tuple(past))
+    assert [window.dropped_by(it) for it in window.listeners] == [8, 23]
+    assert found(window).what.startswith("The accept queue of 192.0.2.1:8081 was full for a moment")
+
+
+def test_a_burst_that_may_be_of_two_listeners_is_of_neither() -> None:
+    before, now = ([listener(port, dropped=number) for port in (8080, 8081)] for number in (0, 500))
+    finding = found(with_drops(snapshot(100.0, dropped(400), now), *before))
+    assert finding.what.startswith("An accept queue was full for a moment")
 
 
 def test_what_a_listener_dropped_before_it_listened_anew_is_not_known() -> None:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import pytest
 
 from exporter.health.finding import Rule
-from exporter.health.findings import conntrack, dead_peers, refused, retransmissions, syn_sent, zero_window
+from exporter.health.findings import conntrack, dead_peers, descriptors, refused, retransmissions, syn_sent, zero_window
 from exporter.health.judge import judge_findings
 from exporter.health.window import Window
 from exporter.kernel.sysctl import parse
-from exporter.snapshot import Connections, Conntrack, Detail, Peers, Snapshot
+from exporter.snapshot import Connections, Conntrack, Detail, Peers, Snapshot, Sockstat
 from exporter.tcpstate import TcpState
 
 UNCOUNTED = {"Tcp.OutRsts": 0, "Tcp.AttemptFails": 0, "Tcp.OutSegs": 0, "Tcp.RetransSegs": 0}
@@ -239,9 +239,47 @@ def test_dead_peers_are_told_by_the_timers() -> None:
     assert judged(dead_peers.RULE, snapshot(1.0, troubles={"keepalive_unanswered": probed})) == "OK"
 
 
+def test_what_goes_to_dead_peers_is_no_loss_and_what_is_lost_is_no_dead_peer() -> None:
+    def after(again: int, unanswered: int) -> Window:
+        troubles = {"data_unanswered": Peers(unanswered, unanswered, "198.51.100.7")}
+        now = snapshot(20.0, {"Tcp.OutSegs": 400, "Tcp.RetransSegs": again}, troubles=troubles)
+        return Window(now, (snapshot(0.0),))
+
+    rules = (retransmissions.RULE, dead_peers.RULE)
+    found = [
+        [it.status.name for it in judge_findings(window, rules)[0]] for window in (after(2100, 300), after(400, 20))
+    ]
+    assert found == [["OK", "WARNING"], ["CRITICAL", "OK"]]
+
+
 def test_dead_peers_are_not_judged_without_a_detail_and_unknown_where_it_failed() -> None:
     assert judged(dead_peers.RULE, snapshot(1.0)) == "it needs the detail pass, which is off or has not run yet"
     assert judged(dead_peers.RULE, snapshot(1.0, problems={"detail": "detail: refused"})) == "UNKNOWN"
+
+
+# -- leaked ------------------------------------------------------------------------------------------------------------
+
+
+def stateless(number: int | None, *, bound: int = 0, alloc: int = 1000) -> Snapshot:
+    now = snapshot(1.0, troubles={})
+    assert now.detail is not None
+    detail = now.detail._replace(stateless=number, ephemeral_bound=bound)
+    return now._replace(detail=detail, sockstat=Sockstat(inuse=1, orphan=0, tw=0, alloc=alloc, mem=0))
+
+
+@pytest.mark.parametrize(
+    ("status", "now"),
+    [
+        ("WARNING", stateless(350)),
+        ("OK", stateless(150)),
+        ("OK", stateless(1350, bound=1200)),
+        ("OK", stateless(350, alloc=1_000_000)),
+        ("it needs to see every process of the host", stateless(None)),
+        ("it needs the detail pass, which is off or has not run yet", snapshot(1.0)),
+    ],
+)
+def test_what_sockets_in_no_state_come_to(status: str, now: Snapshot) -> None:
+    assert judged(descriptors.LEAK, now) == status
 
 
 # -- tracked -----------------------------------------------------------------------------------------------------------

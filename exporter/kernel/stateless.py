@@ -1,0 +1,68 @@
+"""TCP sockets in no state: closed, or never connected, but still held by a descriptor. A rim module: it walks /proc.
+
+The kernel counts what is allocated for the host and what is in its tables by network namespace, so the difference can
+be told only where every process of the host, and with it every namespace that has sockets, is seen. Source:
+net/ipv4/proc.c, sockstat_seq_show.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from exporter.errors import SourceError, SourceMissing
+from exporter.kernel import procnet
+from exporter.kernel.reader import Procfs
+
+_INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
+_FEW = 100  # so many may be on their way through the kernel
+
+
+def count(procfs: Procfs) -> int | None:
+    """At least how many there are; None where some of the host's processes cannot be seen.
+
+    Orphans are left out twice where their namespace is seen, because that of others has ended. Raises ``SourceError``
+    where sockstat cannot be read.
+    """
+    before = procnet.parse_sockstat(procfs.text("net/sockstat"), f"{procfs.root}/net/sockstat")
+    try:
+        if os.readlink(f"{procfs.root}/self/ns/pid") != _INITIAL_PID_NAMESPACE:
+            return None
+        if before.alloc - before.orphan - _in_use(procfs, "self") < _FEW:
+            return 0
+        in_use = sum(_in_use(procfs, process) for process in _of_each_namespace(procfs))
+    except OSError:
+        return None
+    after = procnet.parse_sockstat(procfs.text("net/sockstat"), f"{procfs.root}/net/sockstat")
+    found = min(before.alloc, after.alloc) - max(before.orphan, after.orphan) - in_use
+    return found if found >= _FEW else 0
+
+
+def _of_each_namespace(procfs: Procfs) -> list[str]:
+    """A process of each network namespace; ``OSError`` where one may not be looked at."""
+    processes = [name for name in os.listdir(procfs.root) if name.isdigit()]
+    if "1" not in processes:
+        raise PermissionError("hidepid hides processes")
+    found: dict[int, str] = {}
+    for process in processes:
+        try:
+            found.setdefault(os.stat(f"{procfs.root}/{process}/net/sockstat").st_ino, process)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # it ends at this moment
+                raise
+    return list(found.values())
+
+
+def _in_use(procfs: Procfs, process: str) -> int:
+    """The hashed sockets, IPv4 and IPv6, of the network namespace of *process*; 0 where it has ended."""
+    path, used = f"{process}/net/sockstat", 0
+    try:
+        used = procnet.parse_sockstat(procfs.text(path), f"{procfs.root}/{path}").inuse
+        used += procnet.parse_sockstat6(procfs.text(f"{path}6"), f"{procfs.root}/{path}6")
+    except SourceMissing:  # there is no IPv6, or the process has ended
+        return used
+    except SourceError as error:
+        raise OSError(str(error)) from None
+    return used

@@ -1,0 +1,77 @@
+"""Sockets in no state: counted where the whole host is seen, and unknown elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from exporter.errors import SourceMissing
+from exporter.kernel.reader import Procfs
+from exporter.kernel.stateless import count
+
+INITIAL = "pid:[4026531836]"
+
+
+def sockstat(inuse: int, orphan: int = 0, alloc: int = 0) -> str:
+    return f"sockets: used 1\nTCP: inuse {inuse} orphan {orphan} tw 0 alloc {alloc} mem 0\n"
+
+
+def process(root: Path, name: str, inuse: int, inuse6: int | None = 0, **numbers: int) -> None:
+    """A process in a network namespace of its own."""
+    (root / name / "net").mkdir(parents=True)
+    (root / name / "net" / "sockstat").write_text(sockstat(inuse, **numbers), encoding="ascii")
+    if inuse6 is not None:
+        (root / name / "net" / "sockstat6").write_text(f"TCP6: inuse {inuse6}\n", encoding="ascii")
+
+
+def host(root: Path, *, alloc: int, orphan: int = 0, pid_namespace: str = INITIAL) -> Procfs:
+    """A host whose first process is this one."""
+    process(root, "1", 10, 5, orphan=orphan, alloc=alloc)
+    (root / "self").symlink_to("1")
+    (root / "net").symlink_to("self/net")
+    (root / "1" / "ns").mkdir()
+    (root / "1" / "ns" / "pid").symlink_to(pid_namespace)
+    return Procfs(str(root))
+
+
+def test_what_is_allocated_beyond_the_sockets_of_every_namespace_is_in_no_state(tmp_path: Path) -> None:
+    procfs = host(tmp_path, alloc=1000, orphan=20)
+    process(tmp_path, "77", 300, None)
+    process(tmp_path, "78", 200, 100)
+    assert count(procfs) == 1000 - 20 - 15 - 300 - 300
+
+
+def test_a_namespace_with_several_processes_counts_once(tmp_path: Path) -> None:
+    procfs = host(tmp_path, alloc=1000)
+    process(tmp_path, "77", 300)
+    (tmp_path / "78").symlink_to("77")
+    assert count(procfs) == 1000 - 15 - 300
+
+
+@pytest.mark.parametrize("alloc", [15, 100, 114])
+def test_a_few_are_none(tmp_path: Path, alloc: int) -> None:
+    assert count(host(tmp_path, alloc=alloc)) == 0
+
+
+def test_a_container_does_not_see_the_host(tmp_path: Path) -> None:
+    assert count(host(tmp_path, alloc=1000, pid_namespace="pid:[4026532500]")) is None
+
+
+def test_a_procfs_that_hides_processes_does_not_show_the_host(tmp_path: Path) -> None:
+    procfs = host(tmp_path, alloc=1000)
+    (tmp_path / "self").unlink()
+    (tmp_path / "1").rename(tmp_path / "4711")
+    (tmp_path / "self").symlink_to("4711")
+    assert count(procfs) is None
+
+
+def test_a_process_that_ends_meanwhile_is_left_out(tmp_path: Path) -> None:
+    procfs = host(tmp_path, alloc=1000)
+    (tmp_path / "99").mkdir()
+    assert count(procfs) == 1000 - 15
+
+
+def test_without_sockstat_it_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceMissing):
+        count(Procfs(str(tmp_path)))
