@@ -24,6 +24,7 @@ from exporter.sampling.sources import Sources
 from exporter.snapshot import CloseWait, Detail, SysctlValue
 from exporter.tcpstate import TcpState
 
+_LONGEST_LIST = 2000  # characters of reserved ports that a command can show
 _MANY_BOUND = 0.1  # of the range
 _FEW_CLOSE_WAIT = 20  # fewer are no finding anyway
 
@@ -157,7 +158,9 @@ class Detailer:
             return None
         # Without timestamps no TIME_WAIT is taken over. Source: net/ipv4/tcp_ipv4.c, tcp_twsk_unique.
         reuse = self._number("tcp_tw_reuse", 0) if self._number("tcp_timestamps", 0) else 0
-        return EphemeralPorts(low, high, reserved, reuse, self._number("tcp_tw_reuse_delay", 1000))
+        told = sysctl.ports_text(reserved)
+        told_at_most = told if len(told) <= _LONGEST_LIST else None
+        return EphemeralPorts(low, high, reserved, told_at_most, reuse, self._number("tcp_tw_reuse_delay", 1000))
 
     def _number(self, name: str, default: int) -> int:
         """The value of a sysctl; the default where it does not exist, as on older kernels, or cannot be read."""
