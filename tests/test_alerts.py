@@ -39,7 +39,9 @@ END_RULES = "      # end of what is generated\n"
 RULE_FILES = ("alerts.yml", "rules.yml", "node-exporter-compat.yml")
 SEVERITIES = ("critical", "warning", "info")
 SECTIONS = ["What it means", "Confirm", "Do", "Do not"]
-OTHERS = {"cat", "conntrack", "curl", "ip", "journalctl", "ss", "sysctl", "systemctl", "tc", "tcpdump"}  # of a runbook
+OTHERS = {
+    "cat", "conntrack", "curl", "grep", "ip", "journalctl", "lsof", "ss", "sysctl", "systemctl", "tc", "tcpdump",
+}  # of a runbook  # fmt: skip
 
 Rule = dict[str, Any]
 

@@ -52,9 +52,14 @@ def full_accept_queue() -> Case:
     full = Listener(
         "0.0.0.0", 443, sockets=1, accept_queue=17, accept_limit=16, syn_recv=1, fullest_queue=17, fullest_limit=16
     )
-    now = snapshot._replace(listeners=(full,), counters={**snapshot.counters, "TcpExt.ListenOverflows": 5000})
-    before = [snapshot._replace(taken_at=snapshot.taken_at - ago) for ago in (20, 10)]
-    return Case(now, judged(now, *before), {})
+
+    def after(overflows: int, ago: float) -> Snapshot:
+        dropped = {"TcpExt.ListenOverflows": overflows, "TcpExt.ListenDrops": overflows}
+        counters = {**snapshot.counters, **dropped}
+        return snapshot._replace(listeners=(full,), counters=counters, taken_at=snapshot.taken_at - ago)
+
+    *past, now = (after(2000 * step, 30.0 - 10 * step) for step in range(4))
+    return Case(now, judged(now, *past), {})
 
 
 def crossed_threshold() -> Case:
