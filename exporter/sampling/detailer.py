@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from exporter.defaults import MAX_SERIES
 from exporter.errors import SourceError, SourceMissing, SourceUnreadable
 from exporter.kernel import derivation, stateless, sysctl
 from exporter.kernel.cgroupfs import Cgroups
@@ -34,7 +35,7 @@ class Wanted(NamedTuple):
 
     ports: tuple[int, ...] = ()
     remote_ports: tuple[int, ...] = ()
-    max_series: int = 100
+    max_series: int = MAX_SERIES
     namespaces: bool = False
     stateless: bool = True  # sockets in no state, for which every process of the host is looked at
 
