@@ -389,7 +389,8 @@ snapshot = once.snapshot("/proc", "auto", wanted=Wanted())
 health = Judge(os.uname().release).judge(Window(snapshot, ()), {}, {})
 document = api.document(snapshot, health)
 document["detail"].pop("taken_at")
-print(json.dumps({key: document[key] for key in ("connections", "listeners", "detail", "reader", "health")}))
+document["statuses"] = {it["finding"]: it["status"] for it in document["health"]["findings"]}
+print(json.dumps({key: document[key] for key in ("connections", "listeners", "detail", "reader", "statuses")}))
 """
 
 

@@ -278,7 +278,11 @@ def test_without_the_hosts_processes_all_is_counted_and_no_other_namespace_is(
     populated: LabProcess, anyones_program: str, folder: Path, kind: type[Place]
 ) -> None:
     place = kind(anyones_program, populated, frozenset(), folder)
-    assert (counts(place), listeners(place), detail(place)) == (True, True, True)
+    assert (counts(place), listeners(place)) == (True, True)
+    seen, as_root = place.dump()["detail"], place.root().dump()["detail"]
+    assert isinstance(as_root, dict)
+    assert as_root["stateless"] is not None
+    assert seen == {**as_root, "stateless": None}
     with LabProcess() as other:
         other.establish(17)
         assert [it["established"] for it in found_by_namespace(place)] == [populated.expected()["established"]]

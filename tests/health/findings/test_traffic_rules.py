@@ -101,7 +101,7 @@ def test_how_long_connects_have_waited_is_told_by_the_hour_of_counts() -> None:
 @pytest.mark.parametrize(
     ("status", "per_second"),
     [
-        ("CRITICAL", {"Tcp_OutRsts": 50}),
+        ("WARNING", {"Tcp_OutRsts": 50}),  # a port scan of an idle host, or a service that never listened
         ("CRITICAL", {"Tcp_AttemptFails": 50, "Tcp_ActiveOpens": 50}),
         ("WARNING", {"Tcp_AttemptFails": 50, "Tcp_ActiveOpens": 100}),
         ("WARNING", {"Tcp_OutRsts": 50, "Tcp_PassiveOpens": 100}),
@@ -119,6 +119,18 @@ def test_how_long_connects_have_waited_is_told_by_the_hour_of_counts() -> None:
 def test_what_a_minute_of_refusals_comes_to(status: str, per_second: dict[str, float]) -> None:
     *past, now = minute(**per_second)
     assert judged(refused.REFUSED, now, *past) == status
+
+
+def test_refusals_for_a_minute_are_critical_where_a_listener_has_gone_within_the_hour() -> None:
+    *past, now = minute(Tcp_OutRsts=50)
+    found = []
+    for listened in (0, 1):
+        lows = [[listened, 0] if state is TcpState.LISTEN else [0, 0] for state in TcpState]
+        judgements, _ = judge_findings(Window(now, past, lows), (refused.REFUSED,))
+        finding = judgements[0].finding
+        assert finding is not None
+        found.append((finding.severity.name, finding.evidence[1:]))
+    assert found == [("WARNING", ()), ("CRITICAL", ("0 sockets listen, and 1 did within the last hour.",))]
 
 
 def test_a_restart_is_a_short_warning_and_never_critical() -> None:
