@@ -115,7 +115,9 @@ class Detailer:
         if number < _FEW_CLOSE_WAIT:
             return None
         mask, listening = 1 << TcpState.CLOSE_WAIT, dump.listening
-        return reader.collect(mask, lambda: SilenceDump(listening), extensions=EXTENSION_INFO).close_wait()
+        with suppress(SourceError):  # the detail is worth having without it
+            return reader.collect(mask, lambda: SilenceDump(listening), extensions=EXTENSION_INFO).close_wait()
+        return None
 
     def _by_procfs(self, wanted: Wanted, ephemeral: EphemeralPorts | None) -> DetailDump:
         """Without units, which /proc does not know."""
