@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.core import Metric
 
 from exporter.daemon.daemon import page_assets
-from exporter.document import write as api
+from exporter.document import write
 from exporter.health.finding import Finding, Judgement, NotJudged
 from exporter.health.findings import RULES
 from exporter.health.measures import BY_NAME, MEASURES, RATIOS
@@ -354,14 +354,14 @@ def real_documents() -> Iterator[Mapping[str, object]]:
         sample = Sample.single(snapshot, judge_situation(situation))
         sample = sample._replace(peaks=snapshot.connections and snapshot.connections.counts)
         sample = sample._replace(stale_after=3.0)  # without a loop it is infinite, which JSON has no number for
-        yield json.loads(api.encode(api.sampled(sample, now=0.5)))
-    yield json.loads(api.encode(api.sampled(everything()._replace(stale_after=3.0), now=0.5)))
+        yield json.loads(write.encode(write.sampled(sample, now=0.5)))
+    yield json.loads(write.encode(write.sampled(everything()._replace(stale_after=3.0), now=0.5)))
     request = Request("GET", "/api/v1/snapshot", "", {})
     nothing = application(lambda: Current(None, VIEW, 0.0, "/metrics"), page_assets())(request)
     yield json.loads(nothing.body)
     series = (array("i", [3, HOLE]),) * len(TcpState)
     for points in (None, Points(1_700_000_000.0, series, series)):
-        yield json.loads(api.encode_compact(api.history(points)))
+        yield json.loads(write.encode_compact(write.history(points)))
 
 
 def without_copies(document: Mapping[str, object]) -> Mapping[str, object]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from exporter.document import write as api
+from exporter.document import write
 from exporter.health.sysctls.verdicts import sysctl_conf
 from exporter.health.thresholds import DEFAULTS
 from exporter.nagios import check
@@ -56,8 +56,8 @@ def test_the_openmetrics_page_of_a_quiet_host(golden: Golden) -> None:
 
 
 def test_the_json_of_each_situation(situation: str, golden: Golden) -> None:
-    document = api.document(sample_situation(situation), judge_situation(situation))
-    golden(f"{situation}.json", api.encode(document).decode())
+    document = write.document(sample_situation(situation), judge_situation(situation))
+    golden(f"{situation}.json", write.encode(document).decode())
 
 
 def test_the_table_of_each_situation(situation: str, golden: Golden) -> None:
@@ -82,7 +82,7 @@ def test_the_fast_open_key_is_on_no_page_and_in_no_answer(situation: str, form: 
     snapshot, health = sample_situation(situation), judge_situation(situation)
     said = [
         page(Sample.single(snapshot, health), VIEW, form).decode(),
-        json.dumps(api.document(snapshot, health)),
+        json.dumps(write.document(snapshot, health)),
         table.render(snapshot, health, "host", "now", color=True),
         report.render(health, [], 80, everything=True, color=True),
         check.run(["--path.procfs", situation_root(situation), "-vvv"])[1],

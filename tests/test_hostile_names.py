@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.daemon import log
 from exporter.daemon.daemon import page_assets
-from exporter.document import write as api
+from exporter.document import write
 from exporter.health.sysctls.verdicts import sysctl_conf
 from exporter.health.thresholds import DEFAULTS, Threshold, evaluate
 from exporter.kernel import cgroup, netns, sysctl
@@ -105,7 +105,7 @@ def sysctl_text(sample: Sample) -> str:
 
 
 def as_json(sample: Sample, name: Hostile) -> str:
-    body = api.encode(api.sampled(sample, 1.0))
+    body = write.encode(write.sampled(sample, 1.0))
     document = json.loads(body)
     assert document["detail"]["units"].keys() == {name.shown}
     assert document["namespaces"].keys() == {name.shown}

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from exporter.daemon.daemon import page_assets
-from exporter.document import write as api
+from exporter.document import write
 from exporter.health.finding import runbook_of
 from exporter.health.findings import BY_NAME
 from exporter.health.judge import Health
@@ -149,7 +149,7 @@ class Consumers:
 def test_page_metrics_json_and_plugin_have_the_status_of_the_host(case: Case) -> None:
     consumers, status = Consumers(case), case.health.status
     document = json.loads(consumers.get("/api/v1/snapshot"))
-    advised = api.advised(case.health, "6.18.44", case.snapshot.taken_at, [], everything=False)
+    advised = write.advised(case.health, "6.18.44", case.snapshot.taken_at, [], everything=False)
     with consumers.served() as url:
         code, said = check.run(["--url", url, "-s", "all"])
     assert {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.document import write as api
+from exporter.document import write
 from exporter.document.read import read, snapshot_of
 from exporter.errors import ExporterError
 from exporter.health import measures
@@ -25,14 +25,14 @@ NOT_OURS = f"{URL}: not a daemon of tcp-exporter: "
 
 def transported(snapshot: Snapshot) -> dict[str, object]:
     """Its document, as it arrives."""
-    document: dict[str, object] = json.loads(api.encode(api.document(snapshot, judged(snapshot))))
+    document: dict[str, object] = json.loads(write.encode(write.document(snapshot, judged(snapshot))))
     return document
 
 
 def answered(**changes: object) -> bytes:
     """A daemon's answer with the numbers of ``busy``, with *changes*; a field that is to be ... is left out."""
     sample = Sample.single(sample_situation("busy"), judge_situation("busy"))
-    document = api.sampled(sample._replace(stale_after=10.0, peaks=tuple(range(700, 712))), now=0.25) | changes
+    document = write.sampled(sample._replace(stale_after=10.0, peaks=tuple(range(700, 712))), now=0.25) | changes
     return json.dumps({name: value for name, value in document.items() if value is not ...}).encode()
 
 
@@ -67,7 +67,7 @@ def test_the_page_size_comes_back_from_the_memory_limits(page_size: int) -> None
 def concluded_from(health: Health) -> tuple[object, ...]:
     """What a reader of the document of *health* has of it."""
     sample = Sample.single(sample_situation("busy"), health)._replace(stale_after=10.0)
-    told = read(URL, 200, "OK", api.encode(api.sampled(sample, now=0.0))).conclusions()
+    told = read(URL, 200, "OK", write.encode(write.sampled(sample, now=0.0))).conclusions()
     return told.thresholds, told.judgements, told.not_judged
 
 

@@ -380,14 +380,14 @@ def test_clients_of_both_families_take_from_one_space_of_ports(lab: LabProcess) 
 SNAPSHOT = """
 import json
 import os
-from exporter.document import write as api
+from exporter.document import write
 from exporter.health.judge import Judge
 from exporter.health.window import Window
 from exporter.sampling import once
 from exporter.sampling.detailer import Wanted
 snapshot = once.snapshot("/proc", "auto", wanted=Wanted())
 health = Judge(os.uname().release).judge(Window(snapshot, ()), {}, {})
-document = api.document(snapshot, health)
+document = write.document(snapshot, health)
 document["detail"].pop("taken_at")
 document["statuses"] = {it["finding"]: it["status"] for it in document["health"]["findings"]}
 print(json.dumps({key: document[key] for key in ("connections", "listeners", "detail", "reader", "statuses")}))

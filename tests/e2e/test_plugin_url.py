@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.document import write as api
+from exporter.document import write
 from exporter.sampling.sample import Sample
 from tests.conftest import judge_situation, sample_situation, situation_root
 from tests.e2e.conftest import DEADLINE, PLUGIN, Daemon, by_state, wait_for
@@ -47,7 +47,7 @@ def plugin(*arguments: str, **environment: str) -> tuple[int, str]:
 def fresh(**changes: object) -> bytes:
     """A daemon's answer, made in this process, with *changes*."""
     sample = Sample.single(sample_situation("busy"), judge_situation("busy"))._replace(stale_after=10.0)
-    return api.encode(api.sampled(sample, now=0.25) | changes)
+    return write.encode(write.sampled(sample, now=0.25) | changes)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from exporter.document import read as remote
-from exporter.document import write as api
+from exporter.document import write
 from exporter.errors import SourceError, UsageError
 from exporter.health.sysctls.drift import Drift, drift_of
 from exporter.health.sysctls.verdicts import Expectations
@@ -70,7 +70,7 @@ def test_v_says_what_a_sysctl_should_be(tmp_path: Path) -> None:
 def answer(expected: Expectations) -> remote.Answer:
     snapshot = sample_situation("quiet")
     sample = Sample.single(snapshot, judged(snapshot, expected=expected))._replace(stale_after=3.0)
-    return remote.read("http://x", 200, "OK", api.encode(api.sampled(sample, now=0.5)))
+    return remote.read("http://x", 200, "OK", write.encode(write.sampled(sample, now=0.5)))
 
 
 def test_a_daemons_drift_is_that_of_its_own_configuration() -> None:
