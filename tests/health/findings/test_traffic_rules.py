@@ -251,6 +251,15 @@ def test_dead_peers_are_told_by_the_timers() -> None:
     assert judged(dead_peers.RULE, snapshot(1.0, troubles={"keepalive_unanswered": probed})) == "OK"
 
 
+def test_a_few_clients_that_left_a_large_server_are_silent_and_one_host_that_is_dead_is_not() -> None:
+    states = {TcpState.ESTABLISHED: 20_000}
+    found = [
+        judged(dead_peers.RULE, snapshot(1.0, states=states, troubles={"keepalive_unanswered": peers}))
+        for peers in (Peers(150, 2, "198.51.100.7"), Peers(15, 12, "198.51.100.7"), Peers(250, 2, "198.51.100.7"))
+    ]
+    assert found == ["OK", "WARNING", "WARNING"]
+
+
 def test_what_goes_to_dead_peers_is_no_loss_and_what_is_lost_is_no_dead_peer() -> None:
     def after(again: int, unanswered: int) -> Window:
         troubles = {"data_unanswered": Peers(unanswered, unanswered, "198.51.100.7")}
