@@ -11,9 +11,9 @@ from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.derivation import Trust, has_netns_tw
 from exporter.kernel.netnsfs import Namespaces
 from exporter.kernel.reader import Procfs
-from exporter.sampling.changes import Logger
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.loop import Loop, PassSchedule, Schedule
+from exporter.sampling.samplelog import Logger
 from exporter.sampling.sampler import Sampler, readers
 
 _SYSCTL_SECONDS = DETAIL_INTERVAL  # between two readings of the sysctls where the detail pass is switched off

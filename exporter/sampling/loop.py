@@ -21,12 +21,12 @@ from exporter.health.thresholds import DEFAULTS, Threshold
 from exporter.health.window import Window
 from exporter.kernel.derivation import FEW, MANY
 from exporter.sampling.cadence import Plan, has_credit, plan
-from exporter.sampling.changes import Logger, SampleLog
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.history import History
 from exporter.sampling.past import SnapshotWindow
 from exporter.sampling.peaks import Peaks
 from exporter.sampling.sample import Pass, Sample
+from exporter.sampling.samplelog import Logger, SampleLog
 from exporter.sampling.sampler import assemble
 from exporter.snapshot import Detail, Snapshot, StateCounts, SysctlValue
 
