@@ -118,6 +118,7 @@ class Detail(NamedTuple):
     ephemeral_reusable: int = 0  # beside them: TIME_WAIT towards it that connect() may take over (tcp_tw_reuse)
     ephemeral_destinations: int = 0  # that those used are spread over: several where bind() picked them
     ephemeral_listening: int = 0  # ports of the range that connect() does not pick: they have a listener
+    ephemeral_reserved: str | None = None  # ip_local_reserved_ports as the kernel prints it; None: not known, or long
     ephemeral_bound: int = 0  # likewise: bound by sockets that are neither connected nor listening
     close_wait: CloseWait | None = None  # None: not listed, because there are few or the reader cannot
     stateless: int | None = None  # TCP sockets of the host in no state; None where not every process is seen

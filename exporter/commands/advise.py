@@ -18,9 +18,7 @@ from exporter.commands.options import (
 )
 from exporter.commands.sample import judged, release
 from exporter.errors import ConfigError, ExporterError
-from exporter.health.sysctls.ports import RESERVED
 from exporter.health.sysctls.verdicts import sysctl_conf
-from exporter.snapshot import Snapshot
 
 COULD_NOT_TELL = 2
 
@@ -60,7 +58,8 @@ def run(options: argparse.Namespace) -> int:
         return COULD_NOT_TELL
     if options.fragment:
         ports = [it.port for it in snapshot.listeners or ()]
-        print(sysctl_conf(health.verdicts, ports, _reserved(snapshot)), end="")
+        reserved = None if snapshot.detail is None else snapshot.detail.ephemeral_reserved
+        print(sysctl_conf(health.verdicts, ports, reserved), end="")
         unread = snapshot.sources.get("sysctl")
         if unread is not None:
             complain(unread)
@@ -83,9 +82,3 @@ def run(options: argparse.Namespace) -> int:
     if health.findings or health.deviations:
         return 1
     return COULD_NOT_TELL if health.unknown or snapshot.connections is None else 0
-
-
-def _reserved(snapshot: Snapshot) -> int | None:
-    """How many ports are reserved already; None where that is not known."""
-    value = snapshot.sysctls.get(RESERVED)
-    return None if value is None else dict(value.fields).get("count")

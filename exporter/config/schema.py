@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated
 
+from exporter import defaults
 from exporter.config import yamlnodes
 from exporter.config.fields import (
     INTEGER,
@@ -153,9 +154,9 @@ def _check_vector(entry: Sysctl, text: str) -> None:
 class SampleSettings:
     """The counting pass."""
 
-    interval: Annotated[float, parsed(parse_interval)] = 1.0
-    peak_window: Annotated[float, duration("100ms", "1h")] = 60.0
-    max_cpu_ratio: Annotated[float, share] = 0.01
+    interval: Annotated[float, parsed(parse_interval)] = defaults.INTERVAL
+    peak_window: Annotated[float, duration("100ms", "1h")] = defaults.PEAK_WINDOW
+    max_cpu_ratio: Annotated[float, share] = defaults.MAX_CPU_RATIO
     reader: Annotated[str, choice(*READERS)] = "auto"
 
 
@@ -163,11 +164,11 @@ class SampleSettings:
 class DetailSettings:
     """The detail pass; an interval of 0 switches it off."""
 
-    interval: Annotated[float, duration("100ms", "1h", or_zero=True)] = 15.0
-    max_cpu_ratio: Annotated[float, share] = 0.01
+    interval: Annotated[float, duration("100ms", "1h", or_zero=True)] = defaults.DETAIL_INTERVAL
+    max_cpu_ratio: Annotated[float, share] = defaults.MAX_CPU_RATIO
     ports: Annotated[tuple[int, ...], unique(integer(1, 65535))] = ()
     remote_ports: Annotated[tuple[int, ...], unique(integer(1, 65535))] = ()
-    max_series: Annotated[int, integer(1)] = 100
+    max_series: Annotated[int, integer(1)] = defaults.MAX_SERIES
     namespaces: Annotated[bool, boolean] = False
 
 

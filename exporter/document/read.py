@@ -207,6 +207,7 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
         ephemeral_destinations=_field(detail, "ephemeral_destinations", int),
         ephemeral_listening=_field(detail, "ephemeral_listening", int),
         ephemeral_bound=_field(detail, "ephemeral_bound", int),
+        ephemeral_reserved=_nullable(detail, "ephemeral_reserved", str),
         close_wait=None if ages is None else CloseWait(**{name: _field(ages, name, int) for name in CloseWait._fields}),
         stateless=_nullable(detail, "stateless", int) if "stateless" in detail else None,
         troubles={

@@ -88,7 +88,7 @@ _ENTRIES = (
            "size of the hash table of connections; negative where it is the host's, shared"),
     Sysctl("tcp_fack", BOOL, "", "0", "2.2", "forward acknowledgement; without effect since 4.15"),
     Sysctl("tcp_fastopen", INT, "", "1", "3.6", "Fast Open as a bitmap: 1 client, 2 server, 4 and more special cases"),
-    Sysctl("tcp_fastopen_blackhole_timeout_sec", INT, "seconds", "0 (3600 before 5.15)", "4.12",
+    Sysctl("tcp_fastopen_blackhole_timeout_sec", INT, "seconds", "0 (3600 before 5.14)", "4.12",
            "pause of the Fast Open client after a path lost its data"),
     Sysctl("tcp_fastopen_key", SECRET, "", "", "3.7", "key of Fast Open cookies: a secret, never read"),
     Sysctl("tcp_fin_timeout", INT, "seconds", "60", "2.2",

@@ -98,6 +98,7 @@ def summarise(
         ephemeral_destinations=taken.destinations,
         ephemeral_listening=len(listening),
         ephemeral_bound=len(others),
+        ephemeral_reserved=None if ephemeral is None else ephemeral.reserved_text,
         close_wait=close_wait,
         troubles=dump.troubles.peers(),
     )

@@ -55,6 +55,7 @@ class EphemeralPorts(NamedTuple):
     low: int
     high: int
     reserved: frozenset[int] = frozenset()
+    reserved_text: str | None = None  # the same as the kernel prints it; None where that is long
     reuse: int = 0  # tcp_tw_reuse: 1 takes TIME-WAIT over everywhere, 2 on loopback; 0 also without timestamps
     reuse_delay: int = 1000  # milliseconds that TIME-WAIT lasts before it may be taken over
 

@@ -9,30 +9,43 @@ from __future__ import annotations
 
 import errno
 import os
+import time
+from collections.abc import Iterable
 
 from exporter.errors import SourceError, SourceMissing
 from exporter.kernel import procnet
 from exporter.kernel.reader import Procfs
 
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
+_AGAIN_SECONDS = 0.2
 _FEW = 100  # so many may be on their way through the kernel
 
 
 def count(procfs: Procfs) -> int | None:
     """At least how many there are; None where some of the host's processes cannot be seen.
 
-    Orphans are left out twice where their namespace is seen, because that of others has ended. Raises ``SourceError``
+    Orphans are left out twice where their namespace is seen, because that of others has ended. Counted a second time
+    where there are many, because a namespace that is being torn down has none that is seen. Raises ``SourceError``
     where sockstat cannot be read.
     """
-    before = procnet.parse_sockstat(procfs.text("net/sockstat"), f"{procfs.root}/net/sockstat")
     try:
         if os.readlink(f"{procfs.root}/self/ns/pid") != _INITIAL_PID_NAMESPACE:
             return None
-        if before.alloc - before.orphan - _in_use(procfs, "self") < _FEW:
+        if not _count(procfs, ["self"]):
             return 0
-        in_use = sum(_in_use(procfs, process) for process in _of_each_namespace(procfs))
+        first = _count(procfs, _of_each_namespace(procfs))
+        if not first:
+            return 0
+        time.sleep(_AGAIN_SECONDS)
+        return min(first, _count(procfs, _of_each_namespace(procfs)))
     except OSError:
         return None
+
+
+def _count(procfs: Procfs, processes: Iterable[str]) -> int:
+    """How many are allocated beyond those in use in the namespaces of *processes*; 0 where that is a few."""
+    before = procnet.parse_sockstat(procfs.text("net/sockstat"), f"{procfs.root}/net/sockstat")
+    in_use = sum(_in_use(procfs, process) for process in processes)
     after = procnet.parse_sockstat(procfs.text("net/sockstat"), f"{procfs.root}/net/sockstat")
     found = min(before.alloc, after.alloc) - max(before.orphan, after.orphan) - in_use
     return found if found >= _FEW else 0

@@ -7,6 +7,7 @@ than this kernel, is kept all the same. A secret is recognised by its name, befo
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from exporter.errors import SourceMalformed
 from exporter.kernel.catalogue import CATALOGUE, INT, PORTS, TEXT, VECTOR, Sysctl
@@ -69,6 +70,21 @@ def parse_ports(name: str, text: str) -> frozenset[int]:
             raise SourceMalformed(name, 1, text.strip(), "a list of ports and ranges such as 40003,40005-40006")
         ports.update(range(low, high + 1))
     return frozenset(ports)
+
+
+def ports_text(ports: Iterable[int]) -> str:
+    """Ports as the kernel prints and takes them, in order and without doubles.
+
+    >>> ports_text([8081, 53, 8080, 8080, 8082, 90])
+    '53,90,8080-8082'
+    """
+    runs: list[list[int]] = []
+    for port in sorted(set(ports)):
+        if runs and port == runs[-1][1] + 1:
+            runs[-1][1] = port
+        else:
+            runs.append([port, port])
+    return ",".join(f"{low}" if low == high else f"{low}-{high}" for low, high in runs)
 
 
 def _fields(entry: Sysctl | None, number: int) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def provenance(snapshot: Snapshot) -> Iterator[str]:
     """How the sample was read, and what could not be."""
     if snapshot.connections is not None:
         how = (
-            f"TIME-WAIT, and ESTABLISHED above {FEW:,}, from the kernel's counters"
+            f"TIME-WAIT, and ESTABLISHED above {FEW:,} while few change, from the kernel's counters"
             if snapshot.connections.derived
             else "every socket counted"
         )

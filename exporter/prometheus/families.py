@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from exporter import __version__
+from exporter.defaults import MAX_SERIES
 from exporter.health.judge import Health
 from exporter.health.measures import RATIOS, Measure
 from exporter.health.thresholds import NO_THRESHOLD, Status, Threshold
@@ -34,7 +35,7 @@ class View(NamedTuple):
     stale: bool = False  # the sample is too old to be shown
     hanging_on: str | None = None  # the source that a stale loop waits for
     reload_successful: bool = True
-    max_series: int = 100  # label values that one metric may have
+    max_series: int = MAX_SERIES  # label values that one metric may have
 
 
 def families(sample: Sample | None, view: View) -> Iterator[Metric]:
@@ -424,7 +425,7 @@ def _reading(snapshot: Snapshot) -> Iterator[Metric]:
         yield reader
         yield GaugeMetricFamily(
             "tcp_exporter_sample_derived",
-            f"1 when TIME-WAIT, and ESTABLISHED above {FEW:,}, of the last sample come from the kernel's own counters, "
+            f"1 when TIME-WAIT, and ESTABLISHED above {FEW:,} while few change, come from the kernel's counters, "
             "0 when every socket was counted.",
             int(snapshot.connections.derived),
         )

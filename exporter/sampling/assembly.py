@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from exporter.config.schema import Config
+from exporter.defaults import DETAIL_INTERVAL
 from exporter.health.judge import Judge
 from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.derivation import Trust, has_netns_tw
 from exporter.kernel.netnsfs import Namespaces
 from exporter.kernel.reader import Procfs
-from exporter.sampling.changes import Logger
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.loop import Loop, PassSchedule, Schedule
+from exporter.sampling.samplelog import Logger
 from exporter.sampling.sampler import Sampler, readers
 
-_SYSCTL_SECONDS = 15.0  # between two readings of the sysctls where the detail pass is switched off
+_SYSCTL_SECONDS = DETAIL_INTERVAL  # between two readings of the sysctls where the detail pass is switched off
 
 
 def assemble_loop(settings: Config, procfs: Procfs, release: str, clock: Callable[[], float], logger: Logger) -> Loop:

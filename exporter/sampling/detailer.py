@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from exporter.defaults import MAX_SERIES
 from exporter.errors import SourceError, SourceMissing, SourceUnreadable
 from exporter.kernel import derivation, stateless, sysctl
 from exporter.kernel.cgroupfs import Cgroups
@@ -24,6 +25,7 @@ from exporter.sampling.sources import Sources
 from exporter.snapshot import CloseWait, Detail, SysctlValue
 from exporter.tcpstate import TcpState
 
+_LONGEST_LIST = 2000  # characters of reserved ports that a command can show
 _MANY_BOUND = 0.1  # of the range
 _FEW_CLOSE_WAIT = 20  # fewer are no finding anyway
 
@@ -33,7 +35,7 @@ class Wanted(NamedTuple):
 
     ports: tuple[int, ...] = ()
     remote_ports: tuple[int, ...] = ()
-    max_series: int = 100
+    max_series: int = MAX_SERIES
     namespaces: bool = False
     stateless: bool = True  # sockets in no state, for which every process of the host is looked at
 
@@ -113,7 +115,9 @@ class Detailer:
         if number < _FEW_CLOSE_WAIT:
             return None
         mask, listening = 1 << TcpState.CLOSE_WAIT, dump.listening
-        return reader.collect(mask, lambda: SilenceDump(listening), extensions=EXTENSION_INFO).close_wait()
+        with suppress(SourceError):  # the detail is worth having without it
+            return reader.collect(mask, lambda: SilenceDump(listening), extensions=EXTENSION_INFO).close_wait()
+        return None
 
     def _by_procfs(self, wanted: Wanted, ephemeral: EphemeralPorts | None) -> DetailDump:
         """Without units, which /proc does not know."""
@@ -157,7 +161,9 @@ class Detailer:
             return None
         # Without timestamps no TIME_WAIT is taken over. Source: net/ipv4/tcp_ipv4.c, tcp_twsk_unique.
         reuse = self._number("tcp_tw_reuse", 0) if self._number("tcp_timestamps", 0) else 0
-        return EphemeralPorts(low, high, reserved, reuse, self._number("tcp_tw_reuse_delay", 1000))
+        told = sysctl.ports_text(reserved)
+        told_at_most = told if len(told) <= _LONGEST_LIST else None
+        return EphemeralPorts(low, high, reserved, told_at_most, reuse, self._number("tcp_tw_reuse_delay", 1000))
 
     def _number(self, name: str, default: int) -> int:
         """The value of a sysctl; the default where it does not exist, as on older kernels, or cannot be read."""

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from exporter import defaults
 from exporter.errors import SourceError
 from exporter.health.judge import Health, Judge, failed
 from exporter.health.sysctls.verdicts import NO_EXPECTATIONS, Expectations
@@ -20,12 +21,12 @@ from exporter.health.thresholds import DEFAULTS, Threshold
 from exporter.health.window import Window
 from exporter.kernel.derivation import FEW, MANY
 from exporter.sampling.cadence import Plan, has_credit, plan
-from exporter.sampling.changes import Logger, SampleLog
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.history import History
 from exporter.sampling.past import SnapshotWindow
 from exporter.sampling.peaks import Peaks
 from exporter.sampling.sample import Pass, Sample
+from exporter.sampling.samplelog import Logger, SampleLog
 from exporter.sampling.sampler import assemble
 from exporter.snapshot import Detail, Snapshot, StateCounts, SysctlValue
 
@@ -44,7 +45,7 @@ class PassSchedule(NamedTuple):
     """How often one kind of pass runs, in seconds, and the share of one core that it may use."""
 
     interval: float
-    max_cpu_ratio: float = 0.01
+    max_cpu_ratio: float = defaults.MAX_CPU_RATIO
 
 
 class Schedule(NamedTuple):
@@ -52,9 +53,9 @@ class Schedule(NamedTuple):
     samples are judged by.
     """
 
-    counting: PassSchedule = PassSchedule(1.0)
-    detail: PassSchedule = PassSchedule(15.0)
-    peak_window: float = 60.0
+    counting: PassSchedule = PassSchedule(defaults.INTERVAL)
+    detail: PassSchedule = PassSchedule(defaults.DETAIL_INTERVAL)
+    peak_window: float = defaults.PEAK_WINDOW
     full_dumps: bool = True  # without, only the first detail pass does
     wanted: Wanted = Wanted()
     thresholds: Mapping[str, Threshold] = DEFAULTS

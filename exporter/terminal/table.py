@@ -107,7 +107,7 @@ def states(snapshot: Snapshot, health: Health, trend: Trend | None) -> Iterator[
         yield Line(f"{'unknown':<13}{connections.counts[TcpState.UNKNOWN]:>9}  state {names}")
     yield _state("total", results.get("total"), lately(sum))
     how = (
-        f"time-wait, and established above {FEW:,}, from the kernel's counters"
+        f"time-wait, and established above {FEW:,} while few change, from the kernel's counters"
         if connections.derived
         else "every socket counted"
     )

@@ -146,7 +146,7 @@ def test_the_table_follows_the_sockets_and_shows_where_they_come_from(lab: LabPr
         terminal.shows(r"ESTABLISHED +0 .*▁█+▁+ +warning 600")
         assert (
             terminal.row("Read by")
-            == "Read by netlink: time-wait, and established above 1,000, from the kernel's counters."
+            == "Read by netlink: time-wait, and established above 1,000 while few change, from the kernel's counters."
         )
         terminal.type(b"\x03")
         assert terminal.ended() == 0

@@ -72,6 +72,24 @@ def test_a_process_that_ends_meanwhile_is_left_out(tmp_path: Path) -> None:
     assert count(procfs) == 1000 - 15
 
 
+def test_sockets_that_are_gone_a_moment_later_were_about_to_be_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    procfs = host(tmp_path, alloc=1000)
+
+    def end_of_teardown(_: float) -> None:
+        (tmp_path / "1" / "net" / "sockstat").write_text(sockstat(10, alloc=15), encoding="ascii")
+
+    monkeypatch.setattr("exporter.kernel.stateless.time.sleep", end_of_teardown)
+    assert count(procfs) == 0
+
+
 def test_without_sockstat_it_is_an_error(tmp_path: Path) -> None:
+    procfs = host(tmp_path, alloc=1000)
+    (tmp_path / "1" / "net" / "sockstat").unlink()
     with pytest.raises(SourceMissing):
-        count(Procfs(str(tmp_path)))
+        count(procfs)
+
+
+def test_without_a_procfs_it_is_not_told(tmp_path: Path) -> None:
+    assert count(Procfs(str(tmp_path))) is None

@@ -120,7 +120,7 @@ def test_clients_whose_cookies_come_back_find_a_syn_queue_that_is_too_small(worl
         advice = world.advise()
     assert advice.findings == {"syn_queue_too_small": "WARNING"}
     sent, back, lost = next(numbers(it) for it in advice.evidence("syn_queue_too_small") if "cookies were sent" in it)
-    assert sent == back + lost
+    assert lost == max(0, sent - back)  # some that came back were sent before the first of the two counts
     assert lost <= 2
     assert f"{HERE}:7007" in advice.what("syn_queue_too_small")
 

@@ -73,7 +73,7 @@ def test_ports_that_are_gone_towards_one_destination_widen_the_range_past_the_se
         f"{RANGE} is 40000 to 40299, less 10 reserved ports.",
     ]
     command = advice.command(PORTS_FINDING)
-    assert command == (f'sysctl -w {RESERVED}="$(sysctl -n {RESERVED}),8200,9306" && sysctl -w {RANGE}="1024 65535"')
+    assert command == (f'sysctl -w {RESERVED}="1433,8200,9306,40010-40019" && sysctl -w {RANGE}="1024 65535"')
     world.run("sh", "-ec", command)
     assert world.run("sysctl", "-n", RESERVED) == "1433,8200,9306,40010-40019\n"
     assert fails(lambda: hold(world, address=LOOPBACK, port=8200)) == ""

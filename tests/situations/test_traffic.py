@@ -82,6 +82,8 @@ def test_a_backend_that_does_not_answer_is_named_with_how_many_wait_for_it(world
     )
     assert evidence[2].endswith(" SYNs and SYN-ACKs were sent again in the last " + evidence[2].rpartition("last ")[2])
     assert "(tcp_syn_retries = 6)" in advice.text("syn_sent_unanswered")
+    code, output = world.plugin("-s", "findings")
+    assert (code, advice.what("syn_sent_unanswered") in output) == (1, True)
 
 
 def test_a_hundred_connections_to_one_silent_destination_are_critical(world: World) -> None:

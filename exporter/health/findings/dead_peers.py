@@ -18,6 +18,11 @@ from exporter.snapshot import Peers
 from exporter.tcpstate import TcpState
 
 _MANY = Limit(10, "connections to peers that do not answer", "clients that leave without a word are normal")
+_SHARE = Limit(
+    0.01,
+    "share of ESTABLISHED, unless 10 of them lead to one address",
+    "on a large server some clients have always left without a word",
+)
 _PROBES = Limit(PROBES, "keepalive probes without an answer", "one may be lost")
 _TRIES = Limit(DATA_TRIES, "retransmissions without an answer", "3 s and more without an answer: no short outage")
 
@@ -27,9 +32,10 @@ def _judge(window: Window) -> Finding | None:
     if probed is None or sent is None:
         raise window.undetailed()
     if sent.sockets and is_lossy(window):
-        sent = sent._replace(sockets=0)  # lost, and not unanswered
+        sent = sent._replace(sockets=0, most=0)  # lost, and not unanswered
     dead = probed.sockets + sent.sockets
-    if dead < _MANY.value:
+    of_one = max(probed.most, sent.most)
+    if dead < _MANY.value or (of_one < _MANY.value and dead < _SHARE.value * window.count(TcpState.ESTABLISHED)):
         return None
     evidence = [
         *_by(probed, f"did not answer {PROBES} or more keepalive probes"),
@@ -71,7 +77,7 @@ RULE = Rule(
     name="dead_peers",
     subject="peers that do not answer",
     definition="Established connections lead to peers that answer neither keepalive probes nor data.",
-    limits=(_MANY, _PROBES, _TRIES),
+    limits=(_MANY, _SHARE, _PROBES, _TRIES),
     judge=_judge,
     worst=Status.WARNING,
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from exporter.health import measures
 from exporter.health.finding import Finding, Limit, Rule
 from exporter.health.findings.shared import NEAR
-from exporter.health.sysctls.ports import NODE_PORTS, RANGE, RESERVED, WIDEST, newly_exposed
+from exporter.health.sysctls.ports import NODE_PORTS, RANGE, RESERVED, WIDEST, newly_exposed, with_reserved
 from exporter.health.thresholds import Status
 from exporter.health.window import CannotTell, NotHere, Window
 from exporter.record import NamedTuple
@@ -141,9 +141,9 @@ def _widen(window: Window, before: tuple[int, int]) -> str:
     ports = newly_exposed((it.port for it in window.listeners), before, (low, high))
     if not ports:
         return widen
-    reserved = window.now.sysctls.get(RESERVED)
-    if reserved is not None and not any(number for _, number in reserved.fields):
-        return f'sysctl -w {RESERVED}="{ports}" && {widen}'
+    reserved = None if window.now.detail is None else window.now.detail.ephemeral_reserved
+    if reserved is not None:
+        return f'sysctl -w {RESERVED}="{with_reserved(ports, reserved)}" && {widen}'
     return f'sysctl -w {RESERVED}="$(sysctl -n {RESERVED}),{ports}" && {widen}'
 
 

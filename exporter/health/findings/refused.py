@@ -89,7 +89,7 @@ def _refusals(window: Window) -> _Refusals:
 
 
 def _is_down(window: Window) -> bool:
-    """Whether nearly all was refused in every step of a time that no restart takes."""
+    """Whether nearly all was refused in every step of a time that no restart takes, and a service is known to be it."""
     if window.seconds < _LASTING_SECONDS:
         return False
     try:
@@ -97,9 +97,19 @@ def _is_down(window: Window) -> bool:
     except (CannotTell, NotHere):
         return False
     steps = [step for step in steps if step.seconds >= 1]  # the newest step may have just begun
-    here = all(_rated(step.here, step.seconds) and step.share_here >= _DOWN.value for step in steps)
+    listening, most = _listening(window)
+    here = listening < most and all(
+        _rated(step.here, step.seconds) and step.share_here >= _DOWN.value for step in steps
+    )
     there = all(_rated(step.connects, step.seconds) and step.share_of_connects >= _DOWN.value for step in steps)
     return here or there
+
+
+def _listening(window: Window) -> tuple[int, int]:
+    """How many sockets listen, and the most that did within the last hour: a scan is refused too, and ends none."""
+    lows = window.lows[TcpState.LISTEN] if window.lows else ()
+    course = window.course(TcpState.LISTEN)
+    return (course[-1], max((*course, *lows))) if course else (0, 0)
 
 
 def _rated(number: int, seconds: float) -> bool:
@@ -116,7 +126,7 @@ def _judge(window: Window) -> Finding | None:
         name=REFUSED.name,
         severity=Status.CRITICAL if _is_down(window) else Status.WARNING,
         what=_what(here=here, there=there),
-        evidence=tuple(_evidence(refusals, recent.during, here=here, there=there)),
+        evidence=tuple(_evidence(refusals, recent.during, _listening(window), here=here, there=there)),
         why="Clients see connection refused or connection reset, at once and for every attempt.",
         remedy=_remedy(here=here, there=there),
         command="ss -Hltn" if here else "tcpdump -nni any -c 20 'tcp[tcpflags] & tcp-rst != 0'",
@@ -137,13 +147,15 @@ def _what(*, here: bool, there: bool) -> str:
     return "Most connections end in a reset"
 
 
-def _evidence(refusals: _Refusals, during: str, *, here: bool, there: bool) -> list[str]:
+def _evidence(refusals: _Refusals, during: str, listening: tuple[int, int], *, here: bool, there: bool) -> list[str]:
     evidence = []
     if here:
         evidence.append(
             f"This host answered {refusals.here} segments that belong to no socket with a reset {during}, and accepted "
             f"{refusals.accepted} connections."
         )
+        if listening[0] < listening[1]:
+            evidence.append("{} sockets listen, and {} did within the last hour.".format(*listening))
     if there:
         evidence.append(f"{refusals.connects} of {refusals.opened} connections that it opened were refused {during}.")
     if here and there and abs(refusals.here - refusals.connects) <= 0.1 * refusals.here:
@@ -160,7 +172,7 @@ def _remedy(*, here: bool, there: bool) -> str:
     if here:
         return (
             "See whether the service is down, or listens on another port or address: localhost may be ::1 for the "
-            "client and 127.0.0.1 for the service. Where nobody should ask, find who does."
+            "client and 127.0.0.1 for the service. Where nobody should ask, find who does: a port scan looks the same."
         )
     if there:
         return (

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from exporter.kernel.sysctl import parse_ports, ports_text
+
 RANGE, RESERVED = "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports"
 
 WIDEST = 1024, 65535
@@ -15,25 +17,19 @@ WIDEST = 1024, 65535
 NODE_PORTS = "On a Kubernetes node reserve the NodePorts too, 30000-32767."
 
 
+def with_reserved(ports: str, reserved: str) -> str:
+    """Both lists as one: the kernel replaces the one that it has as a whole.
+
+    >>> with_reserved("3306,8080", "1433,8079-8081")
+    '1433,3306,8079-8081'
+    """
+    return ports_text(parse_ports(RESERVED, f"{reserved},{ports}"))
+
+
 def newly_exposed(listening: Iterable[int], before: tuple[int, int], after: tuple[int, int]) -> str:
     """The ports with a listener that the range *after* has and the one *before* had not, as a list with ranges.
 
     >>> newly_exposed([22, 3306, 8080, 8081, 8082, 40000], (32768, 60999), (1024, 65535))
     '3306,8080-8082'
     """
-    return ranges(port for port in listening if after[0] <= port <= after[1] and not before[0] <= port <= before[1])
-
-
-def ranges(ports: Iterable[int]) -> str:
-    """Ports as the kernel prints and takes them, in order and without doubles.
-
-    >>> ranges([8081, 53, 8080, 8080, 8082, 90])
-    '53,90,8080-8082'
-    """
-    runs: list[list[int]] = []
-    for port in sorted(set(ports)):
-        if runs and port == runs[-1][1] + 1:
-            runs[-1][1] = port
-        else:
-            runs.append([port, port])
-    return ",".join(f"{low}" if low == high else f"{low}-{high}" for low, high in runs)
+    return ports_text(port for port in listening if after[0] <= port <= after[1] and not before[0] <= port <= before[1])

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from exporter.health.sysctls.arithmetic import Live
-from exporter.health.sysctls.ports import NODE_PORTS, RANGE, RESERVED, newly_exposed
+from exporter.health.sysctls.ports import NODE_PORTS, RANGE, RESERVED, newly_exposed, with_reserved
 from exporter.health.sysctls.profile import BY_SYSCTL, Recommendation
 from exporter.health.thresholds import Range
 from exporter.kernel.catalogue import states_of
@@ -84,11 +84,11 @@ def deviations(of: Iterable[Verdict]) -> tuple[Verdict, ...]:
     return tuple(sorted((verdict for verdict in of if verdict.deviates), key=lambda verdict: not verdict.expected))
 
 
-def sysctl_conf(of: Iterable[Verdict], listening: Iterable[int] = (), reserved: int | None = None) -> str:
+def sysctl_conf(of: Iterable[Verdict], listening: Iterable[int] = (), reserved: str | None = None) -> str:
     r"""A fragment for sysctl.d that mends the deviations which can be set, each with its reason.
 
     A vector is written whole, the fields that do not deviate as they are; *of* has to have them all. Where the range of
-    local ports is widened, those of *listening* that get into it are reserved; *reserved* is how many are already.
+    local ports is widened, those of *listening* that get into it are reserved beside *reserved*, the present list.
     """
     rows, ports = tuple(of), tuple(listening)
     lines = []
@@ -107,7 +107,7 @@ def sysctl_conf(of: Iterable[Verdict], listening: Iterable[int] = (), reserved: 
     return "\n".join(line.replace("\n", " ") for line in lines)
 
 
-def _reservation(fields: Iterable[Verdict], listening: Iterable[int], reserved: int | None) -> Iterator[str]:
+def _reservation(fields: Iterable[Verdict], listening: Iterable[int], reserved: str | None) -> Iterator[str]:
     """The lines that reserve the ports of services before the range is widened over them."""
     live = {it.field: it.live for it in fields}
     after = {it.field: it.recommended for it in fields}
@@ -116,8 +116,8 @@ def _reservation(fields: Iterable[Verdict], listening: Iterable[int], reserved: 
         return
     low, high, new_low, new_high = (int(number or 0) for number in numbers)
     ports = newly_exposed(listening, (low, high), (new_low, new_high))
-    if ports and reserved == 0:
-        yield f"{RESERVED} = {ports}"
+    if ports and reserved is not None:
+        yield f"{RESERVED} = {with_reserved(ports, reserved)}"
     elif ports:
         yield f"# Add these ports of services to {RESERVED}, which replaces its list as a whole: {ports}"
     if new_low < low or new_high > high:

@@ -61,13 +61,24 @@ def test_ports_that_cannot_be_picked_are_taken(used: int, listening: int, bound:
 
 
 def test_widening_the_range_reserves_the_services_that_get_into_it() -> None:
-    now = looked(used=28000, available=28232, towards=TOWARDS, destinations=1, ports=(22, 80, 9200, 9300, 9301, 40000))
+    now = looked(
+        used=28000,
+        available=28232,
+        towards=TOWARDS,
+        destinations=1,
+        ports=(22, 80, 9200, 9300, 9301, 40000),
+        reserved="",
+    )
     assert found(PORTS, now).command == (f'sysctl -w {RESERVED}="9200,9300-9301" && sysctl -w {RANGE}="1024 65535"')
     some = {**HOST, RESERVED: "1433,5000-5010"}
+    known = looked(10.0, some, used=28000, available=28232, ports=(9200,), reserved="1433,5000-5010")
+    assert found(PORTS, known).command == (
+        f'sysctl -w {RESERVED}="1433,5000-5010,9200" && sysctl -w {RANGE}="1024 65535"'
+    )
     assert found(PORTS, looked(10.0, some, used=28000, available=28232, ports=(9200,))).command == (
         f'sysctl -w {RESERVED}="$(sysctl -n {RESERVED}),9200" && sysctl -w {RANGE}="1024 65535"'
     )
-    assert found(PORTS, looked(10.0, some, used=28000, available=28232)).command == (f'sysctl -w {RANGE}="1024 65535"')
+    assert found(PORTS, looked(10.0, some, used=28000, available=28232)).command == f'sysctl -w {RANGE}="1024 65535"'
 
 
 WIDE = {**HOST, RANGE: "1024 65535"}

@@ -101,7 +101,7 @@ def test_how_long_connects_have_waited_is_told_by_the_hour_of_counts() -> None:
 @pytest.mark.parametrize(
     ("status", "per_second"),
     [
-        ("CRITICAL", {"Tcp_OutRsts": 50}),
+        ("WARNING", {"Tcp_OutRsts": 50}),  # a port scan of an idle host, or a service that never listened
         ("CRITICAL", {"Tcp_AttemptFails": 50, "Tcp_ActiveOpens": 50}),
         ("WARNING", {"Tcp_AttemptFails": 50, "Tcp_ActiveOpens": 100}),
         ("WARNING", {"Tcp_OutRsts": 50, "Tcp_PassiveOpens": 100}),
@@ -119,6 +119,18 @@ def test_how_long_connects_have_waited_is_told_by_the_hour_of_counts() -> None:
 def test_what_a_minute_of_refusals_comes_to(status: str, per_second: dict[str, float]) -> None:
     *past, now = minute(**per_second)
     assert judged(refused.REFUSED, now, *past) == status
+
+
+def test_refusals_for_a_minute_are_critical_where_a_listener_has_gone_within_the_hour() -> None:
+    *past, now = minute(Tcp_OutRsts=50)
+    found = []
+    for listened in (0, 1):
+        lows = [[listened, 0] if state is TcpState.LISTEN else [0, 0] for state in TcpState]
+        judgements, _ = judge_findings(Window(now, past, lows), (refused.REFUSED,))
+        finding = judgements[0].finding
+        assert finding is not None
+        found.append((finding.severity.name, finding.evidence[1:]))
+    assert found == [("WARNING", ()), ("CRITICAL", ("0 sockets listen, and 1 did within the last hour.",))]
 
 
 def test_a_restart_is_a_short_warning_and_never_critical() -> None:
@@ -237,6 +249,15 @@ def test_dead_peers_are_told_by_the_timers() -> None:
     both = {"keepalive_unanswered": probed, "data_unanswered": sent}
     assert judged(dead_peers.RULE, snapshot(1.0, troubles=both)) == "WARNING"
     assert judged(dead_peers.RULE, snapshot(1.0, troubles={"keepalive_unanswered": probed})) == "OK"
+
+
+def test_a_few_clients_that_left_a_large_server_are_silent_and_one_host_that_is_dead_is_not() -> None:
+    states = {TcpState.ESTABLISHED: 20_000}
+    found = [
+        judged(dead_peers.RULE, snapshot(1.0, states=states, troubles={"keepalive_unanswered": peers}))
+        for peers in (Peers(150, 2, "198.51.100.7"), Peers(15, 12, "198.51.100.7"), Peers(250, 2, "198.51.100.7"))
+    ]
+    assert found == ["OK", "WARNING", "WARNING"]
 
 
 def test_what_goes_to_dead_peers_is_no_loss_and_what_is_lost_is_no_dead_peer() -> None:

@@ -135,14 +135,16 @@ def test_the_risk_is_that_of_the_direction_in_which_the_value_moves(sysctl: str,
 def test_a_wider_range_that_is_expected_comes_with_the_reservation() -> None:
     sysctls = host(net__ipv4__ip_local_port_range="32768 60999")
     found = verdicts(sysctls, {"net.ipv4.ip_local_port_range": "1024 60999"}, RELEASE)
-    empty = sysctl_conf(found, [22, 3306, 8080, 40000], reserved=0).splitlines()
+    empty = sysctl_conf(found, [22, 3306, 8080, 40000], reserved="").splitlines()
     assert empty[-3:] == [
         "net.ipv4.ip_local_reserved_ports = 3306,8080",
         "# On a Kubernetes node reserve the NodePorts too, 30000-32767.",
         "net.ipv4.ip_local_port_range = 1024 60999",
     ]
-    some = sysctl_conf(found, [22, 3306, 8080, 40000], reserved=5).splitlines()
-    assert some[-3] == (
+    some = sysctl_conf(found, [22, 3306, 8080, 40000], reserved="1433,8079-8081").splitlines()
+    assert some[-3] == "net.ipv4.ip_local_reserved_ports = 1433,3306,8079-8081"
+    unknown = sysctl_conf(found, [22, 3306, 8080, 40000]).splitlines()
+    assert unknown[-3] == (
         "# Add these ports of services to net.ipv4.ip_local_reserved_ports, which replaces its list as a whole: "
         "3306,8080"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from exporter.health.finding import Finding
 from exporter.health.thresholds import Range, Status, Threshold
 from exporter.kernel.sysctl import parse
-from exporter.sampling.changes import HOLD_SECONDS, Event, LoggedState, changes
+from exporter.sampling.samplelog import HOLD_SECONDS, Event, LoggedState, changes
 from exporter.snapshot import Connections, Snapshot
 from exporter.tcpstate import TcpState
 from tests.conftest import judged, with_findings

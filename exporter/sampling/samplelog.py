@@ -1,4 +1,4 @@
-"""What changed from one sample to the next and is worth a line of the log: thresholds, findings, sysctls, sources.
+"""What the daemon logs when a sample differs from the one before: thresholds, findings, sysctls, sources.
 
 ``changes`` is pure: from what was logged before and what is so now to events. What gets worse is logged at once; what
 gets better only after it has stayed so for a while, so that a number on its threshold does not fill the log.
