@@ -236,14 +236,22 @@ class Loop:
 
     def _health(self, snapshot: Snapshot, now: float) -> Health:
         """What the snapshot means; a bug there costs the judgement and not the counts."""
-        points = self.history.points
+        points, broken = self.history.points, set[str]()
+
+        def broke(finding: str) -> None:
+            broken.add(finding)
+            self._log.broke(f"judging {finding}", "judging failed", finding=finding)
+
         window = Window(snapshot, self._past.before(now, snapshot.taken_at), () if points is None else points.low)
         try:
-            health = self._judge.judge(window, self._schedule.thresholds, self._schedule.expected)
+            health = self._judge.judge(window, self._schedule.thresholds, self._schedule.expected, broke)
         except Exception:  # noqa: BLE001 - see above
             self._log.broke("judging", "judging failed")
             return failed("judging failed: this is a bug, and the log has it")
         self._log.works("judging", "judging succeeds again")
+        for it in health.judgements:
+            if it.name not in broken:
+                self._log.works(f"judging {it.name}", "judging succeeds again", finding=it.name)
         return health
 
     def _detail(self) -> None:
