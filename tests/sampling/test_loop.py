@@ -149,6 +149,15 @@ def test_a_slow_detail_pass_delays_no_count() -> None:
         assert wait(loop, lambda sample: sample.snapshot.detail is not None).snapshot.sources["detail"] is None
 
 
+def test_a_first_detail_pass_that_hangs_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.sampling.loop._FIRST_DETAIL_SECONDS", 0.1)
+    with running(Slow) as loop:
+        found = wait(loop, lambda sample: "detail" in sample.snapshot.sources).snapshot
+        assert (found.sources["detail"], found.sysctls) == ("detail: the pass hangs", {})
+        Slow.go.set()
+        assert wait(loop, lambda sample: sample.snapshot.detail is not None).snapshot.sources["detail"] is None
+
+
 def test_the_sysctls_are_in_the_very_first_sample() -> None:
     with running(Slow) as loop:
         assert "tcp_rmem" in wait(loop, lambda sample: True).snapshot.sysctls
