@@ -238,8 +238,8 @@ def _answer(url: str, document: Mapping[str, object]) -> Answer:
         versions = f"api_version {version}, expected {API_VERSION}"
         raise SourceError(url, f"the daemon is {daemon} than this plugin ({versions}): upgrade the {old}")
     concluded = _concluded(_field(document, "health", dict)) if "health" in document else None
-    if concluded is None:  # a daemon that is older: its listeners lack what has been added since
-        document = {**document, "listeners": None, "unmatched_half_open": 0}
+    if concluded is None:  # a daemon that is older: its listeners and its detail lack what has been added since
+        document = {**document, "listeners": None, "detail": None, "unmatched_half_open": 0}
     age = _number(document, "age_seconds")
     if _field(document, "stale", bool):
         raise SourceError(url, f"the daemon's sample is stale: {age:.1f} s old")

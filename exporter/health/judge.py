@@ -6,7 +6,7 @@ that comes back, so that they cannot disagree. Pure, but for the sysctls' verdic
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from exporter.health import measures
 from exporter.health.finding import Finding, Judgement, NotJudged, Rule
@@ -70,15 +70,24 @@ class Judge:
         self._judged: tuple[object, object] = (None, None)
         self._verdicts: tuple[Verdict, ...] = ()
 
-    def judge(self, window: Window, thresholds: Mapping[str, Threshold], expected: Expectations) -> Health:
-        """What the newest snapshot of *window* means where *thresholds* and *expected* sysctls are configured."""
+    def judge(
+        self,
+        window: Window,
+        thresholds: Mapping[str, Threshold],
+        expected: Expectations,
+        broke: Callable[[str], object] | None = None,
+    ) -> Health:
+        """What the newest snapshot of *window* means where *thresholds* and *expected* sysctls are configured.
+
+        *broke* is as for ``judge_findings``.
+        """
         sysctls, last = window.now.sysctls, self._judged
         if last[0] is not sysctls or last[1] is not expected:
             self._judged = (sysctls, expected)
             self._verdicts = verdicts(sysctls, expected, self._release)
         readings = measures.readings(window.now)
         results = tuple(evaluate(measures.values(readings), thresholds))
-        judgements, not_judged = judge_findings(window, RULES)
+        judgements, not_judged = judge_findings(window, RULES, broke)
         return Health(
             status=_status(window.now, results, judgements, self._verdicts),
             readings=readings,
@@ -101,8 +110,14 @@ def failed(reason: str) -> Health:
     )
 
 
-def judge_findings(window: Window, rules: Sequence[Rule]) -> tuple[tuple[Judgement, ...], tuple[NotJudged, ...]]:
-    """Look for the finding of every rule."""
+def judge_findings(
+    window: Window, rules: Sequence[Rule], broke: Callable[[str], object] | None = None
+) -> tuple[tuple[Judgement, ...], tuple[NotJudged, ...]]:
+    """Look for the finding of every rule.
+
+    A bug in a rule costs its own finding and no other one; *broke* is called with its name while the exception is
+    handled.
+    """
     judgements, not_judged = [], []
     for rule in rules:
         try:
@@ -111,6 +126,11 @@ def judge_findings(window: Window, rules: Sequence[Rule]) -> tuple[tuple[Judgeme
             judgements.append(Judgement(rule.name, Status.UNKNOWN, reason=str(error)))
         except NotHere as error:
             not_judged.append(NotJudged(rule.name, str(error)))
+        except Exception as error:  # noqa: BLE001 - see above
+            reason = f"this is a bug: {type(error).__name__} {error}".rstrip()
+            judgements.append(Judgement(rule.name, Status.UNKNOWN, reason=reason))
+            if broke is not None:
+                broke(rule.name)
         else:
             judgements.append(Judgement(rule.name, Status.OK if finding is None else finding.severity, finding))
     return tuple(judgements), tuple(not_judged)

@@ -6,7 +6,7 @@ this host raises ``NotHere``; ``judge`` turns both into what the consumers show.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from exporter.errors import ExporterError
@@ -153,16 +153,21 @@ class Window(NamedTuple):
             return CannotTell(problem)
         return NotHere("it needs the detail pass, which is off or has not run yet")
 
-    def dropped_by(self, listener: Listener) -> int | None:
-        """How many segments *listener* dropped at full queues; None where that is not known.
+    def drops(self) -> Mapping[str, int]:
+        """How many segments each listener dropped at full queues, by its place; without those where it is not known.
 
         The kernel counts stray segments there too, so from one snapshot to the next it is at most what all listeners
         dropped. Where only some of these steps are known it is the sum of those.
         """
-        known = [
-            it for it in (_dropped_within(stretch, listener.place) for stretch in self.stretches()) if it is not None
-        ]
-        return sum(known) if known else None
+        known: dict[str, int] = {}
+        for stretch in self.stretches():
+            most = stretch.rose("TcpExt.ListenDrops")
+            before = {it.place: it.dropped for it in stretch.past[0].listeners or ()}
+            for it in stretch.listeners:
+                least = before.get(it.place)
+                if least is not None and it.dropped is not None and it.dropped >= least:
+                    known[it.place] = known.get(it.place, 0) + min(it.dropped - least, most)
+        return known
 
     def sysctl(self, name: str) -> int | None:
         """The one number of a sysctl; None where it does not exist or could not be read."""
@@ -177,14 +182,3 @@ class Window(NamedTuple):
         if problem is not None:
             raise CannotTell(problem)
         raise NotHere(f"{name} is not visible from this network namespace")
-
-
-def _dropped_within(window: Window, place: str) -> int | None:
-    """What the listener at *place* dropped from the oldest snapshot to the newest, at most what all listeners did."""
-    before, after = (
-        next((it.dropped for it in snapshot.listeners or () if it.place == place), None)
-        for snapshot in (window.past[0], window.now)
-    )
-    if before is None or after is None or after < before:
-        return None
-    return min(after - before, window.rose("TcpExt.ListenDrops"))

@@ -8,13 +8,12 @@ inet_sk_diag_fill, of which idiag_timer is 1 for retransmission, 2 for keepalive
 from __future__ import annotations
 
 import struct
-import sys
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import compress
 
-from exporter.kernel.inetdiag import FAMILY, TIMER, TRIES, Block
+from exporter.kernel.inetdiag import FAMILY, TIMER, TRIES, Block, both, native, only
 from exporter.kernel.sockets import address_text
 from exporter.record import NamedTuple
 from exporter.snapshot import Peers
@@ -35,7 +34,6 @@ MAX_PLACES = 65536
 
 _RETRANSMIT, _KEEPALIVE, _WINDOW_PROBE = 1, 2, 4  # idiag_timer
 _RECEIVE_QUEUE = 72  # offset in a message; four bytes in the order of the host
-_LOW_BYTE = 0 if sys.byteorder == "little" else 3
 _ENDS = "=20x2s2s16x16s"  # local port, remote port, remote address
 
 
@@ -56,10 +54,6 @@ _ANY = _table(lambda _: True)
 _OPEN = _table(lambda state: state in {TcpState.ESTABLISHED, TcpState.CLOSE_WAIT})
 
 
-def _only(wanted: int) -> bytes:
-    return _table(lambda value: value == wanted)
-
-
 def _at_least(least: int) -> bytes:
     return _table(lambda value: value >= least)
 
@@ -73,11 +67,11 @@ def _address(_: bytes, __: bytes, address: bytes) -> bytes:
 
 
 _BY_TIMER = {
-    SYN_UNANSWERED: _Trouble(_only(TcpState.SYN_SENT), _only(_RETRANSMIT), _at_least(1), _remote),
-    RETRANSMITTING: _Trouble(_OPEN, _only(_RETRANSMIT), _at_least(1), _address),
-    DATA_UNANSWERED: _Trouble(_OPEN, _only(_RETRANSMIT), _at_least(DATA_TRIES), _address),
-    KEEPALIVE_UNANSWERED: _Trouble(_OPEN, _only(_KEEPALIVE), _at_least(PROBES), _address),
-    PEER_READS_NOTHING: _Trouble(_OPEN, _only(_WINDOW_PROBE), _only(0), _address),
+    SYN_UNANSWERED: _Trouble(only(TcpState.SYN_SENT), only(_RETRANSMIT), _at_least(1), _remote),
+    RETRANSMITTING: _Trouble(_OPEN, only(_RETRANSMIT), _at_least(1), _address),
+    DATA_UNANSWERED: _Trouble(_OPEN, only(_RETRANSMIT), _at_least(DATA_TRIES), _address),
+    KEEPALIVE_UNANSWERED: _Trouble(_OPEN, only(_KEEPALIVE), _at_least(PROBES), _address),
+    PEER_READS_NOTHING: _Trouble(_OPEN, only(_WINDOW_PROBE), only(0), _address),
 }
 
 
@@ -94,14 +88,13 @@ class Troubles:
         if set(timers) - {0, 3}:  # none runs, or that of TIME-WAIT
             tries = block.column(TRIES)
             for name, trouble in _BY_TIMER.items():
-                chosen = _all(
-                    states.translate(trouble.states), timers.translate(trouble.timers), tries.translate(trouble.tries)
-                )
+                chosen = both(states.translate(trouble.states), timers.translate(trouble.timers))
+                chosen = both(chosen, tries.translate(trouble.tries))
                 self._add(name, block, chosen, trouble.place)
-        queued = [block.column(_RECEIVE_QUEUE + (_LOW_BYTE ^ position)) for position in (1, 2, 3)]
+        queued = native(block, _RECEIVE_QUEUE)[1:]
         if any(column.count(0) != len(column) for column in queued):
             long = bytes(map(_is_long, *queued))
-            self._add(NOT_READ, block, _all(states.translate(_OPEN), long), _local_port)
+            self._add(NOT_READ, block, both(states.translate(_OPEN), long), _local_port)
 
     def peers(self) -> dict[str, Peers]:
         """What was counted, by trouble; a trouble that no socket has is not there."""
@@ -138,14 +131,6 @@ def _local_port(port: bytes, _: bytes, __: bytes) -> bytes:
 def _is_long(second: int, third: int, fourth: int) -> bool:
     """Whether a queue has ``UNREAD`` bytes or more, by all but its lowest byte."""
     return second >= UNREAD >> 8 or third > 0 or fourth > 0
-
-
-def _all(*columns: bytes) -> bytes:
-    """Bitwise and, byte by byte."""
-    first, *others = (int.from_bytes(column, "little") for column in columns)
-    for other in others:
-        first &= other
-    return first.to_bytes(len(columns[0]), "little")
 
 
 def _forget_small(counted: Counter[bytes]) -> None:

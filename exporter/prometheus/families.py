@@ -160,6 +160,9 @@ def _resource(measure: Measure) -> str:
     return measure.name.removesuffix("_ratio")
 
 
+_OTHER_LISTENERS = ("other", "other")
+
+
 def _listeners(listeners: Sequence[Listener], max_series: int) -> Iterator[Metric]:
     """Each listener by itself, and what is beyond the cap together as ``other``."""
     length = GaugeMetricFamily(
@@ -191,14 +194,14 @@ def _listeners(listeners: Sequence[Listener], max_series: int) -> Iterator[Metri
     groups: dict[tuple[str, str], list[Listener]] = {}
     for it in listeners:  # those of several devices are one series
         name = (it.address, str(it.port))
-        groups.setdefault(name if name in groups or len(groups) < max_series else ("other", "other"), []).append(it)
+        groups.setdefault(name if name in groups or len(groups) < max_series else _OTHER_LISTENERS, []).append(it)
     for labels, group in groups.items():
         length.add_metric(labels, sum(it.accept_queue for it in group))
         limit.add_metric(labels, sum(it.accept_limit for it in group))
         half_open.add_metric(labels, sum(it.syn_recv for it in group))
         sockets.add_metric(labels, sum(it.sockets for it in group))
         known = [it.dropped for it in group if it.dropped is not None]
-        if known:
+        if known and labels != _OTHER_LISTENERS:  # their sum falls when one of them closes: a reset to rate()
             dropped.add_metric(labels, sum(known))
     yield from (length, limit, half_open, sockets, dropped)
 

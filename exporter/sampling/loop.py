@@ -34,10 +34,11 @@ if TYPE_CHECKING:
     from exporter.kernel.netnsfs import Namespaces
     from exporter.sampling.sampler import Sampler
 
-SOURCES = ("netlink", "procfs", "psutil", "snmp", "netstat", "sockstat", "sockstat6", "sysctl", "detail")
+SOURCES = ("netlink", "procfs", "psutil", "snmp", "netstat", "sockstat", "sockstat6", "conntrack", "sysctl", "detail")
 """Every source that a sample may ask."""
 
 _STALE_INTERVALS = 3
+_FIRST_DETAIL_SECONDS = 60.0  # so long the first detail pass may take before it counts as hanging
 _STRETCHES_TO_LOG = 3  # in a row: one dear pass is not news
 
 
@@ -102,11 +103,12 @@ class Loop:
         self._sysctls: tuple[Mapping[str, SysctlValue], str | None] = ({}, None)
         self._source_errors = Counter(dict.fromkeys(SOURCES, 0))
         self._detailed = _Detailed()
-        self._detail_ended = 0.0  # monotonic seconds
+        self._detail_ended = 0.0  # monotonic seconds; before the first pass ended, when the loop was started
         self._most_listed = MANY  # ESTABLISHED sockets, in the counting pass
 
     def start(self) -> None:
         """Begin to sample; the sysctls come first, so that they are in every sample."""
+        self._detail_ended = time.monotonic()
         for thread in self._threads.values():
             thread.start()
 
@@ -207,11 +209,14 @@ class Loop:
         taken_at, now = time.time(), time.monotonic()
         detailed, (sysctls, sysctl_problem) = self._detailed, self._sysctls
         made = self._passes.get("detail")
-        if made is not None and now - self._detail_ended > made.duration + _STALE_INTERVALS * made.interval:
+        duration = _FIRST_DETAIL_SECONDS if made is None else made.duration
+        interval = self._schedule.detail.interval if made is None else made.interval
+        too_late = duration + _STALE_INTERVALS * interval
+        if now - self._detail_ended > too_late:
             # What the detail thread reads would go on to be shown as it was when that thread began to hang.
             detailed = _Detailed(problem="detail: the pass hangs")
             sysctls, sysctl_problem = {}, "sysctl: the pass that reads them hangs"
-        elif made is not None and now - detailed.at > made.duration + _STALE_INTERVALS * made.interval:
+        elif made is not None and now - detailed.at > too_late:
             detailed = _Detailed(problem=detailed.problem)
         if detailed.problem is not None:
             counted.sources["detail"] = detailed.problem
@@ -236,14 +241,22 @@ class Loop:
 
     def _health(self, snapshot: Snapshot, now: float) -> Health:
         """What the snapshot means; a bug there costs the judgement and not the counts."""
-        points = self.history.points
+        points, broken = self.history.points, set[str]()
+
+        def broke(finding: str) -> None:
+            broken.add(finding)
+            self._log.broke(f"judging {finding}", "judging failed", finding=finding)
+
         window = Window(snapshot, self._past.before(now, snapshot.taken_at), () if points is None else points.low)
         try:
-            health = self._judge.judge(window, self._schedule.thresholds, self._schedule.expected)
+            health = self._judge.judge(window, self._schedule.thresholds, self._schedule.expected, broke)
         except Exception:  # noqa: BLE001 - see above
             self._log.broke("judging", "judging failed")
             return failed("judging failed: this is a bug, and the log has it")
         self._log.works("judging", "judging succeeds again")
+        for it in health.judgements:
+            if it.name not in broken:
+                self._log.works(f"judging {it.name}", "judging succeeds again", finding=it.name)
         return health
 
     def _detail(self) -> None:

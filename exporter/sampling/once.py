@@ -37,12 +37,13 @@ def snapshot(
     procfs, trust = Procfs(procfs_root), Trust(os.uname().release)
     sampler = Sampler(procfs, readers(reader, procfs), trust, time.monotonic)
     counted = sampler.count(netstat=netstat, queues=queues, conntrack=conntrack)
+    taken_at = time.time()  # of the counters, which rates are made of: what is read below takes seconds on large hosts
     if port:
         by_port = sampler.count_port(port)
         counted = counted._replace(connections=by_port.connections, sources=counted.sources | by_port.sources)
     values, problem = sampler.sysctls() if sysctls else ({}, None)
     detail = None if wanted is None else _detail(procfs, reader, trust, wanted, counted, units=units)
-    return assemble(counted, values, problem, taken_at=time.time(), page_size=os.sysconf("SC_PAGE_SIZE"), detail=detail)
+    return assemble(counted, values, problem, taken_at=taken_at, page_size=os.sysconf("SC_PAGE_SIZE"), detail=detail)
 
 
 def apart(seconds: float, procfs_root: str, reader: str, wanted: Wanted) -> tuple[Snapshot, Snapshot]:

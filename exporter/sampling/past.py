@@ -12,7 +12,7 @@ _KEPT = 6
 
 
 class SnapshotWindow:
-    """Keeps a snapshot of every tenth second; the oldest is up to a minute and a step old."""
+    """Keeps a snapshot of every tenth second; the oldest is up to a minute and a step old, or the only one."""
 
     def __init__(self, window: float = WINDOW_SECONDS) -> None:
         self._step = window / _KEPT
@@ -23,15 +23,19 @@ class SnapshotWindow:
 
         Those from before the system's clock was set are not among them: the time since is not what ``taken_at`` says.
         """
-        while self._kept and now - self._kept[0][0] > self._step * (_KEPT + 1):
+        while len(self._kept) > 1 and now - self._kept[0][0] > self._step * (_KEPT + 1):
             self._kept.popleft()
-        return tuple(
-            snapshot
-            for at, snapshot in self._kept
-            if abs(taken_at - snapshot.taken_at - (now - at)) < _SAME_CLOCK_SECONDS
-        )
+        return tuple(snapshot for at, snapshot in self._kept if _by_one_clock(snapshot, at, now, taken_at))
 
     def add(self, now: float, snapshot: Snapshot) -> None:
-        """Keep it where the last one that was kept is a step old."""
-        if not self._kept or now - self._kept[-1][0] >= self._step:
-            self._kept.append((now, snapshot))
+        """Keep it where the last one that was kept is a step old, or is from before the system's clock was set."""
+        if self._kept:
+            at, last = self._kept[-1]
+            if now - at < self._step and _by_one_clock(last, at, now, snapshot.taken_at):
+                return
+        self._kept.append((now, snapshot))
+
+
+def _by_one_clock(older: Snapshot, at: float, now: float, taken_at: float) -> bool:
+    """Whether the system's clock was not set between *older*, of monotonic second *at*, and *now*."""
+    return abs(taken_at - older.taken_at - (now - at)) < _SAME_CLOCK_SECONDS

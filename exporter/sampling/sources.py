@@ -111,7 +111,9 @@ class Sources:
             timeout = number(conntrack.ESTABLISHED_TIMEOUT)
         except SourceMissing:  # without the tracker of TCP
             timeout = None
-        return Conntrack(entries, limit, statistics.get("insert_failed"), statistics.get("drop"), timeout)
+        return Conntrack(
+            entries, limit, statistics.get(conntrack.INSERT_FAILED), statistics.get(conntrack.DROP), timeout
+        )
 
     def sysctls(self) -> tuple[dict[str, SysctlValue], str | None]:
         """Every readable sysctl that bears on TCP, by name, and what went wrong: unreadable ones are named there.

@@ -85,7 +85,9 @@ def test_a_single_sample_comes_back_with_what_could_not_be_judged() -> None:
 
 def test_a_daemon_from_before_there_was_health_tells_its_counts_and_no_findings() -> None:
     listener = {"address": "::", "port": 80, "fullest": 0.5}  # with fewer fields than today's
-    answer = read(URL, 200, "OK", answered(health=..., unmatched_half_open=..., listeners=[listener]))
+    detail = {"taken_at": 1700000000.0, "ephemeral_used": 5}
+    changes = {"health": ..., "unmatched_half_open": ..., "listeners": [listener], "detail": detail}
+    answer = read(URL, 200, "OK", answered(**changes))
     assert answer.values(["established", "total"], peak=False) == {"established": 656, "total": 728}
     with pytest.raises(ExporterError) as raised:
         answer.conclusions()

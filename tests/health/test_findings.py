@@ -164,6 +164,19 @@ def test_a_finding_that_could_not_be_judged_is_unknown_with_the_reason() -> None
     assert alone["accept_queue_full"] == "a rate needs a second sample"
 
 
+def test_a_bug_in_one_rule_costs_no_other_finding() -> None:
+    def judge(_: Window) -> Finding | None:
+        raise ZeroDivisionError("division by zero")
+
+    rules, broke = [RULES[0]._replace(judge=judge), *RULES[1:]], list[str]()
+    full = snapshot(sockstat=sockstat(mem=290))
+    judgements, _ = judge_findings(Window(full), rules, broke.append)
+    by_name = {it.name: it for it in judgements}
+    bug = by_name["accept_queue_full"]
+    assert (bug.status, bug.reason) == (Status.UNKNOWN, "this is a bug: ZeroDivisionError division by zero")
+    assert (by_name["memory_pressure"].status, broke) == (Status.CRITICAL, ["accept_queue_full"])
+
+
 def test_a_finding_whose_subject_does_not_exist_here_is_not_judged_and_not_unknown() -> None:
     now = snapshot(sysctls={})._replace(sources={"sysctl": None, "netstat": None, "snmp": None})
     judgements, not_judged = judge_findings(Window(now, (now._replace(taken_at=90.0),)), RULES)

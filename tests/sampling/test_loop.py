@@ -97,8 +97,29 @@ def wait(loop: Loop, found: Callable[[Sample], bool]) -> Sample:
 class Broken(Judge):
     """A judge with a bug."""
 
-    def judge(self, window: Window, thresholds: Mapping[str, Threshold], expected: Expectations) -> Health:
+    def judge(
+        self, window: Window, thresholds: Mapping[str, Threshold], expected: Expectations,
+        broke: Callable[[str], object] | None = None,
+    ) -> Health:  # fmt: skip
         raise ZeroDivisionError
+
+
+class BrokenForTwoSamples(Judge):
+    """A judge one of whose rules has a bug at first."""
+
+    judged = 0
+
+    def judge(
+        self, window: Window, thresholds: Mapping[str, Threshold], expected: Expectations,
+        broke: Callable[[str], object] | None = None,
+    ) -> Health:  # fmt: skip
+        self.judged += 1
+        if broke is not None and self.judged <= 2:
+            try:
+                int("a bug")
+            except ValueError:
+                broke("accept_queue_full")
+        return super().judge(window, thresholds, expected, broke)
 
 
 def test_a_bug_in_judging_costs_the_health_and_not_the_counts() -> None:
@@ -109,12 +130,30 @@ def test_a_bug_in_judging_costs_the_health_and_not_the_counts() -> None:
         assert (sample.snapshot.connections is not None, loop.is_alive) == (True, True)
 
 
+def test_a_bug_in_one_rule_is_logged_once_and_when_it_is_over() -> None:
+    log = Log()
+    with running(Detailer, judge=BrokenForTwoSamples("6.18"), log=log) as loop:
+        wait(loop, lambda sample: sample.passes["counting"].total > 4)
+    assert [event for event in log.said if event.startswith("judging")] == [
+        "judging failed", "judging succeeds again",
+    ]  # fmt: skip
+
+
 def test_a_slow_detail_pass_delays_no_count() -> None:
     with running(Slow) as loop:
         first = wait(loop, lambda sample: True)
         assert first.snapshot.detail is None
         wait(loop, lambda sample: sample.passes["counting"].total > 5)
         assert "detail" not in first.passes
+        Slow.go.set()
+        assert wait(loop, lambda sample: sample.snapshot.detail is not None).snapshot.sources["detail"] is None
+
+
+def test_a_first_detail_pass_that_hangs_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.sampling.loop._FIRST_DETAIL_SECONDS", 0.1)
+    with running(Slow) as loop:
+        found = wait(loop, lambda sample: "detail" in sample.snapshot.sources).snapshot
+        assert (found.sources["detail"], found.sysctls) == ("detail: the pass hangs", {})
         Slow.go.set()
         assert wait(loop, lambda sample: sample.snapshot.detail is not None).snapshot.sources["detail"] is None
 

@@ -35,7 +35,23 @@ def test_the_past_is_of_even_distances_and_of_a_minute() -> None:
         65: [0, 10, 20, 30, 40, 50, 60],
         199: [130, 140, 150, 160, 170, 180, 190],
     }
-    assert past.before(1000.0, UNIX + 1000.0) == ()
+    assert past.before(1000.0, UNIX + 1000.0) == (at(190.0),)
+
+
+def test_samples_that_are_further_apart_than_a_minute_are_compared_with_the_last_one() -> None:
+    past = SnapshotWindow()
+    before = []
+    for second in (0.0, 300.0, 600.0, 900.0):
+        before.append([it.taken_at - UNIX for it in past.before(second, UNIX + second)])
+        past.add(second, at(second))
+    assert before == [[], [0.0], [300.0], [600.0]]
+
+
+def test_the_first_sample_after_the_clock_was_set_is_kept_so_that_the_second_has_a_rate() -> None:
+    past = filled()
+    past.add(21.0, at(21.0, 3600.0))
+    past.add(22.0, at(22.0, 3600.0))
+    assert past.before(23.0, UNIX + 23.0 + 3600.0) == (at(21.0, 3600.0),)
 
 
 def test_a_clock_that_is_slewed_changes_nothing() -> None:

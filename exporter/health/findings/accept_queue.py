@@ -34,13 +34,16 @@ def _judge(window: Window) -> Finding | None:
     dropped = overflows(window) if full else window.rise("TcpExt.ListenOverflows")
     if not full and dropped < EVENTS.value:
         return None
-    slow = sorted(slow_listeners(window), key=lambda it: -(window.dropped_by(it) or 0))
+    drops = window.drops()
+    slow = sorted(slow_listeners(window), key=lambda it: -drops.get(it.place, 0))
     still = bool(slow) or window.now.listeners is None
+    lasting = goes_on(window, overflows, still=still)
     limit = _limit(slow[0], window.sysctl("net.core.somaxconn")) if slow else _Limit()
     return Finding(
         name=FULL.name,
-        severity=Status.CRITICAL if goes_on(window, overflows, still=still) else Status.WARNING,
-        what=f"{_what(window, slow, dropped)}: connections arrive faster than the application accepts them",
+        severity=Status.CRITICAL if lasting else Status.WARNING,
+        what=f"{_what(window, slow, dropped, lasting=lasting)}: connections arrive faster than the application accepts "
+        "them",
         evidence=(*_evidence(window, slow, dropped), *limit.evidence),
         why=_why(window),
         remedy=f"{limit.first}Find out why the application does not call accept() in time: no free worker, a lock, "
@@ -52,15 +55,16 @@ def _judge(window: Window) -> Finding | None:
     )
 
 
-def _what(window: Window, slow: Sequence[Listener], dropped: int) -> str:
+def _what(window: Window, slow: Sequence[Listener], dropped: int, *, lasting: bool) -> str:
     if slow:
         return f"The accept queue of {slow[0].place} {'is full' if slow[0].fullest >= 1 else 'overflows'}"
-    idle = [it for it in window.listeners if it.syn_recv <= NORMAL_HALF_OPEN.value]
-    by_drops = sorted(((window.dropped_by(it) or 0, it.place) for it in idle), reverse=True)
+    happens, drops = "overflows" if lasting else "was full for a moment", window.drops()
+    idle = [it.place for it in window.listeners if it.syn_recv <= NORMAL_HALF_OPEN.value]
+    by_drops = sorted(((drops.get(place, 0), place) for place in idle), reverse=True)
     (most, place), (next_most, _) = (*by_drops, (0, ""), (0, ""))[:2]
     if most * 2 > dropped and most > next_most:
-        return f"The accept queue of {place} was full for a moment"
-    return "An accept queue was full for a moment"
+        return f"The accept queue of {place} {happens}"
+    return f"An accept queue {happens}"
 
 
 def _evidence(window: Window, slow: Sequence[Listener], dropped: int) -> list[str]:

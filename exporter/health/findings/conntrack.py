@@ -6,7 +6,7 @@ from exporter.health import measures
 from exporter.health.finding import Finding, Limit, Rule
 from exporter.health.findings.shared import NEAR
 from exporter.health.thresholds import Status
-from exporter.health.window import CannotTell, NotHere, Window
+from exporter.health.window import NEEDS_TWO, CannotTell, NotHere, Window
 from exporter.snapshot import Conntrack
 from exporter.tcpstate import TcpState
 
@@ -24,6 +24,8 @@ def _judge(window: Window) -> Finding | None:
     drops, failed = _rise(window, "drops"), _rise(window, "insert_failed")
     near, losing = share >= NEAR.value, (drops or 0) + (failed or 0) >= _LOST.value
     if not (near or losing):
+        if not window.seconds and {tracked.drops, tracked.insert_failed} != {None}:
+            raise CannotTell(NEEDS_TWO)
         return None
     evidence = [f"{tracked.entries} connections are tracked, of nf_conntrack_max = {tracked.limit}: {share:.0%}."]
     if drops:

@@ -16,6 +16,8 @@ def _judge(window: Window) -> Finding | None:
     if limits is None and not entered:
         problem = window.now.sources.get("sysctl")
         raise CannotTell(problem) if problem else NotHere("tcp_mem is not visible from this network namespace")
+    if sockstat is None and not entered:
+        raise CannotTell(window.now.sources.get("sockstat") or "sockstat was not read")
     evidence = []
     above = full = False
     if limits is not None and sockstat is not None and {"pressure", "max"} <= limits.keys():

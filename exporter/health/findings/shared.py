@@ -79,9 +79,9 @@ def goes_on(window: Window, dropped: Callable[[Window], int], *, still: bool) ->
 
 def dropped_segments(window: Window, listeners: Iterable[Listener]) -> Iterator[str]:
     """A sentence for each listener that is known to have dropped something."""
+    drops = window.drops()
     for it in listeners:
-        number = window.dropped_by(it)
-        if number:
+        if number := drops.get(it.place):
             yield f"{it.place} itself dropped {number} segments {window.during}."
 
 

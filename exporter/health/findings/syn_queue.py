@@ -96,11 +96,11 @@ def _handshakes(window: Window) -> _Handshakes:
     flooded = [
         it
         for it in window.listeners
-        if it.syn_recv
-        and it.syn_recv * it.sockets >= syn_queue_limit(window.now, it) * FILLED.value
-        and it not in slow
-        and not (seen.off and window.dropped_by(it) == 0)
+        if it.syn_recv and it.syn_recv * it.sockets >= syn_queue_limit(window.now, it) * FILLED.value and it not in slow
     ]
+    if seen.off and flooded:
+        drops = window.drops()
+        flooded = [it for it in flooded if drops.get(it.place) != 0]
     return seen._replace(flooded=tuple(sorted(flooded, key=lambda it: -it.syn_recv)))
 
 

@@ -23,7 +23,8 @@ def _judge(window: Window) -> Finding | None:
     reading = measures.BY_NAME["time_wait_ratio"].read(window.now)
     if reading is None:
         raise CannotTell(window.now.sources.get("sockstat") or "sockstat was not read")
-    overflows = window.rose("TcpExt.TCPTimeWaitOverflow")
+    counter = "TcpExt.TCPTimeWaitOverflow"
+    overflows = window.rose(counter) if limit else window.rise(counter)  # a limit of 0 shows in nothing else
     near = reading.share is not None and reading.share >= NEAR.value
     if not near and overflows < _OVERFLOWS.value:
         return None

@@ -175,7 +175,7 @@ def test_a_burst_that_is_over_is_not_of_a_listener_whose_clients_send_resets_all
     ]
     now = window.now._replace(listeners=(listener(8080, dropped=48), listener(8081, dropped=23)))
     window = window._replace(now=now, past=tuple(past))
-    assert [window.dropped_by(it) for it in window.listeners] == [8, 23]
+    assert window.drops() == {"192.0.2.1:8080": 8, "192.0.2.1:8081": 23}
     assert found(window).what.startswith("The accept queue of 192.0.2.1:8081 was full for a moment")
 
 
@@ -187,5 +187,10 @@ def test_a_burst_that_may_be_of_two_listeners_is_of_neither() -> None:
 
 def test_what_a_listener_dropped_before_it_listened_anew_is_not_known() -> None:
     before, now = waiting(8080, 65, dropped=90), waiting(8080, 65, dropped=2)
-    assert with_drops(snapshot(100.0, dropped(30), [now]), before).dropped_by(now) is None
-    assert two_looks(snapshot(100.0, dropped(30), [now])).dropped_by(now) is None
+    assert with_drops(snapshot(100.0, dropped(30), [now]), before).drops() == {}
+    assert two_looks(snapshot(100.0, dropped(30), [now])).drops() == {}
+
+
+def test_a_queue_that_overflows_again_and_again_was_not_full_for_a_moment() -> None:
+    finding = found(a_minute(snapshot(100.0, {}), [dropped(50)] * 6))
+    assert (finding.severity, finding.what.partition(":")[0]) == (Status.CRITICAL, "An accept queue overflows")

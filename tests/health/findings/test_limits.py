@@ -141,6 +141,11 @@ def test_the_limit_of_time_wait(limit: int, waiting: int, overflows: int, found:
     assert status(TIME_WAIT, Window(now, (before,))) is found
 
 
+def test_only_a_rate_tells_whether_a_limit_of_none_is_reached() -> None:
+    now = looked(sysctls={"tcp_max_tw_buckets": "0"}, counters={OVERFLOW: 7})
+    assert status(TIME_WAIT, Window(now)) is Status.UNKNOWN
+
+
 @pytest.mark.parametrize(
     ("limit", "ratio", "said"),
     [
@@ -217,3 +222,5 @@ def test_memory_is_not_judged_where_its_limit_is_not_visible_and_not_known_where
     assert [it.reason for it in not_judged] == ["tcp_mem is not visible from this network namespace"]
     unread = looked()._replace(sources={"sysctl": "/proc/sys: refused"})
     assert status(memory.PRESSURE, Window(unread)) is Status.UNKNOWN
+    without = looked(sysctls={"tcp_mem": "100 200 300"}, sockstat=None)
+    assert status(memory.PRESSURE, Window(without)) is Status.UNKNOWN

@@ -330,6 +330,8 @@ def test_what_connection_tracking_comes_to(status: str, before: Conntrack, after
 
 def test_connection_tracking_is_judged_by_one_sample_where_it_is_near_its_limit() -> None:
     assert judged(conntrack.NEAR_LIMIT, snapshot(1.0, tracked=tracked(810))) == "WARNING"
+    assert judged(conntrack.NEAR_LIMIT, snapshot(1.0, tracked=tracked(700))) == "UNKNOWN"  # it may lose some
+    assert judged(conntrack.NEAR_LIMIT, snapshot(1.0, tracked=tracked(700, None, None))) == "OK"
 
 
 def test_a_host_without_connection_tracking_is_not_judged_and_one_that_hides_it_unknown() -> None:
