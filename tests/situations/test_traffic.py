@@ -289,6 +289,13 @@ def test_descriptors_of_connections_that_were_reset_are_a_leak(world: World) -> 
     assert int(first.partition(" ")[0]) >= 280  # orphans of other namespaces are left out twice
 
 
+@pytest.mark.skipif(release() < (6, 8), reason="before 6.8 the kernel does not list bound sockets")
+def test_sockets_that_are_bound_and_not_connected_are_no_leak(world: World) -> None:
+    for _ in range(400):
+        world.keep(world.socket()).bind(("127.0.0.1", 0))
+    assert world.advise("0").findings == {}
+
+
 # -- tracked -----------------------------------------------------------------------------------------------------------
 
 
