@@ -125,7 +125,7 @@ def test_the_metrics_that_the_readme_shows_are_lines_of_a_golden(request: pytest
 
 def test_the_plugins_answer_that_the_readme_shows_is_a_golden() -> None:
     code, line, *_ = text_of("tests/golden/busy.check").splitlines()
-    (block,) = [block for block in blocks("README.md", "console") if "\nTCP STATES" in block]
+    (block,) = [block for block in blocks("README.md", "console") if "\nTCP STATES" in block and "echo" in block]
     answer, echo = commands(block)
     assert (answer.output, echo.output) == ([line], [code.removeprefix("exit ")])
 

@@ -175,7 +175,7 @@ def _of(used: int, limit: int | None, place: str = "") -> Reading:
 def _no_share(sysctl: str, snapshot: Snapshot) -> str:
     """Of a limit in a sysctl that has one number, or of ``tcp_mem``."""
     if snapshot.sockstat is None:
-        return _problem_of("sockstat", snapshot, "the host does not tell what is used")
+        return _problem_of("sockstat", snapshot, "the host does not report what is used")
     limit = snapshot.scalar(sysctl)
     if limit is not None:
         return f"{sysctl} is {limit}, {'which is no limit' if limit < 0 else 'and no share of that can be told'}"
@@ -184,7 +184,7 @@ def _no_share(sysctl: str, snapshot: Snapshot) -> str:
 
 def _no_queues(snapshot: Snapshot) -> str:
     if snapshot.listeners is None:
-        return _problem_of("netlink", snapshot, "queues are known to netlink alone, which was not read")
+        return _problem_of("netlink", snapshot, "only netlink knows the queues, and it was not read")
     if snapshot.unmatched_half_open:
         return f"{snapshot.unmatched_half_open} half-open connections match no listener"
     group = _skewed_group(snapshot)
@@ -248,7 +248,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         name="orphans_ratio",
         title="orphans (host)",
-        definition="sockets without a process against tcp_max_orphans, of the host: near 1 they are killed",
+        definition="sockets of the host without a process against tcp_max_orphans: from 0.25 on some may be killed",
         sysctls=("tcp_max_orphans",),
         needs=frozenset({SYSCTLS}),
         unit="",
@@ -258,7 +258,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         name="memory_ratio",
         title="buffer memory (host)",
-        definition="buffer memory against the max of tcp_mem, of the host: at 1 sending fails",
+        definition="buffer memory of the host against the max of tcp_mem: at 1 sending fails",
         sysctls=("tcp_mem",),
         needs=frozenset({SYSCTLS}),
         unit="bytes",
@@ -268,8 +268,8 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         name="accept_queue_ratio",
         title="accept queue",
-        definition="the fullest accept queue against what it holds: at 1 the application is too slow and the kernel "
-        "drops",
+        definition="the fullest accept queue against what it holds: at 1 the kernel drops, because the application is "
+        "too slow",
         sysctls=("net.core.somaxconn", "tcp_abort_on_overflow"),
         needs=frozenset({LISTENERS}),
         unit="",

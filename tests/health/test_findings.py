@@ -129,8 +129,8 @@ def test_the_owner_of_a_leak_is_the_unit_before_the_port_and_never_other() -> No
     (finding,) = findings(snapshot(states={"close_wait": 200}, detail=groups))
     assert finding.what == "The application of unit app.service does not close connections that its peers have closed"
     assert finding.evidence[2:] == (
-        "3 of them are of unit app.service, at the last look at each socket.",
-        "3 of them are of local port 8080, at the last look at each socket.",
+        "3 of them belong to unit app.service, as of the last detail pass.",
+        "3 of them belong to local port 8080, as of the last detail pass.",
     )
 
 

@@ -38,7 +38,7 @@ def scalar(name: str, value: int) -> dict[str, SysctlValue]:
         ("orphans_ratio", {"sysctls": {}}, "tcp_max_orphans is not visible from this network namespace"),
         ("orphans_ratio", {"sysctls": {}, "sources": {"sysctl": "sys: refused"}}, "sys: refused"),
         ("memory_ratio", {"sysctls": {}}, "tcp_mem is not visible from this network namespace"),
-        ("accept_queue_ratio", {"listeners": None}, "queues are known to netlink alone, which was not read"),
+        ("accept_queue_ratio", {"listeners": None}, "only netlink knows the queues, and it was not read"),
         ("accept_queue_ratio", {"listeners": None, "sources": {"netlink": "netlink: refused"}}, "netlink: refused"),
         ("syn_queue_ratio", {"listeners": (), "unmatched_half_open": 7}, "7 half-open connections match no listener"),
         (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.situations.world import HERE, PATIENCE, Socket, World, wait_until
+from tests.situations.world import HERE, PATIENCE, Socket, World, release, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -130,7 +130,7 @@ def test_connections_of_this_host_to_a_port_without_listener_are_refused_on_both
     assert advice.findings == {"connections_refused": "WARNING"}
     assert advice.what("connections_refused") == ("This host refuses connections, and those that it opens are refused")
     assert advice.evidence("connections_refused")[2] == (
-        "Both numbers are alike, so these are probably connections of this host to itself."
+        "Both numbers are similar, so these are probably connections of this host to itself."
     )
 
 

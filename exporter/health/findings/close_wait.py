@@ -18,17 +18,17 @@ from exporter.health.window import NEEDS_TWO, CannotTell, Window
 from exporter.snapshot import CloseWait
 from exporter.tcpstate import TcpState
 
-_LEAST = Limit(20, "CLOSE-WAIT sockets", "fewer are the pause between a peer's close and the application's")
+_LEAST = Limit(20, "CLOSE-WAIT sockets", "fewer are normal between a peer's close and the application's")
 _MORE = Limit(10, "more CLOSE-WAIT sockets than before", "a rise that a busy application does not show by chance")
 _SECONDS = Limit(50, "seconds over which the count rises", "pools notice within seconds, so their counts fall again")
 _RISES = Limit(3, "rises within a minute, none followed by a fall", "backends that restart are a step or two")
 _MANY = Limit(
     100,
     "CLOSE-WAIT sockets whose peer has been silent for 60 s; where they outnumber the established, for 10 s on a "
-    "listener's port (in a single look for any time), or for 5 s while their number rises",
+    "listener's port (with a single sample, for any time), or for 5 s while their number rises",
     "pools notice within that time that their backend has closed; a server that reads notices at once",
 )
-_STILL = Limit(3, "more of them while one looks twice", "one or two are a connection that just ends")
+_STILL = Limit(3, "more of them between two samples", "one or two are connections that are just ending")
 _PARTS = Limit(6, "parts of 10, 20, 40 or 60 minutes, each with a higher minimum", "a slow leak; load falls again")
 _POINTS = (60, 120, 240, 360)  # of ten seconds each: the spans in which a slow leak is looked for
 _HOLE = -1
@@ -47,7 +47,7 @@ def _judge(window: Window) -> Finding | None:
     evidence += signs
     owner = ""
     for kind, name, held in holders(window.now, TcpState.CLOSE_WAIT):
-        evidence.append(f"{held} of them are of {kind} {name}, at the last look at each socket.")
+        evidence.append(f"{held} of them belong to {kind} {name}, as of the last detail pass.")
         owner = owner or f" of {kind} {name}"
     return Finding(
         name=LEAK.name,
@@ -55,7 +55,7 @@ def _judge(window: Window) -> Finding | None:
         what=f"The application{owner} does not close connections that its peers have closed",
         evidence=tuple(evidence),
         why="Each holds a file descriptor until the process ends: at its limit the application can accept and open "
-        "nothing more. Keepalive ends the state once the peer's side is gone, and not the leak: the descriptor stays.",
+        "nothing more. Keepalive ends the state once the peer's side is gone, but not the leak: the descriptor stays.",
         remedy="It is a bug of the application, or it hangs. Find the process, have it close the socket when read() "
         "returns 0, and restart it for now.",
         command="tcp-exporter who close_wait",
@@ -98,7 +98,9 @@ def _old(window: Window, number: int) -> str:
 def _where_they_outnumber(window: Window, ages: CloseWait, said: str) -> str:
     """What is a leak where fewer connections are established than wait to be closed."""
     if not window.past and ages.served >= _MANY.value:
-        return f"A server here has accepted {ages.served} of them, and one that reads closes at once; this is one look."
+        return (
+            f"A server here has accepted {ages.served} of them, and one that reads closes at once; this is one sample."
+        )
     if ages.served_over_10_seconds >= _MANY.value:
         return said.format(ages.served_over_10_seconds, 10) + " A server that reads closes at once."
     course = _course(window)
@@ -116,7 +118,9 @@ def _rising(window: Window) -> str:
         return ""
     if course[-1] - course[0] < _MORE.value:
         return ""
-    return f"They were {course[0]} {window.seconds:.3g} s ago, and at no count in between became fewer."
+    return (
+        f"There were {course[0]} of them {window.seconds:.3g} s ago, and no count since was lower than the one before."
+    )
 
 
 def _slow(window: Window) -> str:
@@ -125,7 +129,7 @@ def _slow(window: Window) -> str:
     for points in _POINTS:
         least = _least_by_part(lows[-points:]) if len(lows) >= points else ()
         if len(least) > 1 and least[-1] - least[0] >= _MORE.value and all(map(int.__lt__, least, least[1:])):
-            return f"The least that there were rose from {least[0]} to {least[-1]} within {points // 6} minutes."
+            return f"Their minimum rose from {least[0]} to {least[-1]} within {points // 6} minutes."
     return ""
 
 

@@ -17,14 +17,16 @@ from exporter.kernel.troubles import DATA_TRIES, DATA_UNANSWERED, KEEPALIVE_UNAN
 from exporter.snapshot import Peers
 from exporter.tcpstate import TcpState
 
-_MANY = Limit(10, "connections to peers that do not answer", "clients that leave without a word are normal")
+_MANY = Limit(10, "connections to peers that do not answer", "a few clients that vanish are normal")
 _SHARE = Limit(
     0.01,
     "share of ESTABLISHED, unless 10 of them lead to one address",
     "on a large server some clients have always left without a word",
 )
 _PROBES = Limit(PROBES, "keepalive probes without an answer", "one may be lost")
-_TRIES = Limit(DATA_TRIES, "retransmissions without an answer", "3 s and more without an answer: no short outage")
+_TRIES = Limit(
+    DATA_TRIES, "retransmissions without an answer", "3 s or more without an answer, longer than a short outage"
+)
 
 
 def _judge(window: Window) -> Finding | None:
@@ -64,7 +66,7 @@ def _patience(window: Window) -> str:
     if retries is None:
         return ""
     seconds = unacknowledged(retries, rto_max(window))
-    return f" For data that takes {seconds:.0f} s or more (tcp_retries2 = {retries})."
+    return f" For unacknowledged data that takes {seconds:.0f} s or more (tcp_retries2 = {retries})."
 
 
 def _by(peers: Peers, what: str) -> list[str]:

@@ -11,9 +11,7 @@ from exporter.health.window import NotHere, Window
 from exporter.tcpstate import TcpState
 
 _MANY = Limit(200, "sockets of the host in no state", "programs open a few before they connect them")
-_SHARE = Limit(
-    0.01, "share of the host's TCP sockets", "on a large host connections open and close while it is counted"
-)
+_SHARE = Limit(0.01, "share of the host's TCP sockets", "on a large host connections open and close during the count")
 
 
 def _judge(window: Window) -> Finding | None:
@@ -37,8 +35,8 @@ def _judge(window: Window) -> Finding | None:
         evidence=tuple(evidence),
         why="Most of their connections have ended, by a reset or by keepalive, and the application has not closed "
         "them. Each takes a descriptor, until accept(), connect() and open() fail with EMFILE.",
-        remedy="Find the process by its descriptors, and let the application close what it reads an error or the end "
-        "of data from. A restart frees them for now.",
+        remedy="Find the process by its descriptors, and let the application close a socket once reading from it "
+        "returns an error or the end of data. A restart frees them for now.",
         command="lsof -nP | grep -E 'protocol: TCP|identify protocol' | awk '{ print $1, $2 }' | sort | uniq -c | "
         "sort -nr",
         risk="None: it only looks.",

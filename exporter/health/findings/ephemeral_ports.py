@@ -18,8 +18,8 @@ from exporter.snapshot import Detail
 from exporter.tcpstate import TcpState
 
 _NEARLY_GONE = Limit(0.95, "share of the ports", "the kernel tries every second port first, and connect() slows down")
-_WIDE = Limit(60000, "local ports in the range", "there is hardly more to be had by widening it")
-_WAITING = Limit(0.5, "share of the ports taken", "TIME-WAIT holds them and not connections in use: tcp_tw_reuse helps")
+_WIDE = Limit(60000, "local ports in the range", "widening it gains hardly any more")
+_WAITING = Limit(0.5, "share of the ports taken", "TIME-WAIT holds them, not connections in use, so tcp_tw_reuse helps")
 
 
 class _Cause(NamedTuple):
@@ -100,12 +100,12 @@ def _connected(window: Window, detail: Detail, span: tuple[int, int] | None) -> 
         )
     elif _reuse_helps(window, detail):
         command = "sysctl -w net.ipv4.tcp_tw_reuse=1"
-        risk = "The kernel's document wants tcp_tw_reuse changed on the advice of experts only; it needs timestamps."
+        risk = "The kernel's documentation says to change tcp_tw_reuse only on expert advice; it needs timestamps."
     return _Cause(
         what="Local ports towards one destination are nearly gone",
         why="When they are gone, connect() to it fails with EADDRNOTAVAIL.",
-        remedy="Keep connections and use them again, by a pool or HTTP keep-alive: that mends the cause. For now widen "
-        "the range, or let the client use several source addresses, or the service several addresses or ports.",
+        remedy="Reuse connections, by a pool or HTTP keep-alive: that removes the cause. For now widen the range, or "
+        "let the client use several source addresses, or the service several addresses or ports.",
         command=command,
         risk=risk,
     )
@@ -162,7 +162,7 @@ def _range(window: Window) -> tuple[int, int] | None:
 NEAR_LIMIT = Rule(
     name="ephemeral_ports_near_limit",
     subject="ephemeral ports",
-    definition="Hardly any local port is left towards a destination, after which connect() fails, or for bind().",
+    definition="Few local ports are left for connect() to a destination, or for bind(), which fails without one.",
     limits=(NEAR, _NEARLY_GONE, _WIDE, _WAITING),
     judge=_judge,
     measure="ephemeral_ports_ratio",

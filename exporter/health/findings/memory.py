@@ -25,7 +25,8 @@ def _judge(window: Window) -> Finding | None:
         above, full = used >= limits["pressure"] > 0, used >= limits["max"] * _NEARLY_FULL.value > 0
         if above or entered:
             sizes = (used / 2**20, limits["pressure"] / 2**20, limits["max"] / 2**20)
-            evidence.append("Buffers take {:.0f} MiB; pressure begins at {:.0f}, the end is {:.0f}.".format(*sizes))
+            text = "Buffers take {:.0f} MiB; pressure begins at {:.0f} MiB, and the maximum is {:.0f} MiB."
+            evidence.append(text.format(*sizes))
     if entered:
         evidence.append(f"TCP came under memory pressure {entered} times {window.during}.")
     if not above and not entered:
@@ -35,11 +36,11 @@ def _judge(window: Window) -> Finding | None:
         severity=Status.CRITICAL if full else Status.WARNING,
         what="TCP is out of buffer memory" if full else "TCP is under memory pressure",
         evidence=tuple(evidence),
-        why="Under pressure every window shrinks, and at the end segments are dropped and orphans killed.",
+        why="Under pressure every window shrinks; at the maximum, segments are dropped and orphans are killed.",
         remedy="Find whose buffers they are: queues that nobody reads, or many connections with large buffers. Only "
         "where memory is to spare raise the limits in tcp_mem, which are pages.",
         command="ss -OHtmn",
-        risk="Memory that TCP takes is not there for applications, and cannot be swapped out.",
+        risk="Memory that TCP takes is not available to applications, and cannot be swapped out.",
         states=(TcpState.ESTABLISHED, TcpState.CLOSE_WAIT),
     )
 

@@ -16,8 +16,8 @@ from exporter.tcpstate import TcpState
 _SECONDS = 20.0  # what is judged: a refusal is over once its cause is
 _LASTING_SECONDS = 50.0
 
-_SOME = Limit(20, "refused connections", "a health check or a few clients of a service that restarts")
-_RATE = Limit(5.0, "refused connections a second", "a health check, or a client that tries again once a second")
+_SOME = Limit(20, "refused connections", "fewer are a health check or a few clients of a service that restarts")
+_RATE = Limit(5.0, "refused connections a second", "fewer are a health check, or a client that retries once a second")
 _SHARE = Limit(0.1, "share of the connections", "a balancer that has lost one of ten backends drops it by itself")
 _DOWN = Limit(
     0.75, f"share of the connections, for {_LASTING_SECONDS:.0f} s", "longer than a restart, so the service is down"
@@ -159,7 +159,7 @@ def _evidence(refusals: _Refusals, during: str, listening: tuple[int, int], *, h
     if there:
         evidence.append(f"{refusals.connects} of {refusals.opened} connections that it opened were refused {during}.")
     if here and there and abs(refusals.here - refusals.connects) <= 0.1 * refusals.here:
-        evidence.append("Both numbers are alike, so these are probably connections of this host to itself.")
+        evidence.append("Both numbers are similar, so these are probably connections of this host to itself.")
     if refusals.is_reset:
         evidence.append(
             f"{refusals.reset_here + refusals.reset_there} connections were reset {during}: {refusals.reset_here} by "

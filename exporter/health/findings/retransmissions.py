@@ -66,14 +66,13 @@ def _judge(window: Window) -> Finding | None:
     share = lost / sent
     evidence = [f"{lost} of {sent} segments were lost and sent again {recent.during}: {share:.1%}."]
     if handshakes:
-        evidence.append(f"{handshakes} SYNs and SYN-ACKs were sent again besides; they are not counted in it.")
+        evidence.append(f"{handshakes} SYNs and SYN-ACKs were sent again as well; they are not included.")
     if needless:
         evidence.append(
-            f"{needless} more were sent again without need, because the peer had them already; they are not counted in "
-            "it."
+            f"{needless} more were sent again without need, because the peer had them already; they are not included."
         )
     if silent:
-        evidence.append(f"Up to {silent} more went to peers that do not answer at all; they are not counted in it.")
+        evidence.append(f"Up to {silent} more went to peers that do not answer at all; they are not included.")
     timeouts = recent.rose("TcpExt.TCPTimeouts")
     if timeouts:
         evidence.append(f"{timeouts} retransmission timers ran out {recent.during}.")
@@ -93,7 +92,7 @@ def _judge(window: Window) -> Finding | None:
         why="A lost segment costs a round trip, or a timeout of 0.2 s and more, and halves the rate of its connection.",
         remedy="See which remote addresses they have in common, and whether other hosts on that path lose segments "
         "too. Look for errors and drops of the interfaces, a full uplink, a policer, or a filter that drops. "
-        "No sysctl mends a path.",
+        "No sysctl repairs a path.",
         command="ss -OHtin state established | grep ' retrans:[1-9]'",
         risk="None: it only looks.",
         states=(TcpState.ESTABLISHED,),

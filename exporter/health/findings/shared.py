@@ -23,8 +23,8 @@ EVENTS = Limit(
     "SYNs that were dropped, or cookies that went out, between the oldest and the newest sample",
     "a queue's worth: fewer are stray SYNs, a port scan, or one client that was unlucky",
 )
-STEPS = Limit(3, "of the last minute's steps of 10 s that had drops", "a burst falls into one step, or into two")
-FILLED = Limit(0.5, "share of a queue", "half of it waits at the moment of the look, so the trouble is not over")
+STEPS = Limit(3, "of the last minute's steps of 10 s that had drops", "a burst falls into one step or two")
+FILLED = Limit(0.5, "share of a queue", "half of it is filled at the moment of the sample, so the trouble is not over")
 _LATELY_SECONDS = 20.0  # two steps of the past that the daemon keeps: one of them has ended
 
 NAMELESS = frozenset({"other", "none", "root", "gone", "outside"})

@@ -2,7 +2,7 @@
 
 Source: net/ipv4/tcp_input.c, tcp_conn_request. A full queue makes the kernel send SYN cookies. Where cookies are off it
 drops the SYN instead, also when three quarters of tcp_max_syn_backlog are half open, and counts ListenDrops without
-ListenOverflows. Which listener's queue it is, the dump of request sockets tells.
+ListenOverflows. The dump of request sockets shows which listener's queue it is.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ def _evidence(window: Window, seen: _Handshakes) -> list[str]:
         evidence.append(f"{len(seen.flooded) - _SHOWN} more SYN queues are full or fill up.")
     if seen.unmatched:
         evidence.append(
-            f"{seen.unmatched} half-open connections match no listener, as behind TPROXY: whose queue they fill is not "
-            "known."
+            f"{seen.unmatched} half-open connections match no listener, as behind TPROXY; the queue that they fill is "
+            "unknown."
         )
     if seen.off:
         evidence.append(
@@ -234,7 +234,7 @@ def _half_open(window: Window) -> Finding | None:
         what="Many half-open connections: handshakes never complete",
         evidence=tuple(evidence),
         why="A SYN flood begins like this, and so does a path on which the answers of this host are lost.",
-        remedy="See which sources they have. Many that were never clients: a SYN flood"
+        remedy="Look at their sources. Many that were never clients: a SYN flood"
         + (
             "; switch cookies on before it fills the queue. "
             if window.sysctl("tcp_syncookies") == _OFF

@@ -39,7 +39,7 @@ def _judge(window: Window) -> Finding | None:
         evidence=tuple(evidence),
         why="A connection that skips TIME-WAIT leaves its late segments to the next one with the same ports, and "
         "answers a late FIN with a reset.",
-        remedy="Raise the limit; it was made against denial of service and not to save memory. Then let the "
+        remedy="Raise the limit: it protects against denial of service and does not save memory. Then let the "
         "connections live longer, by HTTP keep-alive or a pool, or let the peer close first.",
         command=f"sysctl -w net.ipv4.tcp_max_tw_buckets={higher}",
         risk=f"256 bytes for each: {measures.amount(256 * higher, 'bytes')} when full.",

@@ -42,7 +42,7 @@ def _judge(window: Window) -> Finding | None:
         else "Peers do not read what this host sends",
         evidence=tuple(_evidence(window, blocked, here=here, there=there)),
         why="The window is closed, so nothing is sent, and both ends keep their buffers until it opens again.",
-        remedy="See why the application does not read: a blocked thread, a lock, a dependency that is slow, too "
+        remedy="See why the application does not read: a blocked thread, a lock, a slow dependency, too "
         "little CPU. A larger tcp_rmem only makes the queue longer."
         if here
         else "Find out why the peers do not read. Let the application give such a connection a timeout, by "
@@ -98,7 +98,7 @@ def _evidence(window: Window, blocked: _Blocked, *, here: bool, there: bool) -> 
 RULE = Rule(
     name="zero_window",
     subject="closed windows",
-    definition="Connections stand still because a receiver, here or at the other end, does not read.",
+    definition="Connections are stalled because a receiver, here or at the other end, does not read.",
     limits=(_MANY, _SHARE, _UNREAD),
     judge=_judge,
     worst=Status.WARNING,

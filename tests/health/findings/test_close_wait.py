@@ -117,10 +117,10 @@ def test_the_text_says_what_keepalive_does_and_does_not() -> None:
     assert finding is not None
     assert finding.evidence == (
         "80 connections were closed by their peers and not by the application.",
-        "They were 20 60 s ago, and at no count in between became fewer.",
+        "There were 20 of them 60 s ago, and no count since was lower than the one before.",
     )
     assert finding.why.endswith(
-        "Keepalive ends the state once the peer's side is gone, and not the leak: the descriptor stays."
+        "Keepalive ends the state once the peer's side is gone, but not the leak: the descriptor stays."
     )
     texts = (*finding.evidence, finding.why, finding.remedy, finding.risk)
     assert all(text.endswith(".") for text in texts)
@@ -136,8 +136,8 @@ def test_the_owner_of_a_leak_is_the_unit_before_the_port_and_never_other() -> No
     assert finding.what == "The application of unit app.service does not close connections that its peers have closed"
     assert finding.evidence[1:] == (
         "The peers of 200 of them have been silent for more than 60 s.",
-        "3 of them are of unit app.service, at the last look at each socket.",
-        "3 of them are of local port 8080, at the last look at each socket.",
+        "3 of them belong to unit app.service, as of the last detail pass.",
+        "3 of them belong to local port 8080, as of the last detail pass.",
     )
 
 

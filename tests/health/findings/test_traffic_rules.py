@@ -187,8 +187,8 @@ def test_lost_segments_are_told_from_handshakes_and_from_needless_retransmission
     assert finding.what == "Segments are lost on the way towards 198.51.100.7: 6.0% are sent again"
     assert finding.evidence == (
         "60 of 1000 segments were lost and sent again in the last 10 s: 6.0%.",
-        "30 SYNs and SYN-ACKs were sent again besides; they are not counted in it.",
-        "10 more were sent again without need, because the peer had them already; they are not counted in it.",
+        "30 SYNs and SYN-ACKs were sent again as well; they are not included.",
+        "10 more were sent again without need, because the peer had them already; they are not included.",
         "9 connections wait for the answer to a retransmission; 8 of them are with 198.51.100.7.",
     )
 
