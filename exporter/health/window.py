@@ -149,6 +149,8 @@ class Window(NamedTuple):
     def undetailed(self) -> ExporterError:
         """Why there is no detail: a failure, the first one is not there yet, or nobody asked for it."""
         problem = self.now.sources.get("detail")
+        if self.now.connections is not None and self.now.connections.reader == "psutil":
+            return NotHere("psutil tells too little of each socket: it needs netlink or procfs")
         if problem is not None:
             return CannotTell(problem)
         return NotHere("it needs the detail pass, which is off or has not run yet")

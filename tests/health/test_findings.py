@@ -235,3 +235,10 @@ def test_the_recorded_hosts_have_no_findings(situation: str) -> None:
 
 def test_no_sockets_are_no_findings() -> None:
     assert findings(snapshot()._replace(connections=Connections(NO_SOCKETS, "netlink", derived=True))) == ()
+
+
+def test_what_psutil_does_not_tell_is_not_judged_and_not_unknown_for_ever() -> None:
+    counted = Connections(NO_SOCKETS, "psutil", derived=False)
+    now = snapshot()._replace(connections=counted, detail=None, sources={"detail": "detail: psutil: it does not list"})
+    _, not_judged = judge_findings(Window(now, (now._replace(taken_at=90.0),)), RULES)
+    assert {"dead_peers", "ephemeral_ports_near_limit", "descriptor_leak"} <= {it.name for it in not_judged}
