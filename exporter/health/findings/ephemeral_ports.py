@@ -12,7 +12,7 @@ from exporter.health.finding import Finding, Limit, Rule
 from exporter.health.findings.shared import NEAR
 from exporter.health.sysctls.ports import NODE_PORTS, RANGE, RESERVED, WIDEST, newly_exposed, with_reserved
 from exporter.health.thresholds import Status
-from exporter.health.window import CannotTell, NotHere, Window
+from exporter.health.window import CannotTell, Window
 from exporter.record import NamedTuple
 from exporter.snapshot import Detail
 from exporter.tcpstate import TcpState
@@ -35,8 +35,7 @@ class _Cause(NamedTuple):
 def _judge(window: Window) -> Finding | None:
     detail = window.now.detail
     if detail is None:
-        problem = window.now.sources.get("detail")
-        raise CannotTell(problem) if problem else NotHere("there is no detail pass, which lists every socket")
+        raise window.undetailed()
     reading = measures.BY_NAME["ephemeral_ports_ratio"].read(window.now)
     if reading is None:
         raise CannotTell(f"{RANGE} or {RESERVED} could not be read")
