@@ -23,7 +23,10 @@ GONE = "gone"
 OUTSIDE = "outside"
 """Not in the part of the tree that is seen: outside the own cgroup namespace, or beyond where a walk was ended."""
 
-RESERVED = frozenset({ROOT, GONE, OUTSIDE, "none", "other"})
+NO_UNIT = "none"
+"""The unit of sockets that the kernel keeps no cgroup of: half-open, TIME-WAIT, FIN-WAIT-2 after close()."""
+
+RESERVED = frozenset({ROOT, GONE, OUTSIDE, NO_UNIT, "other"})
 """Labels that stand for no unit; a cgroup of such a name is shown by its path."""
 
 LONGEST = 80

@@ -218,7 +218,9 @@ def test_names_that_are_alike_once_cut_or_made_printable_are_told_apart_by_a_dig
 def test_the_containers_of_a_pod_and_what_a_unit_makes_below_itself_have_one_owner() -> None:
     pod = f"/system.slice/containerd.service/kubepods-burstable-pod{UID_}.slice"
     assert {owner(f"{pod}:cri-containerd:{container * 64}").path for container in "ab"} == {pod}
-    assert {owner(f"/system.slice/a.service{below}").path for below in ("", "/x", "/y/z")} == {"/system.slice/a.service"}
+    assert {owner(f"/system.slice/a.service{below}").path for below in ("", "/x", "/y/z")} == {
+        "/system.slice/a.service"
+    }
     assert owner(f"{MANAGER}/init.scope").path == MANAGER
 
 
