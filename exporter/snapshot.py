@@ -121,7 +121,9 @@ class Detail(NamedTuple):
     ephemeral_reserved: str | None = None  # ip_local_reserved_ports as the kernel prints it; None: not known, or long
     ephemeral_bound: int = 0  # likewise: bound by sockets that are neither connected nor listening
     close_wait: CloseWait | None = None  # None: not listed, because there are few or the reader cannot
-    stateless: int | None = None  # TCP sockets of the host in no state; None where not every process is seen
+    # TCP sockets of the host in no state, without those of this namespace that are bound and not connected. None where
+    # not every process is seen.
+    stateless: int | None = None
     troubles: Mapping[str, Peers] = {}  # by the names of ``kernel.troubles``; a trouble that nobody has is not there
 
 

@@ -159,15 +159,17 @@ class Window(NamedTuple):
         The kernel counts stray segments there too, so from one snapshot to the next it is at most what all listeners
         dropped. Where only some of these steps are known it is the sum of those.
         """
-        known: dict[str, int] = {}
+        known: dict[tuple[str, int, str], int] = {}
         for stretch in self.stretches():
             most = stretch.rose("TcpExt.ListenDrops")
-            before = {it.place: it.dropped for it in stretch.past[0].listeners or ()}
+            before = {(it.address, it.port, it.device): it.dropped for it in stretch.past[0].listeners or ()}
             for it in stretch.listeners:
-                least = before.get(it.place)
-                if least is not None and it.dropped is not None and it.dropped >= least:
-                    known[it.place] = known.get(it.place, 0) + min(it.dropped - least, most)
-        return known
+                key = it.address, it.port, it.device
+                least, dropped = before.get(key), it.dropped
+                if least is not None and dropped is not None and dropped >= least:
+                    known[key] = known.get(key, 0) + min(dropped - least, most)
+        here = (((it.address, it.port, it.device), it.place) for it in self.listeners)
+        return {place: known[key] for key, place in here if key in known}
 
     def sysctl(self, name: str) -> int | None:
         """The one number of a sysctl; None where it does not exist or could not be read."""

@@ -206,15 +206,17 @@ class Destinations:
 
 
 class BoundDump(Dump):
-    """Collects the local ports of sockets that are bound and in no state."""
+    """Collects the local ports of sockets that are bound and in no state, and counts these."""
 
     def __init__(self) -> None:
         super().__init__()
         self.ports: set[int] = set()
+        self.sockets = 0
 
     def take(self, block: Block) -> None:
         """Add the messages of a block."""
         self.ports.update(packed(block.column(PORT + 1), block.column(PORT)))
+        self.sockets += block.number
 
 
 class _Picked:

@@ -67,19 +67,20 @@ class Detailer:
 
     def _detail_by(self, reader: Reader, wanted: Wanted, now: float) -> Detail:
         ephemeral, units = self._ephemeral_ports(), None
-        bound: frozenset[int] = frozenset()
-        close_wait = None
+        leaked = self._stateless() if wanted.stateless else None
+        bound, close_wait = BoundDump(), None
         if isinstance(reader, NetlinkReader):
             dump = self._by_netlink(reader, wanted, ephemeral)
             if self._cgroups is not None:
                 units = self._cgroups.units({cgroup for cgroup, _ in dump.by_cgroup if cgroup})
-            bound, close_wait = self._bound_ports(reader, ephemeral), self._close_wait(reader, dump)
+            bound, close_wait = self._bound(reader, ephemeral, leaked or 0), self._close_wait(reader, dump)
         elif isinstance(reader, ProcfsReader):
             dump = self._by_procfs(wanted, ephemeral)
         else:
             raise SourceMissing(reader.name, "it does not list what a detail pass needs")
-        detail = summarise(dump, units, wanted.ports, wanted.max_series, ephemeral, now, bound, close_wait)
-        return detail._replace(stateless=self._stateless()) if wanted.stateless else detail
+        ports = frozenset(bound.ports)
+        detail = summarise(dump, units, wanted.ports, wanted.max_series, ephemeral, now, ports, close_wait)
+        return detail._replace(stateless=None if leaked is None else max(0, leaked - bound.sockets))
 
     def _stateless(self) -> int | None:
         try:
@@ -95,19 +96,19 @@ class Detailer:
             reader, lambda: DetailDump(ports, listening, frozenset(wanted.remote_ports), ephemeral)
         )
 
-    def _bound_ports(self, reader: NetlinkReader, ephemeral: EphemeralPorts | None) -> frozenset[int]:
-        """The local ports of sockets that are bound and in no state.
+    def _bound(self, reader: NetlinkReader, ephemeral: EphemeralPorts | None, leaked: int) -> BoundDump:
+        """The sockets that are bound and in no state.
 
         The kernel walks the bind hash of the whole host for it, so it is asked only where so many sockets are in no
-        state that a tenth of the range could be theirs.
+        state that a tenth of the range could be theirs, or that some were taken for *leaked*.
         """
         sockstat = self._sources.sums({}).sockstat
-        if ephemeral is None or sockstat is None:
-            return frozenset()
+        if sockstat is None:
+            return BoundDump()
         stateless = sockstat.alloc - sockstat.inuse - (sockstat.inuse6 or 0) - sockstat.orphan
-        if stateless < ephemeral.number * _MANY_BOUND:
-            return frozenset()
-        return frozenset(reader.collect(BOUND_INACTIVE, BoundDump).ports)
+        if not leaked and (ephemeral is None or stateless < ephemeral.number * _MANY_BOUND):
+            return BoundDump()
+        return reader.collect(BOUND_INACTIVE, BoundDump)
 
     def _close_wait(self, reader: NetlinkReader, dump: DetailDump) -> CloseWait | None:
         """How long ago the peers of CLOSE_WAIT sockets were last heard; not listed where there are few of them."""

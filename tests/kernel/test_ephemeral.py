@@ -99,12 +99,12 @@ def test_more_sources_than_are_told_apart_are_counted_by_destination() -> None:
     assert fullest(messages).used == 1
 
 
-def test_bound_ports_are_listed_once() -> None:
+def test_bound_ports_are_listed_once_and_their_sockets_counted() -> None:
     dump = BoundDump()
     for port in (40001, 40002, 40001):
         dump.add(message(port, state=TcpState.CLOSE))
     assert dump.add(DONE)
-    assert dump.ports == {40001, 40002}
+    assert (dump.ports, dump.sockets) == ({40001, 40002}, 3)
 
 
 def info(age: int) -> bytes:

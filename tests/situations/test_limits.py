@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
 from collections.abc import Callable
 
 import pytest
 
-from tests.situations.world import HERE, Advice, World, wait_until
+from tests.situations.world import HERE, Advice, World, release, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -18,12 +17,6 @@ RANGE, RESERVED = "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_po
 PORTS_FINDING = "ephemeral_ports_near_limit"
 LOOPBACK = "127.0.0.1"
 _NO_PORT = 24  # IP_BIND_ADDRESS_NO_PORT
-
-
-def release() -> tuple[int, int]:
-    """The kernel's release."""
-    major, minor = os.uname().release.split(".")[:2]
-    return int(major), int(minor)
 
 
 def hold(world: World, *, address: str, port: int, source: str = "", options: int = 0) -> socket.socket:

@@ -44,6 +44,12 @@ _STATES = {
 }
 
 
+def release() -> tuple[int, int]:
+    """The kernel's release."""
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int(minor)
+
+
 class Advice(NamedTuple):
     """What ``tcp-exporter advise --json`` concluded."""
 

@@ -6,7 +6,7 @@ and count ListenOverflows. net/ipv4/tcp_minisocks.c, tcp_check_req, has tcp_abor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from exporter.health.finding import Finding, Rule
 from exporter.health.findings.shared import (
@@ -42,9 +42,9 @@ def _judge(window: Window) -> Finding | None:
     return Finding(
         name=FULL.name,
         severity=Status.CRITICAL if lasting else Status.WARNING,
-        what=f"{_what(window, slow, dropped, lasting=lasting)}: connections arrive faster than the application accepts "
-        "them",
-        evidence=(*_evidence(window, slow, dropped), *limit.evidence),
+        what=f"{_what(window, slow, dropped, drops, lasting=lasting)}: connections arrive faster than the application "
+        "accepts them",
+        evidence=(*_evidence(window, slow, dropped, drops), *limit.evidence),
         why=_why(window),
         remedy=f"{limit.first}Find out why the application does not call accept() in time: no free worker, a lock, "
         f"garbage collection, a slow dependency.{limit.then}",
@@ -55,10 +55,10 @@ def _judge(window: Window) -> Finding | None:
     )
 
 
-def _what(window: Window, slow: Sequence[Listener], dropped: int, *, lasting: bool) -> str:
+def _what(window: Window, slow: Sequence[Listener], dropped: int, drops: Mapping[str, int], *, lasting: bool) -> str:
     if slow:
         return f"The accept queue of {slow[0].place} {'is full' if slow[0].fullest >= 1 else 'overflows'}"
-    happens, drops = "overflows" if lasting else "was full for a moment", window.drops()
+    happens = "overflows" if lasting else "was full for a moment"
     idle = [it.place for it in window.listeners if it.syn_recv <= NORMAL_HALF_OPEN.value]
     by_drops = sorted(((drops.get(place, 0), place) for place in idle), reverse=True)
     (most, place), (next_most, _) = (*by_drops, (0, ""), (0, ""))[:2]
@@ -67,13 +67,13 @@ def _what(window: Window, slow: Sequence[Listener], dropped: int, *, lasting: bo
     return f"An accept queue {happens}"
 
 
-def _evidence(window: Window, slow: Sequence[Listener], dropped: int) -> list[str]:
+def _evidence(window: Window, slow: Sequence[Listener], dropped: int, drops: Mapping[str, int]) -> list[str]:
     evidence = [_queue_of(listener) for listener in slow[:_SHOWN]]
     if len(slow) > _SHOWN:
         evidence.append(f"{len(slow) - _SHOWN} more accept queues are full or fill up.")
     if dropped:
         evidence.append(f"{dropped} SYNs and final ACKs were dropped {window.during} because an accept queue was full.")
-    evidence += dropped_segments(window, slow[:_SHOWN])
+    evidence += dropped_segments(window, drops, slow[:_SHOWN])
     half_open = sum(it.syn_recv for it in slow)
     if half_open > NORMAL_HALF_OPEN.value:
         evidence.append(

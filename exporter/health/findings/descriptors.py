@@ -20,7 +20,7 @@ def _judge(window: Window) -> Finding | None:
         raise window.undetailed()
     if detail.stateless is None:
         raise NotHere("it needs to see every process of the host")
-    leaked = detail.stateless - detail.ephemeral_bound  # bound, and neither connected nor listening: also in no state
+    leaked = detail.stateless
     sockstat = window.now.sockstat
     allocated = None if sockstat is None else sockstat.alloc
     if leaked < max(_MANY.value, _SHARE.value * (allocated or 0)):
@@ -33,8 +33,8 @@ def _judge(window: Window) -> Finding | None:
         severity=Status.WARNING,
         what=f"{leaked} sockets are in no state, and their descriptors are still open",
         evidence=tuple(evidence),
-        why="Their connections have ended, by a reset or by keepalive, and the application has not closed them. Each "
-        "takes a descriptor, until accept(), connect() and open() fail with EMFILE.",
+        why="Most of their connections have ended, by a reset or by keepalive, and the application has not closed "
+        "them. Each takes a descriptor, until accept(), connect() and open() fail with EMFILE.",
         remedy="Find the process by its descriptors, and let the application close a socket once reading from it "
         "returns an error or the end of data. A restart frees them for now.",
         command="lsof -nP | grep -E 'protocol: TCP|identify protocol' | awk '{ print $1, $2 }' | sort | uniq -c | "

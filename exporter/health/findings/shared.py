@@ -77,9 +77,8 @@ def goes_on(window: Window, dropped: Callable[[Window], int], *, still: bool) ->
     return with_drops >= STEPS.value and dropped(window.recent(_LATELY_SECONDS)) > 0
 
 
-def dropped_segments(window: Window, listeners: Iterable[Listener]) -> Iterator[str]:
-    """A sentence for each listener that is known to have dropped something."""
-    drops = window.drops()
+def dropped_segments(window: Window, drops: Mapping[str, int], listeners: Iterable[Listener]) -> Iterator[str]:
+    """A sentence for each listener that is known to have dropped something; *drops* are those of the window."""
     for it in listeners:
         if number := drops.get(it.place):
             yield f"{it.place} itself dropped {number} segments {window.during}."

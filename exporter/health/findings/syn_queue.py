@@ -124,7 +124,7 @@ def _evidence(window: Window, seen: _Handshakes) -> list[str]:
         evidence.append(
             f"{seen.drops} SYNs were dropped {window.during} because a SYN queue was full and cookies are off."
         )
-        evidence += dropped_segments(window, seen.flooded[:_SHOWN])
+        evidence += dropped_segments(window, window.drops(), seen.flooded[:_SHOWN])
     else:
         cause = "tcp_syncookies is 2" if seen.mode == _ALWAYS else "a SYN queue was full"
         evidence.append(

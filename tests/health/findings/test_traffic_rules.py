@@ -281,10 +281,10 @@ def test_dead_peers_are_not_judged_without_a_detail_and_unknown_where_it_failed(
 # -- leaked ------------------------------------------------------------------------------------------------------------
 
 
-def stateless(number: int | None, *, bound: int = 0, alloc: int = 1000) -> Snapshot:
+def stateless(number: int | None, *, alloc: int = 1000) -> Snapshot:
     now = snapshot(1.0, troubles={})
     assert now.detail is not None
-    detail = now.detail._replace(stateless=number, ephemeral_bound=bound)
+    detail = now.detail._replace(stateless=number)
     return now._replace(detail=detail, sockstat=Sockstat(inuse=1, orphan=0, tw=0, alloc=alloc, mem=0))
 
 
@@ -293,7 +293,6 @@ def stateless(number: int | None, *, bound: int = 0, alloc: int = 1000) -> Snaps
     [
         ("WARNING", stateless(350)),
         ("OK", stateless(150)),
-        ("OK", stateless(1350, bound=1200)),
         ("OK", stateless(350, alloc=1_000_000)),
         ("it needs to see every process of the host", stateless(None)),
         ("it needs the detail pass, which is off or has not run yet", snapshot(1.0)),
