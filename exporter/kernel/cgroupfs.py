@@ -10,7 +10,7 @@ import os
 import time
 from collections import deque
 
-from exporter.kernel.cgroup import GONE, OUTSIDE, Mount, mounts, unit_name
+from exporter.kernel.cgroup import GONE, OUTSIDE, Mount, labels, mounts, owner
 from exporter.record import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Cgroups:
         return self.mount_point is not None
 
     def units(self, ids: Iterable[int]) -> dict[int, str] | None:
-        """The name of the unit of each id; None without cgroup v2.
+        """The label of the unit of each id, the same for two ids only if one unit owns both; None without cgroup v2.
 
         What is in no walk is ``gone``, or ``outside`` where the walk did not see everything. A cgroup that is younger
         than the last walk is called so too, until the next walk is due.
@@ -70,7 +70,9 @@ class Cgroups:
             return None
         paths = self._paths
         missing = GONE if self.whole and not self.truncated else OUTSIDE
-        return {number: unit_name(paths[number]) if number in paths else missing for number in wanted}
+        owners = {number: owner(paths[number]) for number in wanted if number in paths}
+        shown = labels(owners.values())
+        return {number: shown[owners[number].path] if number in owners else missing for number in wanted}
 
     def _walk(self) -> None:
         """Take all directories anew, those near the root first: when it is too many, units are still found.

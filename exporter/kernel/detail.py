@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
+from exporter.kernel.cgroup import NO_UNIT
 from exporter.kernel.ephemeral import Destinations, EphemeralPorts, Taken
 from exporter.kernel.inetdiag import (
     AF_INET6,
@@ -31,9 +32,6 @@ from exporter.snapshot import NO_SOCKETS, CloseWait, Detail, StateCounts
 from exporter.tcpstate import TcpState, of_number
 
 _RECEIVE_QUEUE, _SEND_QUEUE = 72, 76  # offsets in a message
-
-NO_UNIT = "none"
-"""The unit of sockets that the kernel keeps no cgroup of: half-open, TIME-WAIT, FIN-WAIT-2 after close()."""
 
 MAX_KEYS = 65536
 """Ports and destinations that are told apart while the dump runs; beyond it those that matter least are folded."""
@@ -63,8 +61,8 @@ def summarise(
 ) -> Detail:
     """The dump as a value of the snapshot, taken at *now* (Unix time), with at most *max_series* ports and units.
 
-    *units* has the name for each cgroup id; None where there is no cgroup v2. *bound* are the ports of sockets that are
-    bound and neither connected nor listening, *close_wait* is as in ``Detail``.
+    *units* has the label for each cgroup id, one for each unit; None where there is no cgroup v2. *bound* are the ports
+    of sockets that are bound and neither connected nor listening, *close_wait* is as in ``Detail``.
     """
     by_port = dump.ports()
     rest = by_port.pop(0)
@@ -110,7 +108,7 @@ def capped(
     """The *limit* largest of *counts*, configured ones first, and the rest as ``other``; and how many that folds."""
     first = set(configured)
     counts = dict(counts)
-    rest = [counts.pop("other")] if "other" in counts else []  # somebody's own name for it: what it is called anyway
+    rest = [counts.pop("other")] if "other" in counts else []  # what is folded already
     ranked = sorted(counts, key=lambda name: (name not in first, -sum(counts[name]), name))
     rest += [counts[name] for name in ranked[limit:]]
     kept = {name: counts[name] for name in ranked[:limit]}

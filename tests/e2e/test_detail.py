@@ -289,6 +289,46 @@ def test_sockets_are_counted_by_the_unit_that_made_them(lab: LabProcess) -> None
             _remove(folder)
 
 
+def test_a_users_unit_is_not_counted_as_the_systems_unit_of_the_same_name(lab: LabProcess) -> None:
+    mount = Cgroups("/proc").mount_point
+    if mount is None or not os.access(mount, os.W_OK):
+        pytest.skip("no writable cgroup v2 tree")
+    user = Path("user.slice/user-4711.slice/user@4711.service/app.slice")
+    sockets = {Path("system.slice/e2e-same.service"): 3, user / "e2e-same.service": 2, user / f"pod{'0' * 32}": 1}
+    folders = [Path(mount) / path for path in sockets]
+    made = [parent for folder in folders for parent in folder.parents if not parent.exists()]
+    try:
+        for folder, number in zip(folders, sockets.values(), strict=True):
+            folder.mkdir(parents=True)
+            hold(
+                lab,
+                f"""
+                import os, socket
+                open({str(folder / "cgroup.procs")!r}, "w").write(str(os.getpid()))
+                server = socket.create_server(("127.0.0.1", 0))
+                ends = [socket.create_connection(server.getsockname()) for _ in range({number})]
+                """,
+            )
+        counted = nonzero(dumped(lab), "tcp_unit_connections")
+        assert {name: number for name, number in counted.items() if "established" in name} == {
+            '{state="established",unit="e2e-same.service"}': 6,
+            '{state="established",unit="user@4711.service/e2e-same.service"}': 4,
+            f'{{state="established",unit="user@4711.service/pod-{"0" * 32}"}}': 2,
+        }
+        done = lab.run([*PROGRAM, "who", "established", "--by", "unit", "--json"])
+        assert {owner["owner"]: owner["sockets"] for owner in json.loads(done.stdout)["owners"]} == {
+            "e2e-same.service": 6,
+            "user@4711.service/e2e-same.service": 4,
+            f"user@4711.service/pod-{'0' * 32}": 2,
+        }
+    finally:
+        lab.close()
+        for folder in folders:
+            _remove(folder)
+        for parent in sorted(set(made), key=lambda path: len(path.parts), reverse=True):
+            parent.rmdir()
+
+
 def _remove(folder: Path) -> None:
     """Remove a cgroup once the last of its processes is gone."""
 
