@@ -249,7 +249,7 @@ def test_a_close_wait_leak_names_the_port_and_no_sysctl(lab: LabProcess) -> None
     assert sign is not None
     assert int(numbers[1]) >= int(sign[1]) >= 100
     assert int(sign[2] or 10) >= 10
-    assert any(re.fullmatch(r"\d+ of them are of local port 8080, .+", text) for text in finding["evidence"])
+    assert any(re.fullmatch(r"\d+ of them belong to local port 8080, .+", text) for text in finding["evidence"])
     assert finding["remedy"].startswith("It is a bug of the application, or it hangs.")
     assert "sysctl" not in finding["remedy"]
     assert finding["command"] == "tcp-exporter who close_wait"
