@@ -172,7 +172,7 @@ def _unit(parts: list[str]) -> Owner | None:
         return None
     path = "/" + "/".join(parts[: units[-1] + 1])
     if not all(part.endswith(".slice") for part in parts[: units[0]]):
-        return Owner(path, path)  # systemd puts its units into slices: somebody else made this one
+        return Owner(path, _plain(parts[units[-1]]))  # systemd puts its units into slices: root made this one by hand
     return Owner(path, "/".join(_plain(parts[at]) for at in units))
 
 

@@ -173,7 +173,7 @@ def test_no_two_owners_share_a_label_in_whatever_order_they_come(paths: list[str
         (f"{USER}/session-4.scope/nginx.service", "session-4.scope/nginx.service"),
         ("/system.slice/x.service/nginx.service", "x.service/nginx.service"),
         (f"/system.slice/x.service/kubepods/pod{UID}", f"x.service/pod-{UID}"),
-        ("/mine/nginx.service", "/mine/nginx.service"),
+        ("/mine/nginx.service", "nginx.service"),  # only root makes a cgroup there; beside the system's it has its path
         ("/mine/docker-0123456789ab", "/mine/docker-0123456789ab"),
     ],
 )
@@ -240,3 +240,10 @@ def test_only_mounts_of_cgroup_v2_are_read() -> None:
 @given(st.lists(st.text()))
 def test_a_line_that_is_no_mount_is_passed_over(lines: list[str]) -> None:
     assert all(mount.point is not None for mount in mounts([*lines, "x - cgroup2 y", " - cgroup2 "]))
+
+
+def test_a_unit_outside_of_systemds_slices_keeps_its_name_unless_the_system_has_it() -> None:
+    by_hand, inner = owner("/case/sibling.service"), owner("/case/ctr.scope/inner.service")
+    assert (by_hand.name, inner.name) == ("sibling.service", "inner.service")
+    systems = owner("/system.slice/sibling.service")
+    assert labels([by_hand, systems]) == {by_hand.path: by_hand.path, systems.path: "sibling.service"}
