@@ -31,6 +31,7 @@ def count(procfs: Procfs) -> int | None:
     try:
         if os.readlink(f"{procfs.root}/self/ns/pid") != _INITIAL_PID_NAMESPACE:
             return None
+        os.stat(f"{procfs.root}/1")  # hidepid hides it
         if not _count(procfs, ["self"]):
             return 0
         first = _count(procfs, _of_each_namespace(procfs))
@@ -54,8 +55,6 @@ def _count(procfs: Procfs, processes: Iterable[str]) -> int:
 def _of_each_namespace(procfs: Procfs) -> list[str]:
     """A process of each network namespace; ``OSError`` where one may not be looked at."""
     processes = [name for name in os.listdir(procfs.root) if name.isdigit()]
-    if "1" not in processes:
-        raise PermissionError("hidepid hides processes")
     found: dict[int, str] = {}
     for process in processes:
         try:
