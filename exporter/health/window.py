@@ -211,7 +211,7 @@ class Window(NamedTuple):
 
 
 def _dropped_by_port(before: Sequence[Listener], after: Sequence[Listener]) -> Mapping[int, int]:
-    """What the listeners of each port dropped between two snapshots, of those that are in both and did not begin anew."""
+    """What the listeners of each port dropped between two snapshots: those in both that did not begin anew."""
     known = {(it.address, it.port, it.device): it.dropped for it in before}
     found: dict[int, int] = {}
     for it in after:
