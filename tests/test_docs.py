@@ -310,6 +310,7 @@ OPEN = {
     "detail.families": "<family>",
     "detail.families.<family>": "<state>",
     "detail.ports": "<port>",
+    "listen_drops.ports": "<port>",
     "detail.ports.<port>": "<state>",
     "detail.remote_ports": "<port>",
     "detail.remote_ports.<port>": "<state>",

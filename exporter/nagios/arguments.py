@@ -104,7 +104,7 @@ def help_text() -> str:
     counts = [*BY_LABEL, "total"]
     ratios = [measure.name for measure in MEASURES if measure.is_ratio]
     others = "\n".join(
-        fill(f"{it.name}: {it.definition}", 80, initial_indent="  ", subsequent_indent="            ")
+        fill(f"{it.name}  {it.definition}", 80, initial_indent="  ", subsequent_indent="            ")
         for it in MEASURES
         if it.name not in {*counts, *ratios}
     )
