@@ -152,6 +152,9 @@ class Snapshot(NamedTuple):
     namespaces: Mapping[str, tuple[int | None, ...]] | None = None  # by name, as StateCounts; None: not asked for
     unmatched_half_open: int = 0  # half-open connections that match no listener (TPROXY, sk_lookup, one just closed)
     conntrack: Conntrack | None = None  # None: the host tracks no connections, it could not be read, or was not asked
+    to_full: Mapping[str, int] | None = None
+    """The seconds until each limit is full at the rate of the last hour, by resource ("conntrack"), where that is known;
+    ``forecast.HORIZON`` where it does not rise. None: whoever sampled has no hour."""
 
     @property
     def problems(self) -> tuple[str, ...]:
