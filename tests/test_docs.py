@@ -20,6 +20,7 @@ from exporter.daemon.daemon import page_assets
 from exporter.document import write
 from exporter.health.finding import Finding, Judgement, NotJudged
 from exporter.health.findings import RULES
+from exporter.health.forecast import HORIZON
 from exporter.health.measures import BY_NAME, MEASURES, RATIOS
 from exporter.health.sysctls.profile import BY_SYSCTL, Recommendation
 from exporter.health.thresholds import DEFAULTS, Status
@@ -111,6 +112,7 @@ def everything() -> Sample:
         detail=DETAIL,
         namespaces=NAMESPACES,
         conntrack=Conntrack(17, 262144, 0, 0, 432000),
+        to_full={"conntrack": 10_800, "memory": HORIZON},
     )
     assert snapshot.connections is not None
     health = judged(snapshot)._replace(

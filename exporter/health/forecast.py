@@ -43,7 +43,7 @@ def seconds_to_full(lows: Sequence[float | None], limit: float) -> int | None:
 def _rate(known: Sequence[tuple[float, float]]) -> float:
     """By how much a minute it rises, by the median of the slopes between all pairs; 0.0 where it does not all the time.
 
-    Where it has become slower, as the load of a morning does, the rate is that of the later half.
+    Where it has become slower, as the load of a morning does, the rate is that of the last quarter.
     """
     quarter = len(known) // 4
     first, second, third, last = (
@@ -56,7 +56,7 @@ def _rate(known: Sequence[tuple[float, float]]) -> float:
     rising, falling = sum(slope > 0 for slope in slopes), sum(slope < 0 for slope in slopes)
     if rising - falling < _AGREEING * len(slopes):
         return 0.0
-    return min(_median(slopes), _median(_slopes(known[len(known) // 2 :])))
+    return min(_median(slopes), _median(_slopes(known[-quarter:])))
 
 
 def _median(numbers: Iterable[float]) -> float:

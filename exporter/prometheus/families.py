@@ -14,8 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from exporter import __version__
 from exporter.defaults import MAX_SERIES
-from exporter.health.judge import Health
 from exporter.health.forecast import HORIZON, LEAST_MINUTES
+from exporter.health.judge import Health
 from exporter.health.measures import RATIOS
 from exporter.health.thresholds import NO_THRESHOLD, Status, Threshold
 from exporter.kernel.derivation import FEW
@@ -162,8 +162,8 @@ def _to_full(seconds: Mapping[str, int]) -> Metric:
     """Of those limits that are going to be full: without a series for each that is not."""
     family = GaugeMetricFamily(
         "tcp_saturation_seconds_to_full",
-        "Seconds until tcp_saturation_ratio is 1 at the rate of the last hour: absent where it does not rise steadily, or "
-        f"not to 1 within {HORIZON // 86400} days, and in the first {LEAST_MINUTES} minutes of the daemon "
+        "Seconds until tcp_saturation_ratio is 1 at the rate of the last hour: absent where it does not rise steadily, "
+        f"or not to 1 within {HORIZON // 86400} days, and in the first {LEAST_MINUTES} minutes of the daemon "
         "(as tcp_saturation_ratio).",
         labels=["resource"],
     )

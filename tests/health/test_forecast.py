@@ -31,8 +31,10 @@ def test_a_leak_of_ten_a_minute_is_told_to_the_second() -> None:
 @given(start=LEVEL, rate=st.floats(1.0, 50.0), seed=SEED)
 def test_a_leak_is_told_through_noise_of_a_tenth_of_what_it_is_in_an_hour(start: float, rate: float, seed: int) -> None:
     lows = noisy([start + rate * minute for minute in HOUR], seed, 6 * rate)
-    left = 60 * (LIMIT - start - 59 * rate) / rate
-    assert seconds_to_full(lows, LIMIT) == pytest.approx(min(left, HORIZON), rel=0.25)
+    """Rather too late than too early: noise may make the last quarter look slower."""
+    left, told = 60 * (LIMIT - start - 59 * rate) / rate, seconds_to_full(lows, LIMIT)
+    assert told is not None
+    assert 0.8 * left < told < 1.6 * left
 
 
 @given(st.lists(st.none() | st.floats(0.0, LIMIT), max_size=MINUTES))
@@ -109,7 +111,7 @@ def test_a_ramp_that_has_ended_does_not_rise() -> None:
     assert seconds_to_full([1000.0 + 100 * min(minute, 45) for minute in HOUR], LIMIT) == HORIZON
 
 
-def test_a_ramp_that_has_slowed_down_is_judged_by_its_later_half() -> None:
+def test_a_ramp_that_has_slowed_down_is_judged_by_its_last_quarter() -> None:
     lows = [1000.0 + 20 * min(minute, 30) + 10 * max(0, minute - 30) for minute in HOUR]
     assert seconds_to_full(lows, LIMIT) == 60 * (10_000 - 1890) / 10
 

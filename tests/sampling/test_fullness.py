@@ -44,9 +44,7 @@ def test_what_comes_and_goes_within_a_minute_is_not_used() -> None:
 
 
 def test_of_queues_it_is_the_share_because_each_has_its_own_limit() -> None:
-    queues = [
-        Reading(it // 12 * 10, 1000, "a") if it % 2 else Reading(it // 12, 100, "b") for it in range(12 * 60 + 1)
-    ]
+    queues = [Reading(it // 12 * 10, 1000, "a") if it % 2 else Reading(it // 12, 100, "b") for it in range(12 * 60 + 1)]
     assert hour({"accept_queue_ratio": it} for it in queues).to_full == {"accept_queue": 60 * (100 - 59)}
 
 

@@ -183,7 +183,8 @@ def _bar(measure: Measure, it: Reading, status: Status | None, left: int) -> Mar
         element(
             "th", sentence(measure.title), pill(status) if status not in {None, Status.OK} else None,
             element("small", breakable(it.place)) if it.place else None,
-            element("small", f"full in about {duration(left)} at this rate") if 0 < left < HORIZON else None, scope="row",
+            element("small", f"full in about {duration(left)} at this rate") if 0 < left < HORIZON else None,
+            scope="row",
         ),
         element("td", bar, class_="drawn"),
         element("td", used, class_="n"),
