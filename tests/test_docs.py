@@ -308,6 +308,7 @@ OPEN = {
     "connections": "<state>",
     "peaks": "<state>",
     "memory_limit_bytes": "<level>",
+    "seconds_to_full": "<resource>",
     "detail.families": "<family>",
     "detail.families.<family>": "<state>",
     "detail.ports": "<port>",

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from exporter.errors import RangeError, UsageError
-from exporter.health.measures import BY_NAME, MEASURES
+from exporter.health.measures import BY_NAME, MEASURES, SECONDS_TO_FULL
 from exporter.health.thresholds import DEFAULTS, DRIFT, NO_THRESHOLD, Range, Status, Threshold, contradiction
 from exporter.kernel import READERS
 from exporter.record import TYPE_CHECKING, NamedTuple
@@ -80,6 +80,9 @@ MEASURE is one of
 or how full a limit is, from 0 to 1:
 {ratios}
 or
+  seconds_to_full
+            when the first limit is full at the rate of the last hour: alerts
+            below, as -w 86400: -c 14400:; with --url, a daemon has the hour
   sysctl    how many sysctls are not what sysctl.expected of the configuration
             says: warning above 0
   findings  what is wrong here, as tcp-exporter advise concludes it; a finding
@@ -98,7 +101,7 @@ def help_text() -> str:
     from textwrap import fill  # noqa: PLC0415 - only here
 
     def names(*, ratios: bool) -> str:
-        listed = (measure.name for measure in MEASURES if measure.is_ratio == ratios)
+        listed = (it.name for it in MEASURES if it.is_ratio == ratios and it.name != SECONDS_TO_FULL)
         return fill(" ".join(listed), 80, initial_indent="  ", subsequent_indent="  ")
 
     return _HELP.format(usage=USAGE, timeout=DEFAULT_TIMEOUT, states=names(ratios=False), ratios=names(ratios=True))

@@ -48,7 +48,7 @@ def families(sample: Sample | None, view: View) -> Iterator[Metric]:
         yield from _counters(current)
         yield from _conntrack(current)
         yield from _saturations(sample.health)
-        yield _to_full(current.to_full or {})
+        yield from _to_full(current.to_full or {})
         if current.listeners is not None:
             yield from _listeners(current.listeners, view.max_series)
         if current.detail is not None:
@@ -158,7 +158,7 @@ def _saturations(health: Health) -> Iterator[Metric]:
     yield ratios
 
 
-def _to_full(seconds: Mapping[str, int]) -> Metric:
+def _to_full(seconds: Mapping[str, int]) -> Iterator[Metric]:
     """Of those limits that are going to be full: without a series for each that is not."""
     family = GaugeMetricFamily(
         "tcp_saturation_seconds_to_full",
@@ -170,7 +170,8 @@ def _to_full(seconds: Mapping[str, int]) -> Metric:
     for resource, left in seconds.items():
         if left < HORIZON:
             family.add_metric([resource], left)
-    return family
+    if family.samples:
+        yield family
 
 
 _OTHER_LISTENERS = ("other", "other")
