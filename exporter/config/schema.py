@@ -150,7 +150,7 @@ def _check_vector(entry: Sysctl, text: str) -> None:
 # -- The schema --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SampleSettings:
     """The counting pass."""
 
@@ -160,7 +160,7 @@ class SampleSettings:
     reader: Annotated[str, choice(*READERS)] = "auto"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DetailSettings:
     """The detail pass; an interval of 0 switches it off."""
 
@@ -172,14 +172,14 @@ class DetailSettings:
     namespaces: Annotated[bool, boolean] = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SysctlSettings:
     """What the operator expects of sysctls, besides the built-in recommendations: a range, or exactly a text."""
 
     expected: Annotated[Mapping[str, Range | str], expectations(())] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WebSettings:
     """The server. ``webconfig`` reads ``config_file``; ``max_requests`` are served at a time, 0 is no limit."""
 
@@ -189,7 +189,7 @@ class WebSettings:
     max_requests: Annotated[int, integer(0)] = 40
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LogSettings:
     """The daemon's log; ``auto`` is ``console`` on a terminal and ``logfmt`` elsewhere."""
 
@@ -210,7 +210,7 @@ def _threshold(node: Node) -> Threshold:
 _THRESHOLDS = table(_measure, lambda _: _threshold)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Config:
     """The whole file. ``thresholds`` in a file replace the defaults, they do not add to them."""
 
