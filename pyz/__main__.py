@@ -68,6 +68,7 @@ def write(target: Path, pythons: Iterable[str]) -> None:
         file.write(b"#!/usr/bin/env python3\n")
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr(zipfile.ZipInfo("__main__.py"), (HERE / "start.py").read_bytes())
+            archive.writestr(zipfile.ZipInfo("python39.py"), (HERE / "python39.py").read_bytes())
             for name, table in tables.items():  # stored: unpacking would cost every start
                 archive.writestr(zipfile.ZipInfo(name), table)
             archive.writestr(zipfile.ZipInfo("source"), marshal.dumps(modules, 2), zipfile.ZIP_DEFLATED)

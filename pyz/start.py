@@ -5,7 +5,6 @@ each Python that the file was built for, and the sources for any other. A zip of
 keeps no compiled code for it, so that each start would compile everything and take three times as long.
 """
 
-import itertools
 import marshal
 import sys
 
@@ -13,29 +12,10 @@ if sys.version_info < (3, 9):
     print("TCP STATES UNKNOWN: expected Python 3.9 or newer, this is %d.%d" % sys.version_info[:2])
     sys.exit(3)
 
-import builtins  # noqa: E402 - an old Python gets the sentence above
-from importlib.machinery import ModuleSpec  # noqa: E402
+from importlib.machinery import ModuleSpec  # noqa: E402 - after the sentence for an old Python
 
 if sys.version_info < (3, 10):
-    # All that the plugin's modules use and Python 3.9 does not have: tests/e2e/test_plugin_file.py has the list.
-    plain_zip = zip
-
-    def zip_strict(*iterables, strict=False):
-        """As zip() of 3.10, but a mismatch is raised at once."""
-        if not strict:
-            return plain_zip(*iterables)
-        columns = [tuple(iterable) for iterable in iterables]
-        if len({len(column) for column in columns}) > 1:
-            raise ValueError("zip() arguments have different lengths")
-        return plain_zip(*columns)
-
-    def pairwise(iterable):
-        """As itertools.pairwise() of 3.10."""
-        items = tuple(iterable)
-        return plain_zip(items, items[1:])
-
-    builtins.zip = zip_strict
-    itertools.pairwise = pairwise
+    import python39  # noqa: F401 - for its effects
 
 
 def stored(name):
