@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from modulefinder import ModuleFinder
 from pathlib import Path
 
@@ -23,7 +23,7 @@ PACKAGE = Path(exporter.__file__).parent
 HERE = Path(__file__).parent
 NEWEST = 20  # Python 3.20: where the search for interpreters ends
 
-Sources = Mapping[str, tuple[bool, str, str]]
+Sources = dict[str, tuple[bool, str, str]]
 """By module: whether it is a package, its path in the package's tree, its text."""
 
 
@@ -33,9 +33,10 @@ def sources() -> Sources:
     finder.import_hook(PLUGIN, fromlist=["main"])
     found = {}
     for name, module in sorted(finder.modules.items()):
-        if module.__file__ is None:  # built into the interpreter
+        file = getattr(module, "__file__", None)
+        if file is None:  # built into the interpreter
             continue
-        path = Path(module.__file__)
+        path = Path(file)
         text = path.read_text(encoding="utf-8")
         found[name] = (path.name == "__init__.py", str(path.relative_to(PACKAGE.parent)), text)
     return found
@@ -80,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pyz", description="Builds the plugin as one file.")
     parser.add_argument("--output", type=Path, default=Path("dist/check_tcp_states.pyz"))
     parser.add_argument("pythons", metavar="PYTHON", nargs="*",
-                        help="an interpreter to compile for (default: each python3.9 and newer on the PATH)")  # fmt: skip
+                        help="an interpreter to compile for (default: every one on the PATH)")  # fmt: skip
     options = parser.parse_args()
     write(options.output, options.pythons or found())
     print(options.output)

@@ -1,8 +1,10 @@
 """The first module of the plugin as one file: makes the package importable from the archive, and runs the plugin.
 
-``python -m pyz`` stores it as ``__main__.py``. The package stands beside it as tables of modules, one compiled table for
+``python -m pyz`` stores it as ``__main__.py``. The package stands beside it as tables of modules: a compiled table for
 each Python that the file was built for, and the sources for any other. A zip of modules would be simpler, but Python
 keeps no compiled code for it, so that each start would compile everything and take three times as long.
+
+Without annotations, which Python 3.6 would not read: it has to reach the sentence for an old Python.
 """
 
 import marshal
@@ -12,7 +14,7 @@ if sys.version_info < (3, 9):
     print("TCP STATES UNKNOWN: expected Python 3.9 or newer, this is %d.%d" % sys.version_info[:2])
     sys.exit(3)
 
-from importlib.machinery import ModuleSpec  # noqa: E402 - after the sentence for an old Python
+from importlib.machinery import ModuleSpec
 
 if sys.version_info < (3, 10):
     import python39  # noqa: F401 - for its effects
@@ -20,12 +22,12 @@ if sys.version_info < (3, 10):
 
 def stored(name):
     """The table *name* of the archive: by module, whether it is a package, its path and its code or source."""
-    return marshal.loads(__loader__.get_data(__loader__.archive + "/" + name))  # noqa: S302 - our own file
+    return marshal.loads(__loader__.get_data(__loader__.archive + "/" + name))
 
 
 def compiled(_path, code):
     """The code of a module from a compiled table."""
-    return marshal.loads(code)  # noqa: S302 - our own file
+    return marshal.loads(code)
 
 
 def from_source(path, text):
@@ -34,8 +36,6 @@ def from_source(path, text):
 
 
 try:
-    if sys.version_info.releaselevel != "final":
-        raise OSError("a development version: its code may be another's")
     table, code_of = stored(sys.implementation.cache_tag), compiled
 except OSError:
     table, code_of = stored("source"), from_source

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Optional, Union
 
 from exporter import defaults
 from exporter.config import yamlnodes
@@ -176,7 +176,7 @@ class DetailSettings:
 class SysctlSettings:
     """What the operator expects of sysctls, besides the built-in recommendations: a range, or exactly a text."""
 
-    expected: Annotated[Mapping[str, Range | str], expectations(())] = field(default_factory=dict)
+    expected: Annotated[Mapping[str, Union[Range, str]], expectations(())] = field(default_factory=dict)  # noqa: UP007 - evaluated, by Python 3.9 too
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class WebSettings:
 
     listen_address: Annotated[tuple[str, ...], unique(parsed(_listen_address), least=1)] = (":19293",)
     telemetry_path: Annotated[str, parsed(parse_telemetry_path)] = "/metrics"
-    config_file: Annotated[str | None, optional(parsed(_file))] = None
+    config_file: Annotated[Optional[str], optional(parsed(_file))] = None  # noqa: UP045 - as above
     max_requests: Annotated[int, integer(0)] = 40
 
 

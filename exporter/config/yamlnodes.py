@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 16
 MAX_MISTAKES = 100

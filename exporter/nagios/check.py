@@ -246,7 +246,9 @@ def _configured(options: Options) -> tuple[Mapping[str, Threshold] | None, Expec
     except ModuleNotFoundError as error:
         if error.name != "yaml":
             raise
-        raise UsageError("--config: expected the package PyYAML beside the plugin: this Python does not have it") from None
+        raise UsageError(
+            "--config: expected the package PyYAML beside the plugin: this Python does not have it"
+        ) from None
 
     settings = load(options.config, options.procfs)
     return settings.thresholds, settings.sysctl.expected
