@@ -42,6 +42,14 @@ def rate(*counters: tuple[str, str]) -> tuple[Query, ...]:
     return tuple(Query(f"rate({name}{{}}[$__rate_interval])", legend) for name, legend in counters)
 
 
+def closed(counter: str) -> str:
+    """The ten largest rates of a counter of close events, scaled to all events where only a part was received."""
+    return (
+        f"topk(10, rate({counter}{{}}[$__rate_interval]) / on (job, instance) group_left"
+        " (avg_over_time(tcp_exporter_close_events_ratio{}[$__rate_interval]) > 0))"
+    )
+
+
 def thresholds(measure: str) -> tuple[Query, ...]:
     """The plugin's limits of a measure; none is drawn where none is configured."""
     return tuple(
@@ -394,6 +402,55 @@ LOSS = Row(
     ),
 )  # fmt: skip
 
+CLOSES = Row(
+    "How connections ended (detail.closes)",
+    (
+        Panel(
+            "Connections that ended by local port",
+            "The ten local ports with the most connections that ended, scaled by the share of close events that was "
+            "received. Worry where a port stops, or ends many more than it did.",
+            (Query(closed("tcp_port_closed_connections_total"), "{{port}}"),),
+            unit="cps",
+        ),
+        Panel(
+            "Bytes by local port",
+            "Payload that the ended connections received and sent, booked when they end: long connections show as "
+            "spikes. Worry where a service's bytes fall while its connections do not.",
+            (
+                Query(closed("tcp_port_received_bytes_total"), "{{port}} received"),
+                Query(closed("tcp_port_sent_bytes_total"), "{{port}} sent"),
+            ),
+            unit="Bps",
+        ),
+        Panel(
+            "Retransmitted segments for each connection that ended",
+            "Segments sent again, by local port, for each connection. Worry where one port has many more than the "
+            "others: its clients are behind a path that loses.",
+            (
+                Query(
+                    "topk(10, rate(tcp_port_retransmitted_segments_total{}[$__rate_interval])"
+                    " / (rate(tcp_port_closed_connections_total{}[$__rate_interval]) > 0))",
+                    "{{port}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Round-trip time at the end, 99 % and half of the connections",
+            "Quantiles of the smoothed round-trip time of the connections that ended, by local port. Worry where the "
+            "upper one leaves the lower: some clients are on a slow path.",
+            tuple(
+                Query(
+                    f"histogram_quantile({quantile}, sum by (port, le)"
+                    " (rate(tcp_port_connection_rtt_seconds_bucket{}[$__rate_interval])))",
+                    f"{{{{port}}}} {quantile}",
+                )
+                for quantile in ("0.99", "0.5")
+            ),
+            unit="s",
+        ),
+    ),
+)  # fmt: skip
+
 MEMORY = Row(
     "Memory and orphans",
     (
@@ -584,5 +641,5 @@ DASHBOARD = Dashboard(
         Variable("instance", "Instance", 'label_values(tcp_exporter_build_info{job=~"$job"}, instance)'),
     ),
     links=(Link("Fleet", f"/d/{FLEET_UID}"), Link("Status page", "http://${instance}/", outside=True)),
-    rows=(WELL, STATES, HANDSHAKES, ACCEPT, ENDINGS, LOSS, MEMORY, SYSCTLS, EXPORTER),
+    rows=(WELL, STATES, HANDSHAKES, ACCEPT, ENDINGS, LOSS, CLOSES, MEMORY, SYSCTLS, EXPORTER),
 )

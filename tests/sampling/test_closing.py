@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from typing import NamedTuple
@@ -70,11 +69,11 @@ class Heard(NamedTuple):
     stopped_after: float  # seconds
 
 
-def heard(number: int, *, user: int | None = None, share: float = 1.0) -> Heard:
+def heard(number: int, *, share: float = 1.0) -> Heard:
     try:
         with LabProcess() as lab:
             command = [sys.executable, "-c", _PROGRAM, *map(str, (number, _TO_SERVER, _TO_CLIENT, share))]
-            answer = lab.run(command, user=user)
+            answer = lab.run(command)
     except LabUnavailable as error:
         pytest.skip(f"this machine has no lab: {error}")
     assert answer.returncode == 0, answer.stderr
@@ -93,12 +92,6 @@ def test_ten_thousand_closed_connections_are_counted_with_exactly_their_bytes_an
     assert numbers(found.server) == (_MANY, _MANY * (_TO_SERVER + 1), _MANY * _TO_CLIENT, 0, _MANY)
     assert numbers(found.clients) == (_MANY, _MANY * (_TO_CLIENT + 1), _MANY * _TO_SERVER, 0, _MANY)
     assert 0 < found.server.rtt_sum < _MANY
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_user_without_privileges_counts_the_same() -> None:
-    found = heard(100, user=65534)
-    assert numbers(found.server) == (100, 100 * (_TO_SERVER + 1), 100 * _TO_CLIENT, 0, 100)
 
 
 def test_lost_events_are_counted_and_the_others_still_are() -> None:
