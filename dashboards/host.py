@@ -42,14 +42,6 @@ def rate(*counters: tuple[str, str]) -> tuple[Query, ...]:
     return tuple(Query(f"rate({name}{{}}[$__rate_interval])", legend) for name, legend in counters)
 
 
-def closed(counter: str) -> str:
-    """The ten largest rates of a counter of close events, scaled to all events where only a part was received."""
-    return (
-        f"topk(10, rate({counter}{{}}[$__rate_interval]) / on (job, instance) group_left"
-        " (avg_over_time(tcp_exporter_close_events_ratio{}[$__rate_interval]) > 0))"
-    )
-
-
 def thresholds(measure: str) -> tuple[Query, ...]:
     """The plugin's limits of a measure; none is drawn where none is configured."""
     return tuple(
@@ -407,9 +399,9 @@ CLOSES = Row(
     (
         Panel(
             "Connections that ended by local port",
-            "The ten local ports with the most connections that ended, scaled by the share of close events that was "
-            "received. Worry where a port stops, or ends many more than it did.",
-            (Query(closed("tcp_port_closed_connections_total"), "{{port}}"),),
+            "The ten local ports with the most connections that ended, of the events that were received: the share is "
+            "tcp_exporter_close_events_ratio. Worry where a port stops, or ends many more than it did.",
+            (Query("topk(10, rate(tcp_port_closed_connections_total{}[$__rate_interval]))", "{{port}}"),),
             unit="cps",
         ),
         Panel(
@@ -417,8 +409,8 @@ CLOSES = Row(
             "Payload that the ended connections received and sent, booked when they end: long connections show as "
             "spikes. Worry where a service's bytes fall while its connections do not.",
             (
-                Query(closed("tcp_port_received_bytes_total"), "{{port}} received"),
-                Query(closed("tcp_port_sent_bytes_total"), "{{port}} sent"),
+                Query("topk(10, rate(tcp_port_received_bytes_total{}[$__rate_interval]))", "{{port}} received"),
+                Query("topk(10, rate(tcp_port_sent_bytes_total{}[$__rate_interval]))", "{{port}} sent"),
             ),
             unit="Bps",
         ),
@@ -441,7 +433,7 @@ CLOSES = Row(
             tuple(
                 Query(
                     f"histogram_quantile({quantile}, sum by (port, le)"
-                    " (rate(tcp_port_connection_rtt_seconds_bucket{}[$__rate_interval])))",
+                    " (rate(tcp_port_connection_rtt_seconds_bucket{}[$__rate_interval]))) >= 0",
                     f"{{{{port}}}} {quantile}",
                 )
                 for quantile in ("0.99", "0.5")

@@ -55,7 +55,7 @@ VALUES = {
         "tcp_unit_connections",
         "tcp_netns_connections",
         "tcp_listener_sockets",
-        "tcp_port_closed_connections",
+        "tcp_port_closed_connections_total",
     ),
     "pass": PASSES,
     "reader": READERS[1:],

@@ -237,7 +237,7 @@ def _folded(snapshot: Snapshot, max_series: int) -> Iterator[Metric]:
     if snapshot.namespaces is not None:
         folded["tcp_netns_connections"] = max(0, len(snapshot.namespaces) - max_series)
     if snapshot.closes is not None:
-        folded["tcp_port_closed_connections"] = snapshot.closes.folded
+        folded["tcp_port_closed_connections_total"] = snapshot.closes.folded
     family = GaugeMetricFamily(
         "tcp_exporter_folded",
         "Label values in the metric's other: beyond detail.max_series, or listeners' ports in the ephemeral range.",

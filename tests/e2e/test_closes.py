@@ -49,7 +49,7 @@ def test_close_events_are_counted_by_port_until_a_reload_switches_them_off(tmp_p
         assert value(daemon, 'tcp_port_connection_rtt_seconds_count{port="7777"}') == 100
         assert value(daemon, 'tcp_exporter_source_up{source="closes"}') == 1
         assert value(daemon, "tcp_exporter_close_events_lost_total") == 0
-        wait_for(lambda: value(daemon or None, "tcp_exporter_close_events_ratio") == 1, "a whole period")
+        wait_for(lambda: value(daemon, "tcp_exporter_close_events_ratio") == 1 or None, "a whole period")
 
         configuration.write_text("detail: {interval: 500ms, ports: [7777]}\n")
         daemon.process.send_signal(signal.SIGHUP)
