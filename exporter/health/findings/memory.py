@@ -27,6 +27,9 @@ def _judge(window: Window) -> Finding | None:
             sizes = (used / 2**20, limits["pressure"] / 2**20, limits["max"] / 2**20)
             text = "Buffers take {:.0f} MiB; pressure begins at {:.0f} MiB, and the maximum is {:.0f} MiB."
             evidence.append(text.format(*sizes))
+    holder = _holder(window.now.detail)
+    if holder is not None and (above or entered):
+        evidence.append(holder)
     if entered:
         evidence.append(f"TCP came under memory pressure {entered} times {window.during}.")
     if not above and not entered:
@@ -39,10 +42,27 @@ def _judge(window: Window) -> Finding | None:
         why="Under pressure every window shrinks; at the maximum, segments are dropped and orphans are killed.",
         remedy="Find whose buffers they are: queues that nobody reads, or many connections with large buffers. Only "
         "where memory is to spare raise the limits in tcp_mem, which are pages.",
-        command="ss -OHtmn",
+        command="tcp-exporter who --by-memory",
         risk="Memory that TCP takes is not available to applications, and cannot be swapped out.",
         states=(TcpState.ESTABLISHED, TcpState.CLOSE_WAIT),
     )
+
+
+def _holder(detail: Detail | None) -> str | None:
+    """The unit and the port that hold most of the sockets' memory; None where that is not known, or nobody has any."""
+    memory = None if detail is None else detail.memory
+    total = 0 if memory is None else sum(memory.ports.values())
+    if memory is None or not total:
+        return None
+    parts = []
+    for what, sizes in ("", memory.units), ("port ", memory.ports):
+        named = {name: size for name, size in (sizes or {}).items() if name not in _NOBODY}
+        most = max(named, key=lambda name: (named[name], name), default=None)
+        if most is not None and named[most]:
+            parts.append(f"{what}{most} {named[most] / total:.0%}".replace("%", " %"))
+    if not parts:
+        return None
+    return f"Of the memory of this namespace's sockets, {total / 2**20:.0f} MiB, {' and '.join(parts)} is held."
 
 
 PRESSURE = Rule(
