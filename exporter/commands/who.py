@@ -16,6 +16,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("state", nargs="?", default=TcpState.ESTABLISHED, type=state, metavar="STATE",
                         help="(default: established) " + " ".join(BY_LABEL))  # fmt: skip
     parser.add_argument("--by", choices=who.GROUPS, default="process", help="(default: process)")
+    parser.add_argument("--by-memory", action="store_true",
+                        help="rank the owners by the buffer memory of the sockets, and show it: received, to be sent, "
+                        "and reserved for either")  # fmt: skip
     parser.add_argument("--top", type=count, default=20, metavar="N", help="rows to show, 0 for all (default: 20)")
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     return parser
@@ -24,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> int:
     """Print the owners."""
     with in_time():
-        holders = who.hold(options.state, options.by)
+        holders = (who.hold_memory if options.by_memory else who.hold)(options.state, options.by)
     if options.json:
         print(json.dumps(who.document(holders, options.top), indent=2))
     else:

@@ -14,15 +14,20 @@ from __future__ import annotations
 import struct
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import compress
+from typing import TypeVar
 
+from exporter.errors import SourceUnreadable
 from exporter.kernel.cgroup import NO_UNIT
 from exporter.kernel.inetdiag import ATTRIBUTE_SHUTDOWN, PORT, Block, packed
-from exporter.kernel.sockets import attributes, cgroup_columns
+from exporter.kernel.sockets import Counting, attributes, cgroup_columns
 from exporter.record import NamedTuple
 from exporter.snapshot import Memory
 
+K = TypeVar("K")
+
+_MISSING = "a socket without the memory that was asked for (INET_DIAG_SKMEMINFO)"
 _SKMEMINFO = 7  # INET_DIAG_SKMEMINFO
 _HEADER = struct.Struct("=HH")  # length, type
 _RMEM_ALLOC, _FWD_ALLOC, _WMEM_QUEUED, _BACKLOG = 0, 4, 5, 7  # words, of four bytes (include/uapi/linux/sock_diag.h)
@@ -65,7 +70,7 @@ class MemoryTally:
             for message in block.messages():
                 self.take(Block(message, block.length))
         elif at is None:
-            self.problem = "netlink: a socket without the memory that was asked for (INET_DIAG_SKMEMINFO)"
+            self.problem = f"netlink: {_MISSING}"
         else:
             self._add(block, at)
 
@@ -114,13 +119,36 @@ class MemoryTally:
                     sums[key] += size
 
 
+class Weighing(Counting[K]):
+    """Collects how many sockets of a dump have each value of a column, and their buffer memory by that value."""
+
+    def __init__(self, column: Callable[[Block], Iterable[K]]) -> None:
+        super().__init__(column)
+        self.received: Counter[K] = Counter()
+        self.to_send: Counter[K] = Counter()
+        self.reserved: Counter[K] = Counter()
+
+    def take(self, block: Block) -> None:
+        """Add the messages of a block, one by one. Raises ``SourceUnreadable`` where a socket lacks its memory."""
+        super().take(block)
+        full = block.first_attributes
+        for key, message, first in zip(self._column(block), block.messages(), full, strict=True):
+            found = buffers(message) if first == ATTRIBUTE_SHUTDOWN else Buffers(0, 0, 0)
+            if found is None:
+                raise SourceUnreadable("netlink", _MISSING)
+            self.received[key] += found.received
+            self.to_send[key] += found.to_send
+            self.reserved[key] += found.reserved
+
+
 def buffers(message: bytes) -> Buffers | None:
-    """The buffer memory of the socket of one message; None where the kernel does not tell it."""
+    """The buffer memory of the socket of one message; None where the kernel does not tell it, or tells nonsense."""
     at = _offset(Block(message, len(message)))
     if at is None:
         return None
     words = _WORDS.unpack_from(message, at)
-    return Buffers(words[_RMEM_ALLOC] + words[_BACKLOG], words[_WMEM_QUEUED], words[_FWD_ALLOC])
+    found = Buffers(words[_RMEM_ALLOC] + words[_BACKLOG], words[_WMEM_QUEUED], words[_FWD_ALLOC])
+    return None if min(words[_RMEM_ALLOC], words[_BACKLOG], words[_WMEM_QUEUED], found.total) < 0 else found
 
 
 def _offset(block: Block) -> int | None:
@@ -142,7 +170,7 @@ def _offset(block: Block) -> int | None:
 def _largest(
     sizes: Mapping[str, int], limit: int, first: Iterable[str] = (), rest: int = 0
 ) -> tuple[dict[str, int], int]:
-    """The *limit* largest of *sizes*, those of *first* before all, the others and *rest* as ``other``; how many fold."""
+    """The *limit* largest of *sizes*, *first* before all, the others and *rest* as ``other``; how many fold."""
     before = set(first)
     ranked = sorted(sizes, key=lambda name: (name not in before, -sizes[name], name))
     kept, folded = ranked[:limit], ranked[limit:]

@@ -16,8 +16,15 @@ from exporter.kernel import derivation, stateless, sysctl
 from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.detail import DetailDump, summarise, told_apart
 from exporter.kernel.ephemeral import BoundDump, EphemeralPorts
-from exporter.kernel.inetdiag import AF_INET, AF_INET6, ALL_STATES, BOUND_INACTIVE, CountingDump
-from exporter.kernel.inetdiag import EXTENSION_INFO, EXTENSION_SKMEMINFO
+from exporter.kernel.inetdiag import (
+    AF_INET,
+    AF_INET6,
+    ALL_STATES,
+    BOUND_INACTIVE,
+    EXTENSION_INFO,
+    EXTENSION_SKMEMINFO,
+    CountingDump,
+)
 from exporter.kernel.memory import MemoryTally
 from exporter.kernel.proctcp import ProcDetail, listening_ports
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
@@ -191,8 +198,6 @@ class Detailer:
         return dict(fields).get("", default)
 
 
-def _with_memory(
-    detail: Detail, memory: MemoryTally, units: Mapping[int, str] | None, wanted: Wanted
-) -> Detail:
+def _with_memory(detail: Detail, memory: MemoryTally, units: Mapping[int, str] | None, wanted: Wanted) -> Detail:
     told = memory.summary(units, wanted.ports, wanted.max_series, detail.taken_at)
     return detail._replace(memory=told, memory_problem=memory.problem)

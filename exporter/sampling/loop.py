@@ -34,7 +34,19 @@ if TYPE_CHECKING:
     from exporter.kernel.netnsfs import Namespaces
     from exporter.sampling.sampler import Sampler
 
-SOURCES = ("netlink", "procfs", "psutil", "snmp", "netstat", "sockstat", "sockstat6", "conntrack", "sysctl", "detail", "memory")
+SOURCES = (
+    "netlink",
+    "procfs",
+    "psutil",
+    "snmp",
+    "netstat",
+    "sockstat",
+    "sockstat6",
+    "conntrack",
+    "sysctl",
+    "detail",
+    "memory",
+)
 """Every source that a sample may ask."""
 
 _STALE_INTERVALS = 3
@@ -220,7 +232,9 @@ class Loop:
             sysctls, sysctl_problem = {}, "sysctl: the pass that reads them hangs"
         elif made is not None and now - detailed.at > too_late:
             detailed = _Detailed(problem=detailed.problem)
-        elif detailed.detail is not None and now - detailed.memory_at > duration + _MEMORY_EVERY * (too_late - duration):
+        elif detailed.detail is not None and now - detailed.memory_at > duration + _MEMORY_EVERY * (
+            too_late - duration
+        ):
             detailed = detailed._replace(detail=detailed.detail._replace(memory=None))
         if detailed.problem is not None:
             counted.sources["detail"] = detailed.problem

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from exporter.health.finding import Finding, Limit, Rule
 from exporter.health.thresholds import Status
 from exporter.health.window import CannotTell, NotHere, Window
+from exporter.kernel.cgroup import GONE, NO_UNIT, OUTSIDE
+from exporter.snapshot import Detail
 from exporter.tcpstate import TcpState
+
+_NOBODY = {"other", NO_UNIT, GONE, OUTSIDE}
 
 _NEARLY_FULL = Limit(0.95, "share of the max of tcp_mem", "at the max the kernel refuses memory to sockets")
 
@@ -54,15 +60,18 @@ def _holder(detail: Detail | None) -> str | None:
     total = 0 if memory is None else sum(memory.ports.values())
     if memory is None or not total:
         return None
-    parts = []
-    for what, sizes in ("", memory.units), ("port ", memory.ports):
-        named = {name: size for name, size in (sizes or {}).items() if name not in _NOBODY}
-        most = max(named, key=lambda name: (named[name], name), default=None)
-        if most is not None and named[most]:
-            parts.append(f"{what}{most} {named[most] / total:.0%}".replace("%", " %"))
-    if not parts:
+    most = filter(None, (_most(memory.units or {}, total, ""), _most(memory.ports, total, "port ")))
+    held = " and ".join(most)
+    return f"Sockets of this network namespace hold {total / 2**20:.0f} MiB" + (f": {held}." if held else ".")
+
+
+def _most(sizes: Mapping[str, int], total: int, what: str) -> str | None:
+    """The largest of *sizes* that is somebody's, and its share."""
+    named = {name: size for name, size in sizes.items() if size and name not in _NOBODY}
+    if not named:
         return None
-    return f"Of the memory of this namespace's sockets, {total / 2**20:.0f} MiB, {' and '.join(parts)} is held."
+    name = max(named, key=lambda name: (named[name], name))
+    return f"{named[name] / total * 100:.0f} % of it by {what}{name}"
 
 
 PRESSURE = Rule(
