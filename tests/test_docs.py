@@ -31,7 +31,7 @@ from exporter.prometheus.families import View, families, sysctls
 from exporter.sampling.history import HOLE, Points
 from exporter.sampling.loop import SOURCES
 from exporter.sampling.sample import Pass, Sample
-from exporter.snapshot import CloseWait, Conntrack, Detail, Listener, Peers, StateCounts
+from exporter.snapshot import CloseWait, Conntrack, Detail, Listener, Memory, Peers, StateCounts
 from exporter.tcpstate import BY_LABEL, TcpState
 from exporter.web.app import application
 from exporter.web.current import Current
@@ -50,7 +50,14 @@ VALUES = {
     "resource": tuple(ratio.name.removesuffix("_ratio") for ratio in RATIOS),
     "level": ("min", "pressure", "max"),
     "family": ("ipv4", "ipv6"),
-    "metric": ("tcp_port_connections", "tcp_unit_connections", "tcp_netns_connections", "tcp_listener_sockets"),
+    "metric": (
+        "tcp_port_connections",
+        "tcp_unit_connections",
+        "tcp_port_memory_bytes",
+        "tcp_unit_memory_bytes",
+        "tcp_netns_connections",
+        "tcp_listener_sockets",
+    ),
     "pass": PASSES,
     "reader": READERS[1:],
     "source": SOURCES,
@@ -94,6 +101,12 @@ DETAIL = Detail(
     folded={"tcp_port_connections": 0, "tcp_unit_connections": 3},
     close_wait=CloseWait(sockets=3, over_5_seconds=3, served_over_10_seconds=2, over_60_seconds=1, served=2),
     troubles={"retransmitting": Peers(3, 2, "198.51.100.7:5432")},
+    memory=Memory(
+        taken_at=1_700_000_000.0,
+        ports={"443": 65536, "other": 0},
+        units={"nginx.service": 65536, "other": 0},
+        folded={"tcp_port_memory_bytes": 0, "tcp_unit_memory_bytes": 0},
+    ),
 )
 
 
@@ -316,6 +329,9 @@ OPEN = {
     "detail.units.<unit>": "<state>",
     "detail.folded": "<metric>",
     "detail.troubles": "<trouble>",
+    "detail.memory.ports": "<port>",
+    "detail.memory.units": "<unit>",
+    "detail.memory.folded": "<metric>",
     "namespaces": "<netns>",
     "namespaces.<netns>": "<state>",
     "counters": "<counter>",

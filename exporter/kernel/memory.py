@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from itertools import compress
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from exporter.errors import SourceUnreadable
@@ -57,8 +56,8 @@ class MemoryTally:
         self.problem: str | None = None  # why the sums are not to be trusted
         self._ports = ports
         self._untold = untold
-        self._by_port: Counter[int] = Counter()
-        self._by_cgroup: Counter[int] = Counter()
+        self._by_port: defaultdict[int, int] = defaultdict(int)
+        self._by_cgroup: defaultdict[int, int] = defaultdict(int)
 
     def take(self, block: Block) -> None:
         """Add the messages of a block; mini-sockets and half-open connections have no buffers and no attribute."""
@@ -86,10 +85,10 @@ class MemoryTally:
             return None
         by_port = {str(port): self._by_port[port] for port in self._ports}
         first = set(map(str, configured))
-        told, folded = _largest(by_port, max_series, first, self._by_port.total() - sum(by_port.values()))
+        told, folded = _largest(by_port, max_series, first, sum(self._by_port.values()) - sum(by_port.values()))
         by_unit, folded_units = None, 0
         if units is not None:
-            sums: Counter[str] = Counter()
+            sums: Counter[str] = Counter(dict.fromkeys(units.values(), 0))  # nothing held is known to be nothing
             for cgroup, size in self._by_cgroup.items():
                 sums[units[cgroup] if cgroup else NO_UNIT] += size
             by_unit, folded_units = _largest(sums, max_series)
@@ -113,10 +112,8 @@ class MemoryTally:
             self.problem = "netlink: a socket with less than no memory (INET_DIAG_SKMEMINFO)"
             return
         if sizes:
-            ports = packed(block.column(PORT + 1), block.column(PORT))
-            for sums, keys in (self._by_port, ports), (self._by_cgroup, packed(*cgroup_columns(block))):
-                for key, size in compress(zip(keys, sizes, strict=True), sizes):
-                    sums[key] += size
+            _sum(self._by_port, packed(block.column(PORT + 1), block.column(PORT)), sizes)
+            _sum(self._by_cgroup, packed(*cgroup_columns(block)), sizes)
 
 
 class Weighing(Counting[K]):
@@ -149,6 +146,15 @@ def buffers(message: bytes) -> Buffers | None:
     words = _WORDS.unpack_from(message, at)
     found = Buffers(words[_RMEM_ALLOC] + words[_BACKLOG], words[_WMEM_QUEUED], words[_FWD_ALLOC])
     return None if min(words[_RMEM_ALLOC], words[_BACKLOG], words[_WMEM_QUEUED], found.total) < 0 else found
+
+
+def _sum(sums: defaultdict[int, int], keys: Sequence[int], sizes: Sequence[int]) -> None:
+    if keys[0] == keys[-1] and len({*keys}) == 1:  # one unit, one port: as often
+        sums[keys[0]] += sum(sizes)
+        return
+    for key, size in zip(keys, sizes, strict=True):
+        if size:
+            sums[key] += size
 
 
 def _offset(block: Block) -> int | None:

@@ -49,7 +49,7 @@ class Wanted(NamedTuple):
     max_series: int = MAX_SERIES
     namespaces: bool = False
     stateless: bool = True  # sockets in no state, for which every process of the host is looked at
-    memory: bool = False  # of each socket, which makes the dump a third dearer
+    memory: bool = False  # of each socket, which makes the dump an eighth dearer
 
 
 def is_tight(snapshot: Snapshot) -> bool:

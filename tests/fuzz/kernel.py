@@ -85,8 +85,7 @@ def netlink(data: bytes) -> None:
 def _weighed(detail: DetailDump, found: list[reference.Socket], times: int) -> None:
     """The memory is that of each socket, and where one of them does not tell it there is no sum."""
     assert detail.memory is not None
-    units = {it.cgroup: f"unit-{it.cgroup}" for it in found}
-    told = detail.memory.summary(units | {number: "" for number, _ in detail.by_cgroup}, (), 3, 0.0)
+    told = detail.memory.summary({number: f"unit-{number}" for number, _ in detail.by_cgroup}, (), 3, 0.0)
     expected = reference.memory(found)
     assert (told is None) == (expected is None) == (detail.memory.problem is not None)
     if told is None or expected is None:
