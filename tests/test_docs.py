@@ -31,7 +31,7 @@ from exporter.prometheus.families import View, families, sysctls
 from exporter.sampling.history import HOLE, Points
 from exporter.sampling.loop import SOURCES
 from exporter.sampling.sample import Pass, Sample
-from exporter.snapshot import CloseWait, Conntrack, Detail, Listener, Memory, Peers, StateCounts
+from exporter.snapshot import CloseWait, Conntrack, Detail, Drops, Listener, Memory, Peers, StateCounts
 from exporter.tcpstate import BY_LABEL, TcpState
 from exporter.web.app import application
 from exporter.web.current import Current
@@ -124,6 +124,7 @@ def everything() -> Sample:
         detail=DETAIL,
         namespaces=NAMESPACES,
         conntrack=Conntrack(17, 262144, 0, 0, 432000),
+        drops=Drops(10.0, 1.5, {443: 1.5}),
     )
     assert snapshot.connections is not None
     health = judged(snapshot)._replace(
@@ -322,6 +323,7 @@ OPEN = {
     "detail.families": "<family>",
     "detail.families.<family>": "<state>",
     "detail.ports": "<port>",
+    "listen_drops.ports": "<port>",
     "detail.ports.<port>": "<state>",
     "detail.remote_ports": "<port>",
     "detail.remote_ports.<port>": "<state>",

@@ -21,6 +21,7 @@ from exporter.snapshot import (
     Connections,
     Conntrack,
     Detail,
+    Drops,
     Listener,
     Memory,
     Peers,
@@ -161,6 +162,7 @@ def snapshot_of(document: Mapping[str, object]) -> Snapshot:
         detail=_detail(document),
         conntrack=_conntrack(document),
         unmatched_half_open=_field(document, "unmatched_half_open", int),
+        drops=_drops(document),
     )
 
 
@@ -246,6 +248,18 @@ def _conntrack(document: Mapping[str, object]) -> Conntrack | None:
         drops=_nullable(tracked, "drops", int),
         established_timeout=_nullable(tracked, "established_timeout", int),
     )
+
+
+def _drops(document: Mapping[str, object]) -> Drops | None:
+    """What listeners drop; None also of a daemon that is too old to tell."""
+    if document.get("listen_drops") is None:
+        return None
+    drops = _field(document, "listen_drops", dict)
+    ports = _field(drops, "ports", dict)
+    if not all(port.isascii() and port.isdigit() and len(port) <= 5 for port in ports):
+        raise _Misfit("listen_drops.ports has a name that is no port")
+    rates = {int(port): _number(ports, port) for port in ports}
+    return Drops(_number(drops, "seconds"), _number(drops, "total"), rates)
 
 
 def _answer(url: str, document: Mapping[str, object]) -> Answer:

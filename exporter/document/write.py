@@ -51,6 +51,9 @@ def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
         else [it._asdict() | {"fullest": it.fullest} for it in snapshot.listeners],
         "unmatched_half_open": snapshot.unmatched_half_open,
         "conntrack": None if snapshot.conntrack is None else snapshot.conntrack._asdict(),
+        "listen_drops": None
+        if snapshot.drops is None
+        else snapshot.drops._asdict() | {"ports": {str(port): rate for port, rate in snapshot.drops.ports.items()}},
         "detail": None if snapshot.detail is None else _detail(snapshot.detail),
         "namespaces": None if snapshot.namespaces is None else _namespaces(snapshot.namespaces),
         "counters": dict(snapshot.counters),

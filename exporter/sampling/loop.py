@@ -249,15 +249,17 @@ class Loop:
             detail=detailed.detail,
             namespaces=detailed.namespaces,
         )
+        past = self._past.before(now, taken_at)
+        snapshot = snapshot._replace(drops=Window(snapshot, past).drop_rates())
         connections = snapshot.connections
         peaks = None if connections is None else self._peaks.add(now, connections.counts)
         held = _STALE_INTERVALS * self._passes["counting"].interval if "counting" in self._passes else 0.0
         self.history.add(now, taken_at, None if connections is None else connections.counts, held=held)
         self._source_errors.update(source for source, problem in snapshot.sources.items() if problem is not None)
-        self._counted = _Count(snapshot, peaks, now, self._health(snapshot, now))
+        self._counted = _Count(snapshot, peaks, now, self._health(snapshot, past))
         self._past.add(now, snapshot)
 
-    def _health(self, snapshot: Snapshot, now: float) -> Health:
+    def _health(self, snapshot: Snapshot, past: tuple[Snapshot, ...]) -> Health:
         """What the snapshot means; a bug there costs the judgement and not the counts."""
         points, broken = self.history.points, set[str]()
 
@@ -265,7 +267,7 @@ class Loop:
             broken.add(finding)
             self._log.broke(f"judging {finding}", "judging failed", finding=finding)
 
-        window = Window(snapshot, self._past.before(now, snapshot.taken_at), () if points is None else points.low)
+        window = Window(snapshot, past, () if points is None else points.low)
         try:
             health = self._judge.judge(window, self._schedule.thresholds, self._schedule.expected, broke)
         except Exception:  # noqa: BLE001 - see above

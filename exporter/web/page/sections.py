@@ -91,7 +91,7 @@ def _alert(result: Result) -> Sequence[Markup | str]:
     name = element("a", state.rfc9293 if state else result.measure, href=where) if where else result.measure
     if result.value is None:
         return (name, " is not known")
-    value = _percent(result.value) if ratio else f"{result.value:,.0f}"
+    value = _percent(result.value) if ratio else f"{result.value:,.10g}"
     return (name, f" {value}", "" if result.violated is None else f" ({result.violated.reason(result.value)})")
 
 
