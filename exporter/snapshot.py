@@ -172,6 +172,10 @@ class Snapshot(NamedTuple):
     unmatched_half_open: int = 0  # half-open connections that match no listener (TPROXY, sk_lookup, one just closed)
     conntrack: Conntrack | None = None  # None: the host tracks no connections, it could not be read, or was not asked
     drops: Drops | None = None  # None: there is no earlier sample to compare with, or the kernel does not count
+    to_full: Mapping[str, int] | None = None
+    """The seconds until each limit is full at the rate of the last hour, by resource ("conntrack"), where that is
+    known; ``forecast.HORIZON`` where it does not rise. None: whoever sampled has no hour.
+    """
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from exporter.daemon.daemon import page_assets
 from exporter.document import write
 from exporter.health.finding import Finding, Judgement, NotJudged
 from exporter.health.findings import RULES
+from exporter.health.forecast import HORIZON
 from exporter.health.measures import BY_NAME, MEASURES, RATIOS
 from exporter.health.sysctls.profile import BY_SYSCTL, Recommendation
 from exporter.health.thresholds import DEFAULTS, Status
@@ -125,6 +126,7 @@ def everything() -> Sample:
         namespaces=NAMESPACES,
         conntrack=Conntrack(17, 262144, 0, 0, 432000),
         drops=Drops(10.0, 1.5, {443: 1.5}),
+        to_full={"conntrack": 10_800, "memory": HORIZON},
     )
     assert snapshot.connections is not None
     health = judged(snapshot)._replace(
@@ -320,6 +322,7 @@ OPEN = {
     "connections": "<state>",
     "peaks": "<state>",
     "memory_limit_bytes": "<level>",
+    "seconds_to_full": "<resource>",
     "detail.families": "<family>",
     "detail.families.<family>": "<state>",
     "detail.ports": "<port>",

@@ -13,6 +13,7 @@ from exporter import __version__, client
 from exporter.document import API_VERSION
 from exporter.errors import RangeError, SourceError
 from exporter.health.finding import Finding, Judgement, NotJudged
+from exporter.health.forecast import HORIZON
 from exporter.health.sysctls.drift import Drift, line_of
 from exporter.health.thresholds import Range, Status, Threshold
 from exporter.record import TYPE_CHECKING, NamedTuple
@@ -163,6 +164,7 @@ def snapshot_of(document: Mapping[str, object]) -> Snapshot:
         conntrack=_conntrack(document),
         unmatched_half_open=_field(document, "unmatched_half_open", int),
         drops=_drops(document),
+        to_full=_to_full(document),
     )
 
 
@@ -234,6 +236,14 @@ def _memory(detail: Mapping[str, object]) -> Memory | None:
         units=None if units is None else _integers(units),
         folded=_integers(_field(memory, "folded", dict)),
     )
+
+
+def _to_full(document: Mapping[str, object]) -> dict[str, int] | None:
+    """When the limits will be full; None also of a daemon that is too old to tell."""
+    if document.get("seconds_to_full") is None:
+        return None
+    left = _field(document, "seconds_to_full", dict)
+    return {resource: HORIZON if left[resource] is None else _at_least(0, left, resource) for resource in left}
 
 
 def _conntrack(document: Mapping[str, object]) -> Conntrack | None:

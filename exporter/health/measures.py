@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
+from exporter.health.forecast import HORIZON, LEAST_MINUTES
 from exporter.record import NamedTuple
 from exporter.snapshot import Listener, Snapshot
 from exporter.tcpstate import KNOWN_STATES, TcpState
 
 LISTENERS, DETAIL, SYSCTLS, CONNTRACK = "listeners", "detail", "sysctls", "conntrack"
-RATES, PROCESSES = "rates", "processes"
-"""What a measure may need of a snapshot beside the counts: RATES an earlier snapshot, PROCESSES the stateless sockets.
+RATES, PROCESSES, HOUR = "rates", "processes", "hour"
+"""What a measure may need of a snapshot beside the counts: RATES an earlier snapshot, PROCESSES the stateless sockets,
+HOUR the daemon's last hour.
 """
+
+SECONDS_TO_FULL = "seconds_to_full"
+"""The measure of all limits together; where it is read, its place is the resource that is full first."""
 
 
 class Reading(NamedTuple):
@@ -43,8 +48,8 @@ class Measure(NamedTuple):
     title: str  # "accept queue": in tables and on the page
     definition: str  # the whole meaning in one line: HELP, -v, documents
     sysctls: tuple[str, ...]  # that bear on it, the most telling first
-    needs: frozenset[str]  # of LISTENERS, DETAIL, SYSCTLS, CONNTRACK, RATES, PROCESSES
-    unit: str  # "bytes", "per second", or "" for things that are counted
+    needs: frozenset[str]  # of LISTENERS, DETAIL, SYSCTLS, CONNTRACK, RATES, PROCESSES, HOUR
+    unit: str  # "bytes", "seconds", "per second", or "" for things that are counted
     read: Callable[[Snapshot], Reading | None]  # None: this host cannot tell at this moment
     unknown: Callable[[Snapshot], str] = _unread  # why there is no value, of a snapshot where there is none
     of_port: Callable[[Snapshot, int], Reading | None] | None = None  # the same of one local port; None: it has none
@@ -53,6 +58,11 @@ class Measure(NamedTuple):
     def is_ratio(self) -> bool:
         """Whether the value is a share of a limit, from 0 to 1 and in bad moments a little more."""
         return self.name.endswith("_ratio")
+
+    @property
+    def resource(self) -> str:
+        """What a ratio is the share of, as metrics and documents name it."""
+        return self.name.removesuffix("_ratio")
 
     def value_of(self, reading: Reading | None) -> float | None:
         """The number that a threshold judges; None where it is not known."""
@@ -188,6 +198,14 @@ def _leaked_descriptors(snapshot: Snapshot) -> Reading | None:
     return Reading(snapshot.detail.stateless)
 
 
+def _to_full(snapshot: Snapshot) -> Reading | None:
+    """The limit that is full first; source: as that of its ratio."""
+    if not snapshot.to_full:
+        return None
+    seconds, resource = min((seconds, resource) for resource, seconds in snapshot.to_full.items())
+    return Reading(seconds, None, resource if seconds < HORIZON else "")
+
+
 def _of(used: int, limit: int | None, place: str = "") -> Reading:
     """Of a limit of 0 or less, which is none for the kernel (-1) or allows nothing (0), no share can be told."""
     return Reading(used, limit if limit is not None and limit > 0 else None, place)
@@ -253,6 +271,12 @@ def _no_stateless(snapshot: Snapshot) -> str:
     if snapshot.detail is None:
         return _no_ports(snapshot)
     return "it needs to see every process of the host, and the kernel's list of bound sockets"
+
+
+def _no_hour(snapshot: Snapshot) -> str:
+    if snapshot.to_full is None:
+        return "only a daemon that has watched for a while can tell: ask it with --url"
+    return f"less than {LEAST_MINUTES} minutes of the last hour are known"
 
 
 def _problem_of(source: str, snapshot: Snapshot, otherwise: str) -> str:
@@ -379,6 +403,18 @@ MEASURES: tuple[Measure, ...] = (
         read=_leaked_descriptors,
         unknown=_no_stateless,
     ),
+    Measure(
+        name=SECONDS_TO_FULL,
+        title="full in",
+        definition="seconds until the first of the limits is full at the rate of the last hour, of which the daemon "
+        f"has to know {LEAST_MINUTES} minutes: {HORIZON} (30 days) where none rises; "
+        "alerts below, as -w 86400: -c 14400:",
+        sysctls=(),
+        needs=frozenset({HOUR}),
+        unit="seconds",
+        read=_to_full,
+        unknown=_no_hour,
+    ),
 )
 """Every measure, in the order in which they are shown: the states, ``total``, the ratios, the rest."""
 
@@ -397,6 +433,17 @@ def readings(snapshot: Snapshot, names: Iterable[str] = BY_NAME) -> dict[str, Re
 def values(of: Readings) -> dict[str, float | None]:
     """The values of readings, as thresholds judge them."""
     return {name: BY_NAME[name].value_of(reading) for name, reading in of.items()}
+
+
+def duration(seconds: float) -> str:
+    """A time ahead for a person, in one unit: who looks ahead by a line does not know more.
+
+    >>> duration(40), duration(5400), duration(10800), duration(200000)
+    ('1 min', '90 min', '3 h', '2 days')
+    """
+    if seconds < 7200:
+        return f"{max(1, round(seconds / 60))} min"
+    return f"{round(seconds / 3600)} h" if seconds < 172800 else f"{round(seconds / 86400)} days"
 
 
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))

@@ -84,6 +84,7 @@ class Seen(NamedTuple):
 
 def _check(options: Options) -> tuple[Status, str]:
     """Acquire, evaluate, present."""
+    from exporter.health.measures import BY_NAME, SECONDS_TO_FULL  # noqa: PLC0415
     from exporter.health.thresholds import Status, evaluate  # noqa: PLC0415
     from exporter.nagios import output  # noqa: PLC0415
     from exporter.nagios.arguments import SYSCTL  # noqa: PLC0415
@@ -93,6 +94,9 @@ def _check(options: Options) -> tuple[Status, str]:
     results = evaluate({name: seen.values[name] for name in seen.thresholds}, seen.thresholds)
     shown = evaluate(seen.values, seen.thresholds)
     reasons = {result.measure: seen.why(result.measure) for result in results if result.value is None}
+    outlook = BY_NAME[SECONDS_TO_FULL].read(seen.snapshot) if SECONDS_TO_FULL in seen.thresholds else None
+    if outlook is not None:
+        reasons[SECONDS_TO_FULL] = outlook.place
     found, details = None, list[str]()
     if seen.drift is not None:
         details += seen.drift.lines.values()

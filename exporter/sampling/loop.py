@@ -22,6 +22,7 @@ from exporter.health.window import Window
 from exporter.kernel.derivation import FEW, MANY
 from exporter.sampling.cadence import Plan, has_credit, plan
 from exporter.sampling.detailer import Detailer, Wanted, is_tight
+from exporter.sampling.fullness import Fullness
 from exporter.sampling.history import History
 from exporter.sampling.past import SnapshotWindow
 from exporter.sampling.peaks import Peaks
@@ -101,6 +102,7 @@ class Loop:
         self._log = SampleLog(logger)
         self._judge = judge
         self._past = SnapshotWindow()
+        self._fullness = Fullness()
         # Daemon threads: a read that never returns must not keep the process from ending.
         self._threads = {
             kind: threading.Thread(target=self._run, args=(kind, take), name=kind, daemon=True)
@@ -250,13 +252,18 @@ class Loop:
             namespaces=detailed.namespaces,
         )
         past = self._past.before(now, taken_at)
-        snapshot = snapshot._replace(drops=Window(snapshot, past).drop_rates())
+        snapshot = snapshot._replace(
+            drops=Window(snapshot, past).drop_rates(),
+            to_full=self._fullness.to_full,
+        )
         connections = snapshot.connections
         peaks = None if connections is None else self._peaks.add(now, connections.counts)
         held = _STALE_INTERVALS * self._passes["counting"].interval if "counting" in self._passes else 0.0
         self.history.add(now, taken_at, None if connections is None else connections.counts, held=held)
         self._source_errors.update(source for source, problem in snapshot.sources.items() if problem is not None)
-        self._counted = _Count(snapshot, peaks, now, self._health(snapshot, past))
+        health = self._health(snapshot, past)
+        self._fullness.add(now, health.readings)
+        self._counted = _Count(snapshot, peaks, now, health)
         self._past.add(now, snapshot)
 
     def _health(self, snapshot: Snapshot, past: tuple[Snapshot, ...]) -> Health:
