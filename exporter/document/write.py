@@ -154,6 +154,9 @@ def _detail(detail: Detail) -> dict[str, object]:
         "folded": dict(detail.folded),
         "close_wait": None if detail.close_wait is None else detail.close_wait._asdict(),
         "troubles": {name: peers._asdict() for name, peers in detail.troubles.items()},
+        "memory": None
+        if detail.memory is None
+        else detail.memory._asdict() | {"taken_at": round(detail.memory.taken_at, 3)},
     }
 
 

@@ -22,7 +22,7 @@ from exporter.health.thresholds import NO_THRESHOLD, Status, Threshold
 from exporter.kernel.derivation import FEW
 from exporter.prometheus.counters import COUNTERS
 from exporter.sampling.sample import Sample
-from exporter.snapshot import RTT_BOUNDS, Closes, Detail, Listener, Snapshot, StateCounts, by_label
+from exporter.snapshot import RTT_BOUNDS, Closes, Detail, Listener, Memory, Snapshot, StateCounts, by_label
 from exporter.tcpstate import KNOWN_STATES
 
 if TYPE_CHECKING:
@@ -245,6 +245,8 @@ def _namespaces(namespaces: Mapping[str, tuple[int | None, ...]], max_series: in
 
 def _folded(snapshot: Snapshot, max_series: int) -> Iterator[Metric]:
     folded = dict(snapshot.detail.folded) if snapshot.detail is not None else {}
+    if snapshot.detail is not None and snapshot.detail.memory is not None:
+        folded |= snapshot.detail.memory.folded
     if snapshot.listeners is not None:
         names = {(it.address, it.port) for it in snapshot.listeners}
         folded["tcp_listener_sockets"] = max(0, len(names) - max_series)
@@ -289,6 +291,8 @@ def _detail(detail: Detail) -> Iterator[Metric]:
             "unit",
             detail.units,
         )
+    if detail.memory is not None:
+        yield from _held(detail.memory)
     yield GaugeMetricFamily(
         "tcp_receive_queue_bytes",
         "Bytes received and not yet read, of all sockets but listeners (inet_diag: idiag_rqueue).",
@@ -362,6 +366,24 @@ def _closes(closes: Closes) -> Iterator[Metric]:
         "Close events that the receive buffer had no room for, net.core.rmem_max (SO_MEMINFO: SK_MEMINFO_DROPS).",
         closes.lost,
     )
+
+
+def _held(memory: Memory) -> Iterator[Metric]:
+    yield _by_label(
+        "tcp_port_memory_bytes",
+        "Buffer memory of the sockets by local port, as tcp_port_connections, read less often (inet_diag: "
+        "SK_MEMINFO_RMEM_ALLOC, FWD_ALLOC, WMEM_QUEUED and BACKLOG).",
+        "port",
+        memory.ports,
+    )
+    if memory.units is not None:
+        yield _by_label(
+            "tcp_unit_memory_bytes",
+            "Buffer memory of the sockets by systemd unit or container, as tcp_unit_connections, read less often "
+            "(inet_diag: as tcp_port_memory_bytes).",
+            "unit",
+            memory.units,
+        )
 
 
 def _statuses(health: Health | None, view: View) -> Iterator[Metric]:
@@ -548,6 +570,13 @@ def _by_label_and_state(name: str, documentation: str, label: str, counts: Mappi
     for value, by_state in counts.items():
         for state, number in by_label(by_state).items():
             family.add_metric([value, state], number)
+    return family
+
+
+def _by_label(name: str, documentation: str, label: str, numbers: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, documentation, labels=[label])
+    for value, number in numbers.items():
+        family.add_metric([value], number)
     return family
 
 
