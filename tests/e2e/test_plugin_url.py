@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from exporter.document import write
+from exporter.document.read import MAX_BODY
 from exporter.sampling.sample import Sample
 from tests.conftest import judge_situation, sample_situation, situation_root
 from tests.e2e.conftest import DEADLINE, PLUGIN, Daemon, by_state, wait_for
@@ -284,10 +285,10 @@ def test_a_daemon_without_a_sample_is_unknown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "headers", "line"),
     [
-        (200, b"<html><p>It works | really!", {}, NOT_OURS + "the answer is no JSON"),
+        (200, b"<html><p>It works | really!", {}, NOT_OURS + "the answer is not JSON"),
         (200, b'{"status": "ok"}', {}, NOT_OURS + "the answer has no api_version"),
         (200, b"{}" + b" " * 16 * 2**20, {}, NOT_OURS + "the answer has more than 16 MiB"),
-        (200, fresh()[:200], {"Content-Length": "9999"}, NOT_OURS + "the answer is no JSON"),
+        (200, fresh()[:200], {"Content-Length": "9999"}, NOT_OURS + "the answer is not JSON"),
         (401, b"", {"WWW-Authenticate": "Basic"}, "answered 401 Unauthorized"),
         (404, b"no", {}, "answered 404 Not Found"),
         (302, b"", {"Location": "http://127.0.0.1:1/"}, "answered 302 Found"),
@@ -316,6 +317,52 @@ def test_what_speaks_no_http_is_unknown(said: bytes, line: str) -> None:
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
+def _chunks(*said: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(said)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (_chunks(b"-1\r\n", b"x" * 10**7), "a chunk of size '-1': expected hexadecimal digits"),
+        (_chunks(b"+5\r\nhello\r\n"), "a chunk of size '+5': expected hexadecimal digits"),
+        (_chunks(b"0x5\r\nhello\r\n"), "a chunk of size '0x5': expected hexadecimal digits"),
+        (_chunks(b"1_0\r\nhello\r\n"), "a chunk of size '1_0': expected hexadecimal digits"),
+        (_chunks(b"\r\n"), "a chunk of size '': expected hexadecimal digits"),
+        (_chunks(b"f" * 1000), f"a chunk of size '{'f' * 40}': expected hexadecimal digits"),
+        (_chunks(b"5\r\nhello!\r\n0\r\n\r\n"), "a chunk has another size than announced"),
+        (_chunks(b"ff\r\nhello"), "the answer ends within a chunk"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n-1\r\n",
+            "unexpected transfer encoding 'gzip, chunked': expected chunked or none",
+        ),
+    ],
+)
+def test_a_transfer_encoding_that_is_not_as_the_standard_has_it_is_unknown(said: bytes, reason: str) -> None:
+    with saying(said) as port:
+        url = f"http://127.0.0.1:{port}/api/v1/snapshot"
+        assert plugin("--url", f"http://127.0.0.1:{port}") == (
+            3,
+            f"TCP STATES UNKNOWN: {url}: no answer in HTTP: {reason}",
+        )
+
+
+def test_an_answer_in_chunks_as_a_reverse_proxy_sends_it_is_read() -> None:
+    body = fresh()
+    pieces = (body[at : at + 1000] for at in range(0, len(body), 1000))
+    said = _chunks(*(b"%x;name=value\r\n%b\r\n" % (len(piece), piece) for piece in pieces), b"0\r\n\r\n")
+    with saying(said) as port:
+        assert plugin("--url", f"http://127.0.0.1:{port}")[0] == 0
+
+
+def test_chunks_beyond_the_limit_are_not_read() -> None:
+    said = _chunks(b"ffffffff\r\n", b" " * (MAX_BODY + 2))
+    with saying(said) as port:
+        code, line = plugin("--url", f"http://127.0.0.1:{port}")
+        assert (code, "the answer has more than 4 MiB" in line) == (3, True)
+
+
 def test_an_answer_that_hangs_is_cut_by_the_timeout_with_its_state(said: bytes) -> None:
     with saying(said, then_hang=True) as port:
         url = f"http://127.0.0.1:{port}"
