@@ -287,9 +287,14 @@ def test_a_daemon_without_a_sample_is_unknown(tmp_path: Path) -> None:
     [
         (200, b"<html><p>It works | really!", {}, NOT_OURS + "the answer is not JSON"),
         (200, b'{"status": "ok"}', {}, NOT_OURS + "the answer has no api_version"),
-        (200, b"{}" + b" " * 16 * 2**20, {}, NOT_OURS + "the answer has more than 16 MiB"),
+        (200, b"{}" + b" " * MAX_BODY, {}, NOT_OURS + "the answer has more than 4 MiB"),
         (200, fresh()[:200], {"Content-Length": "9999"}, NOT_OURS + "the answer is not JSON"),
-        (401, b"", {"WWW-Authenticate": "Basic"}, "answered 401 Unauthorized"),
+        (
+            401,
+            b"",
+            {"WWW-Authenticate": "Basic"},
+            "answered 401 Unauthorized: the daemon asks for a password: give --credentials-file",
+        ),
         (404, b"no", {}, "answered 404 Not Found"),
         (302, b"", {"Location": "http://127.0.0.1:1/"}, "answered 302 Found"),
         (204, b"", {}, "answered 204 No Content"),
@@ -316,7 +321,6 @@ def test_what_speaks_no_http_is_unknown(said: bytes, line: str) -> None:
         assert (code, answer.strip()) == (3, f"TCP STATES UNKNOWN: {url}{PATH}: {line}")
 
 
-@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
 def _chunks(*said: bytes) -> bytes:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     return head + b"".join(said)
@@ -353,7 +357,9 @@ def test_an_answer_in_chunks_as_a_reverse_proxy_sends_it_is_read() -> None:
     pieces = (body[at : at + 1000] for at in range(0, len(body), 1000))
     said = _chunks(*(b"%x;name=value\r\n%b\r\n" % (len(piece), piece) for piece in pieces), b"0\r\n\r\n")
     with saying(said) as port:
-        assert plugin("--url", f"http://127.0.0.1:{port}")[0] == 0
+        code, line = plugin("--url", f"http://127.0.0.1:{port}")
+    with answering(200, body, {}) as (other, _):
+        assert (code, line) == plugin("--url", f"http://127.0.0.1:{other}")
 
 
 def test_chunks_beyond_the_limit_are_not_read() -> None:
@@ -363,6 +369,7 @@ def test_chunks_beyond_the_limit_are_not_read() -> None:
         assert (code, "the answer has more than 4 MiB" in line) == (3, True)
 
 
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
 def test_an_answer_that_hangs_is_cut_by_the_timeout_with_its_state(said: bytes) -> None:
     with saying(said, then_hang=True) as port:
         url = f"http://127.0.0.1:{port}"
