@@ -18,8 +18,11 @@ from exporter.health.measures import BY_NAME
 from exporter.health.sysctls.verdicts import Verdict
 from exporter.sampling.history import HOLE, STEP_SECONDS, Points
 from exporter.sampling.sample import Sample
-from exporter.snapshot import Detail, Snapshot, StateCounts, by_label
+from exporter.snapshot import Detail, Listener, Snapshot, StateCounts, by_label
 from exporter.tcpstate import KNOWN_STATES
+
+LISTENERS = 1000
+"""Listeners in a document: it is sent whole to everyone who asks, and any local user can listen on 20,000 ports."""
 
 
 def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
@@ -49,7 +52,8 @@ def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
         "memory_limit_bytes": snapshot.memory_limits,
         "listeners": None
         if snapshot.listeners is None
-        else [it._asdict() | {"fullest": it.fullest} for it in snapshot.listeners],
+        else [it._asdict() | {"fullest": it.fullest} for it in _worst(snapshot.listeners)],
+        "listeners_left_out": 0 if snapshot.listeners is None else max(0, len(snapshot.listeners) - LISTENERS),
         "unmatched_half_open": snapshot.unmatched_half_open,
         "conntrack": None if snapshot.conntrack is None else snapshot.conntrack._asdict(),
         "listen_drops": None
@@ -73,6 +77,15 @@ def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
         "deviations": judged["deviations"],
         "expectations": judged["expectations"],
     }
+
+
+def _worst(listeners: Sequence[Listener]) -> Sequence[Listener]:
+    """The ``LISTENERS`` that are fullest and have dropped most, in the order of *listeners*."""
+    if len(listeners) <= LISTENERS:
+        return listeners
+    ranked = sorted(listeners, key=lambda it: (it.fullest, it.dropped or 0, it.syn_recv), reverse=True)
+    kept = set(ranked[:LISTENERS])
+    return [it for it in listeners if it in kept]
 
 
 def _health(health: Health) -> dict[str, object]:
@@ -138,7 +151,10 @@ def advised(
 
 
 def _namespaces(namespaces: Mapping[str, tuple[int | None, ...]]) -> dict[str, dict[str, int | None]]:
-    return {name: {state.label: counts[state] for state in KNOWN_STATES} for name, counts in namespaces.items()}
+    """At most as many as listeners, those with the most sockets."""
+    ranked = sorted(namespaces, key=lambda name: (-sum(count or 0 for count in namespaces[name]), name))
+    kept = ranked if len(ranked) <= LISTENERS else ranked[:LISTENERS]
+    return {name: {state.label: namespaces[name][state] for state in KNOWN_STATES} for name in sorted(kept)}
 
 
 def _detail(detail: Detail) -> dict[str, object]:
