@@ -12,12 +12,14 @@ from exporter.commands.options import (
     add_reading,
     command_parser,
     complain,
+    refused,
     settings_of,
     wants_color,
     write,
 )
-from exporter.commands.sample import judged, release
-from exporter.errors import ConfigError, ExporterError
+from exporter.commands.sample import judged, judging, release, window_of
+from exporter.config.schema import Config
+from exporter.errors import ConfigError, ExporterError, UsageError
 from exporter.health.sysctls.verdicts import sysctl_conf
 
 COULD_NOT_TELL = 2
@@ -37,6 +39,11 @@ def parser() -> argparse.ArgumentParser:
         "--sysctl-conf", dest="fragment", action="store_true",
         help="print a fragment for sysctl.d that mends the sysctls, its reasons as comments: for sysctl -p -",
     )  # fmt: skip
+    parser.add_argument(
+        "--what-if", dest="what_if", metavar="NAME=VALUE[,...]",
+        help="print what these sysctls would change on this host, by its numbers of this moment; it sets nothing. "
+        "Exit code 0, or 2 where a name or a value is wrong",
+    )  # fmt: skip
     parser.add_argument("--all", dest="everything", action="store_true", help="also the sysctls that are right")
     add_interval(parser)
     add_config(parser, "its sysctl.expected")
@@ -46,8 +53,12 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     """Print the advice; 1 where there is any, 2 where there could not be."""
+    if options.what_if is not None and (options.fragment or options.everything):
+        return refused("advise: --what-if: not with --sysctl-conf or --all")
     try:
         settings = settings_of(options)
+        if options.what_if is not None:
+            return _what_if(options, settings)
         interval = 0.0 if options.fragment else options.interval
         snapshot, health = judged(options, settings, interval, COULD_NOT_TELL)
     except ConfigError as error:
@@ -82,3 +93,27 @@ def run(options: argparse.Namespace) -> int:
     if health.findings or health.deviations:
         return 1
     return COULD_NOT_TELL if health.unknown or snapshot.connections is None else 0
+
+
+def _what_if(options: argparse.Namespace, settings: Config) -> int:
+    """Print what the values would change; ``UsageError`` where they are none."""
+    from exporter.config.assignments import assignments
+    from exporter.health import whatif
+
+    window = window_of(options, settings, options.interval, COULD_NOT_TELL)
+    try:
+        values = assignments(options.what_if, window.now.sysctls)
+    except UsageError as error:
+        raise UsageError(f"--what-if: {error}") from None
+    outcome = whatif.outcome(window, values, judging(options, settings))
+    for problem in window.now.problems:
+        complain(problem)
+    if options.json:
+        from exporter.document import write as document
+
+        write(document.encode(document.what_if(outcome, window.now.taken_at)))
+    else:
+        from exporter.terminal import whatif as terminal
+
+        print(terminal.render(outcome, shutil.get_terminal_size((100, 24)).columns), end="")
+    return 0
