@@ -17,7 +17,7 @@ from exporter.commands.options import (
     wants_color,
     write,
 )
-from exporter.commands.sample import judged, judging, release, window_of
+from exporter.commands.sample import judging, release, window_of
 from exporter.config.schema import Config
 from exporter.errors import ConfigError, ExporterError, UsageError
 from exporter.health.sysctls.verdicts import sysctl_conf
@@ -52,21 +52,23 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the advice; 1 where there is any, 2 where there could not be."""
+    """Print what was asked for; 2 where that could not be."""
     if options.what_if is not None and (options.fragment or options.everything):
         return refused("advise: --what-if: not with --sysctl-conf or --all")
     try:
-        settings = settings_of(options)
-        if options.what_if is not None:
-            return _what_if(options, settings)
-        interval = 0.0 if options.fragment else options.interval
-        snapshot, health = judged(options, settings, interval, COULD_NOT_TELL)
+        return (_advise if options.what_if is None else _what_if)(options, settings_of(options))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return COULD_NOT_TELL
     except ExporterError as error:
         complain(str(error))
         return COULD_NOT_TELL
+
+
+def _advise(options: argparse.Namespace, settings: Config) -> int:
+    """Print the advice; 1 where there is any, 2 where there could not be."""
+    interval = 0.0 if options.fragment else options.interval
+    snapshot, health = judged(options, settings, interval, COULD_NOT_TELL)
     if options.fragment:
         ports = [it.port for it in snapshot.listeners or ()]
         reserved = None if snapshot.detail is None else snapshot.detail.ephemeral_reserved

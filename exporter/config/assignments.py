@@ -10,8 +10,8 @@ import re
 from exporter.config.fields import INTEGER
 from exporter.config.schema import check_vector, sysctl_name
 from exporter.errors import SourceMalformed, UsageError
-from exporter.health.sysctls.ports import RANGE
-from exporter.kernel.catalogue import BOOL, CATALOGUE, INT, LIMITS, TEXT, VECTOR
+from exporter.health.sysctls.ports import RESERVED
+from exporter.kernel.catalogue import BOOL, CATALOGUE, INT, LIMITS, VECTOR
 from exporter.kernel.sysctl import parse
 from exporter.record import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ def assignments(text: str, present: Mapping[str, SysctlValue]) -> list[SysctlVal
         if not equals or not name or not value:
             raise UsageError(f"{pair.strip()!r}: expected NAME=VALUE, such as tcp_fin_timeout=30")
         try:
-            found = _assignment(sysctl_name(present, name) if name != _LIST else name, value, present)
+            found = _assignment(name if name == RESERVED else sysctl_name(present, name), value, present)
         except UsageError as error:
             raise UsageError(f"{pair.strip()}: {error}") from None
         if found.name in values:
@@ -43,40 +43,28 @@ def assignments(text: str, present: Mapping[str, SysctlValue]) -> list[SysctlVal
     return [*values.values()]
 
 
-_LIST = "net.ipv4.ip_local_reserved_ports"  # nothing can be expected of its numbers, but how many there are counts here
-
-
 def _assignment(name: str, text: str, present: Mapping[str, SysctlValue]) -> SysctlValue:
     old = present.get(name)
     if old is None:
         raise UsageError("this host has no such sysctl, or it could not be read")
-    entry = CATALOGUE.get(name)
+    entry, words = CATALOGUE.get(name), text.split()
     if entry is not None and entry.kind == VECTOR:
         check_vector(entry, text)
     elif entry is not None and entry.kind in {INT, BOOL} and not INTEGER.fullmatch(text):
         raise UsageError(f"expected an integer, got {text!r}")
-    elif entry is None and [*map(bool, map(INTEGER.fullmatch, text.split()))] != [True] * len(old.fields):
+    elif entry is None and (len(words) != len(old.fields) or not all(map(INTEGER.fullmatch, words))):
         raise UsageError(f"expected {len(old.fields)} integers, as this host has, got {text!r}")
     try:
         value = parse(name, text)
     except SourceMalformed:
         raise UsageError(f"expected a list of ports and ranges such as 40003,40005-40006, got {text!r}") from None
-    if entry is None or entry.kind not in {TEXT}:
-        _check_limits(name, value)
+    least, most = _limits(name)
+    for field, number in value.fields:
+        if not least <= number <= most:
+            raise UsageError(f"the kernel takes {least} to {most}, got {number}{f' as {field}' if field else ''}")
     return value
 
 
-def _check_limits(name: str, value: SysctlValue) -> None:
+def _limits(name: str) -> tuple[int, int]:
     entry = CATALOGUE.get(name)
-    least, most = (0, 1) if entry is not None and entry.kind == BOOL else LIMITS.get(name, (-(2**63), 2**63 - 1))
-    if name == RANGE:
-        least, most = 1, 65535
-    elif entry is not None and entry.kind == VECTOR:
-        least = 1 if name != "tcp_mem" else 0
-        most = 2**31 - 1 if name != "tcp_mem" else 2**63 - 1
-    elif entry is not None and entry.kind == INT and name not in LIMITS:
-        least, most = -(2**63), 2**63 - 1
-    for field, number in value.fields:
-        if not least <= number <= most:
-            what = f"{number} of {field}" if field else f"{number}"
-            raise UsageError(f"the kernel takes {least} to {most}, got {what}")
+    return LIMITS.get(name, (0, 1) if entry is not None and entry.kind == BOOL else (-(2**63), 2**63 - 1))

@@ -1,16 +1,17 @@
 """What other values of sysctls would mean on a host: its snapshot judged once more with them in place.
 
-``advise --what-if`` prints an ``Outcome``, and the page shows ``meanings`` beside each sysctl. Pure: nothing is applied.
+``advise --what-if`` prints an ``Outcome``, the page shows ``alternatives`` beside a sysctl. Pure; it sets nothing.
 What a value comes to is ``sysctls.arithmetic``'s, the limits are those of ``measures``, and the findings judge as ever.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from exporter.health.findings import BY_NAME as FINDINGS
 from exporter.health.judge import Health
 from exporter.health.measures import BY_NAME, RATIOS, Measure, Reading, amount
+from exporter.health.sysctls.arithmetic import Live
 from exporter.health.sysctls.ports import RANGE, RESERVED
 from exporter.health.sysctls.profile import BY_SYSCTL
 from exporter.health.sysctls.verdicts import Verdict
@@ -36,7 +37,7 @@ class Effect(NamedTuple):
     unit: str
     meaning: str  # the catalogue's; "" where it does not know the sysctl
     acts_on: tuple[str, ...]  # sentences with this host's numbers
-    computed: bool  # whether anything below, or in the outcome, comes from it
+    computed: bool  # whether a meaning or a ratio follows from it
     judged: tuple[str, ...]  # how the new value stands to what is right, by field
     risk: str  # of moving in this direction
     elsewhere: str  # what vendors demand and pages on the web say
@@ -90,11 +91,10 @@ def outcome(window: Window, values: Sequence[SysctlValue], judge: Callable[[Wind
     now = window.now
     then = replaced(now, values)
     before, after = judge(window), judge(window._replace(now=then))
-    shifts, meant = _shifts(before, after), meanings(now.sysctls, then.sysctls)
     return Outcome(
-        effects=tuple(_effect(now, value, after.verdicts, meant, shifts) for value in values),
-        meanings=meant,
-        shifts=shifts,
+        effects=tuple(_effect(now, value, after.verdicts) for value in values),
+        meanings=meanings(now.sysctls, then.sysctls),
+        shifts=_shifts(before, after),
         turns=_turns(before, after),
         status_before=before.status,
         status_after=after.status,
@@ -123,7 +123,8 @@ def meanings(before: Sysctls, after: Sysctls) -> tuple[Meaning, ...]:
                 continue
             was, would_be = entry.say(old, live), entry.say(new, then)
             if was != would_be:
-                found[was, would_be] = Meaning(name if not entry.field else f"{name} ({entry.field})", was, would_be)
+                title = f"{name} ({entry.field})" if entry.field and (was, would_be) not in found else name
+                found[was, would_be] = Meaning(title, was, would_be)  # of a range, both ends say the same
     return tuple(found.values())
 
 
@@ -135,27 +136,37 @@ def alternatives(snapshot: Snapshot, verdicts: Sequence[Verdict]) -> list[tuple[
     found = []
     for it in verdicts:
         value = snapshot.sysctls.get(it.name)
-        if value is None or not isinstance(it.live, int) or not isinstance(it.recommended, int):
+        if value is None or not isinstance(it.live, int):
             continue
-        for number in _others(it, it.recommended, it.live):
+        for number in _others(it, _live(snapshot.sysctls)):
             fields = tuple((field, number if field == it.field else old) for field, old in value.fields)
             then = replaced(snapshot, [value._replace(fields=fields)])
-            said = [it.after for it in meanings(snapshot.sysctls, then.sysctls)[:1]]
+            told = it.recommended == it.live  # else the verdict's arithmetic has both
+            said = [meaning.after for meaning in meanings(snapshot.sysctls, then.sysctls)[:1] if told]
             said += [
                 f"{ratio.title} at {_share(after)} instead of {_share(before)}"
-                for ratio in RATIOS
-                if (before := ratio.read(snapshot)) != (after := ratio.read(then))
+                for ratio, before, after in _ratios(snapshot, then)
             ]
             if said:
                 found.append((f"{it.field} {number}".strip(), "; ".join(said)))
     return found
 
 
-def _others(verdict: Verdict, recommended: int, live: int) -> list[int]:
-    if recommended != live:
-        return [recommended]
-    ends = {(it.low, it.high) for it in BY_SYSCTL.get(verdict.name, ()) if it.field == verdict.field and not it.since}
-    return sorted({end for pair in ends for end in pair if end is not None and end != live})
+def _others(verdict: Verdict, live: Live) -> list[int]:
+    """The recommended value, or the ends of what is right; an end of 1 only keeps off 0, and tells nothing."""
+    if verdict.recommended != verdict.live:
+        return [verdict.recommended] if isinstance(verdict.recommended, int) else []
+    entries = [it for it in BY_SYSCTL.get(verdict.name, ()) if it.field == verdict.field and not it.since + it.until]
+    ends = {end for it in entries for end in (it.lowest(live), it.high) if end is not None and end > 1}
+    return sorted(ends - {verdict.live})
+
+
+def _ratios(before: Snapshot, after: Snapshot) -> Iterator[tuple[Measure, Reading | None, Reading | None]]:
+    """The ratios that are not the same in both."""
+    for ratio in RATIOS:
+        was, would_be = ratio.read(before), ratio.read(after)
+        if was != would_be:
+            yield ratio, was, would_be
 
 
 def _share(reading: Reading | None) -> str:
@@ -220,34 +231,25 @@ def _range(snapshot: Snapshot) -> int:
 # -- what would be said ------------------------------------------------------------------------------------------------
 
 
-def _live(sysctls: Sysctls) -> dict[tuple[str, str], int]:
+def _live(sysctls: Sysctls) -> Live:
     return {(value.name, field): number for value in sysctls.values() for field, number in value.fields}
 
 
-def _effect(
-    now: Snapshot,
-    value: SysctlValue,
-    verdicts: Sequence[Verdict],
-    meant: Sequence[Meaning],
-    shifts: Sequence[Shift],
-) -> Effect:
-    known, old = CATALOGUE.get(value.name), now.sysctls[value.name]
-    entries = [it for it in BY_SYSCTL.get(value.name, ())]
+def _effect(now: Snapshot, value: SysctlValue, verdicts: Sequence[Verdict]) -> Effect:
+    known, old, alone = CATALOGUE.get(value.name), now.sysctls[value.name], replaced(now, [value])
     numbers, was = dict(value.fields), dict(old.fields)
-    risks, elsewhere, judged = [], [], []
-    for entry in entries:
+    risks, elsewhere = [], []
+    for entry in BY_SYSCTL.get(value.name, ()):
         before, after = was.get(entry.field), numbers.get(entry.field)
         if before is not None and after is not None:
             risks += [] if before == after else [entry.risk_of(before, after)]
             elsewhere.append(entry.elsewhere)
-    for it in verdicts:
-        if it.name == value.name and it.accepted:
-            what = f"{it.field} {it.live}" if it.field else f"{it.live}"
-            who = "expected" if it.expected else "recommended"
-            judged.append(f"{what} is {'not ' if it.deviates else ''}as {who}: {it.accepted}")
-    moved = {BY_NAME[it.measure].name for it in shifts}
-    bears = {it.name for it in RATIOS if value.name in it.sysctls}
-    titles = {it.title.partition(" (")[0] for it in meant}
+    judged = [
+        f"{f'{it.field} {it.live}'.strip()} is {'not ' if it.deviates else ''}as "
+        f"{'expected' if it.expected else 'recommended'}: {it.accepted}"
+        for it in verdicts
+        if it.name == value.name and it.accepted
+    ]
     return Effect(
         name=value.name,
         before=old.shown,
@@ -255,7 +257,7 @@ def _effect(
         unit=value.unit,
         meaning="" if known is None else known.meaning,
         acts_on=tuple(_acts_on(now, value.name, numbers)),
-        computed=value.name in titles or bool(moved & bears),
+        computed=bool(meanings(now.sysctls, alone.sysctls)) or any(_ratios(now, alone)),
         judged=tuple(judged),
         risk=" ".join(dict.fromkeys(filter(None, risks))),
         elsewhere=" ".join(dict.fromkeys(filter(None, elsewhere))),
@@ -268,8 +270,8 @@ def _acts_on(now: Snapshot, name: str, numbers: Mapping[str, int]) -> list[str]:
     counts = None if now.connections is None else now.connections.counts
     states = states_of(name)
     if counts is not None and states:
-        listed = [f"{counts[state]} in {state.rfc9293}" for state in states]
-        said.append(f"acts on sockets in its states, of which there are now {', '.join(listed)}")
+        listed = [f"{state.rfc9293} ({counts[state]} now)" for state in states]
+        said.append(f"acts on {', '.join(listed)}")
     if name in _KEEPALIVE and counts is not None:
         said.append(
             f"of the {counts[TcpState.ESTABLISHED]} in ESTABLISHED it acts on those whose application has set "
