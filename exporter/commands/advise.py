@@ -17,7 +17,7 @@ from exporter.commands.options import (
     wants_color,
     write,
 )
-from exporter.commands.sample import judging, release, window_of
+from exporter.commands.sample import judged, judging, release, window_of
 from exporter.config.schema import Config
 from exporter.errors import ConfigError, ExporterError, UsageError
 from exporter.health.sysctls.verdicts import sysctl_conf
