@@ -48,13 +48,19 @@ def run(options: argparse.Namespace) -> int:
 
         content = document.encode(document.document(snapshot, health))
     else:
+        from exporter.health.sysctls.used import exported
         from exporter.prometheus.exposition import page
         from exporter.prometheus.families import View
         from exporter.prometheus.formats import Format
         from exporter.sampling.sample import Sample
 
         form = Format.TEXT if options.format == "prometheus" else Format.OPENMETRICS
-        view = View(settings.thresholds, python=platform.python_version(), max_series=settings.detail.max_series)
+        view = View(
+            settings.thresholds,
+            python=platform.python_version(),
+            max_series=settings.detail.max_series,
+            exported=exported(settings.sysctl.export, settings.sysctl.expected),
+        )
         content = page(Sample.single(snapshot, health), view, form)
     if options.output is not None:
         _replace(options.output, content)

@@ -27,6 +27,7 @@ from exporter.daemon import log
 from exporter.daemon.service import FIRST_SECONDS, ServiceNotifier
 from exporter.daemon.systemd import NotifySocket, passed_sockets
 from exporter.errors import ConfigError
+from exporter.health.sysctls.used import exported
 from exporter.kernel.reader import Procfs
 from exporter.prometheus.families import View
 from exporter.sampling.assembly import assemble_loop, schedule
@@ -199,6 +200,7 @@ class _Daemon:
             and not self._waiting
             and (self._protection is None or self._protection.successful),
             max_series=self._settings.detail.max_series,
+            exported=exported(self._settings.sysctl.export, self._settings.sysctl.expected),
         )
         return Current(
             sample, view, now, self._settings.web.telemetry_path, socket.gethostname(), self._loop.history.points

@@ -14,8 +14,9 @@ from exporter.document import API_VERSION
 from exporter.health.finding import Finding
 from exporter.health.forecast import HORIZON
 from exporter.health.judge import Health
-from exporter.health.measures import BY_NAME
+from exporter.health.measures import BY_NAME, Reading
 from exporter.health.sysctls.verdicts import Verdict
+from exporter.health.whatif import Outcome
 from exporter.sampling.history import HOLE, STEP_SECONDS, Points
 from exporter.sampling.sample import Sample
 from exporter.snapshot import Detail, Listener, Snapshot, StateCounts, by_label
@@ -148,6 +149,36 @@ def advised(
         "problems": list(problems),
     }
     return answer | ({"sysctls": [verdict_fields(verdict) for verdict in health.verdicts]} if everything else {})
+
+
+def what_if(outcome: Outcome, taken_at: float) -> dict[str, object]:
+    """What ``tcp-exporter advise --what-if --json`` prints."""
+
+    def reading(it: Reading | None) -> dict[str, object] | None:
+        return None if it is None else {**it._asdict(), "share": it.share}
+
+    return {
+        "api_version": API_VERSION,
+        "version": __version__,
+        "taken_at": round(taken_at, 3),
+        "status": {"before": outcome.status_before.name, "after": outcome.status_after.name},
+        "sysctls": [it._asdict() for it in outcome.effects],
+        "meanings": [it._asdict() for it in outcome.meanings],
+        "measures": [
+            {
+                "measure": it.measure,
+                "unit": BY_NAME[it.measure].unit,
+                "before": reading(it.before),
+                "after": reading(it.after),
+                "status": {"before": it.status_before.name, "after": it.status_after.name},
+            }
+            for it in outcome.shifts
+        ],
+        "findings": [
+            {"finding": it.finding, "before": it.before.name, "after": it.after.name, "what": it.what}
+            for it in outcome.turns
+        ],
+    }
 
 
 def _namespaces(namespaces: Mapping[str, tuple[int | None, ...]]) -> dict[str, dict[str, int | None]]:

@@ -7,7 +7,7 @@ sample does not have is left out; what it knows to be none is 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,6 +38,7 @@ class View(NamedTuple):
     hanging_on: str | None = None  # the source that a stale loop waits for
     reload_successful: bool = True
     max_series: int = MAX_SERIES  # label values that one metric may have
+    exported: Collection[str] | None = None  # the sysctls that are series; None: all
 
 
 def families(sample: Sample | None, view: View) -> Iterator[Metric]:
@@ -430,8 +431,13 @@ def _thresholds(thresholds: Mapping[str, Threshold]) -> Iterator[Metric]:
     yield limits
 
 
-def sysctls(snapshot: Snapshot, verdicts: Sequence[Verdict]) -> Iterator[Metric]:
-    """The sysctls: they change seldom, so whoever renders them may keep the result for the same two arguments."""
+def sysctls(
+    snapshot: Snapshot, verdicts: Sequence[Verdict], exported: Collection[str] | None = None
+) -> Iterator[Metric]:
+    """The sysctls that are *exported*, None for all.
+
+    They change seldom, so whoever renders them may keep the result for the same arguments.
+    """
     values = GaugeMetricFamily(
         "tcp_sysctl_value",
         "Numeric sysctls that bear on TCP, as the kernel prints them (/proc/sys/net/ipv4/tcp_* and a few others).",
@@ -443,6 +449,8 @@ def sysctls(snapshot: Snapshot, verdicts: Sequence[Verdict]) -> Iterator[Metric]
         labels=["name", "value"],
     )
     for value in snapshot.sysctls.values():
+        if exported is not None and value.name not in exported:
+            continue
         for field, number in value.fields:
             values.add_metric([value.name, field, value.unit], number)
         if value.text is not None:
