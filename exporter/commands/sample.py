@@ -22,7 +22,7 @@ def judged(
     With an *interval* in seconds it is the second of two counts, for what only a change tells.
     """
     detail = settings.detail
-    wanted = Wanted(detail.ports, detail.remote_ports, detail.max_series)
+    wanted = Wanted(detail.ports, detail.remote_ports, detail.max_series, quality=detail.quality)
     with in_time(late, interval):
         if interval:
             *past, snapshot = once.apart(interval, options.procfs, options.reader, wanted)

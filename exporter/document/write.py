@@ -17,7 +17,7 @@ from exporter.health.measures import BY_NAME
 from exporter.health.sysctls.verdicts import Verdict
 from exporter.sampling.history import HOLE, STEP_SECONDS, Points
 from exporter.sampling.sample import Sample
-from exporter.snapshot import Detail, Snapshot, StateCounts, by_label
+from exporter.snapshot import IDLE_BOUNDS, RTT_BOUNDS, Detail, Quality, Snapshot, StateCounts, by_label
 from exporter.tcpstate import KNOWN_STATES
 
 
@@ -147,6 +147,16 @@ def _detail(detail: Detail) -> dict[str, object]:
         "folded": dict(detail.folded),
         "close_wait": None if detail.close_wait is None else detail.close_wait._asdict(),
         "troubles": {name: peers._asdict() for name, peers in detail.troubles.items()},
+        "quality": None if detail.quality is None else _quality(detail.quality),
+    }
+
+
+def _quality(quality: Quality) -> dict[str, object]:
+    return quality._asdict() | {
+        "rtt_bounds": RTT_BOUNDS,
+        "idle_bounds": IDLE_BOUNDS,
+        "ports": {port: it._asdict() for port, it in quality.ports.items()},
+        "transfers": {limit: it._asdict() for limit, it in quality.transfers.items()},
     }
 
 

@@ -26,6 +26,7 @@ from exporter.kernel.inetdiag import (
     native,
     packed,
 )  # fmt: skip
+from exporter.kernel.portwindows import Density
 from exporter.kernel.sockets import cgroup_columns
 from exporter.kernel.troubles import Troubles
 from exporter.snapshot import NO_SOCKETS, CloseWait, Detail, StateCounts
@@ -131,6 +132,7 @@ class DetailDump(Dump):
     ) -> None:
         super().__init__()
         self.troubles = Troubles()
+        self.density = Density()
         self.receive_queue = 0
         self.send_queue = 0
         self.listening = listening
@@ -159,6 +161,7 @@ class DetailDump(Dump):
         if self.destinations is not None:
             self.destinations.add(block, states, low, high)
         self.troubles.take(block, states)
+        self.density.take(block, states)
         self._fold()
 
     @property

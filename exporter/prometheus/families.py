@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -20,7 +21,7 @@ from exporter.health.thresholds import NO_THRESHOLD, Status, Threshold
 from exporter.kernel.derivation import FEW
 from exporter.prometheus.counters import COUNTERS
 from exporter.sampling.sample import Sample
-from exporter.snapshot import Detail, Listener, Snapshot, StateCounts, by_label
+from exporter.snapshot import IDLE_BOUNDS, RTT_BOUNDS, Detail, Listener, Quality, Snapshot, StateCounts, by_label
 from exporter.tcpstate import KNOWN_STATES
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def families(sample: Sample | None, view: View) -> Iterator[Metric]:
             yield from _listeners(current.listeners, view.max_series)
         if current.detail is not None:
             yield from _detail(current.detail)
+            if current.detail.quality is not None:
+                yield from _quality(current.detail.quality)
         if current.namespaces is not None:
             yield _namespaces(current.namespaces, view.max_series)
         yield from _folded(current, view.max_series)
@@ -292,6 +295,50 @@ def _detail(detail: Detail) -> Iterator[Metric]:
             "Local ports that connect() may pick: the range less reserved ports and those with a listener or a bound "
             "socket (sysctls ip_local_port_range, ip_local_reserved_ports; inet_diag).",
             detail.ephemeral_available,
+        )
+
+
+def _quality(quality: Quality) -> Iterator[Metric]:
+    """The sampled sockets by local port. The buckets are cumulative, as those of a histogram, and gauges."""
+    rtt = GaugeMetricFamily(
+        "tcp_port_rtt_seconds_bucket",
+        "Sampled ESTABLISHED sockets with a smoothed round trip of at most le, by local port; a gauge, so never "
+        "rate() it (inet_diag: tcpi_rtt).",
+        labels=["port", "le"],
+    )
+    idle = GaugeMetricFamily(
+        "tcp_port_idle_seconds_bucket",
+        "Sampled ESTABLISHED sockets that sent or received data at most le ago, by local port; a gauge, so never "
+        "rate() it (inet_diag: tcpi_last_data_sent, tcpi_last_data_recv).",
+        labels=["port", "le"],
+    )
+    retransmitting = GaugeMetricFamily(
+        "tcp_port_retransmitting_ratio",
+        "Share of the sampled ESTABLISHED sockets with segments in flight that were sent again, by local port "
+        "(inet_diag: tcpi_retrans).",
+        labels=["port"],
+    )
+    limited = GaugeMetricFamily(
+        "tcp_port_limited_ratio",
+        "Share of the time with data in flight that the peer's window, the own send buffer, or neither of them, so "
+        "the path, limited the sampled ESTABLISHED sockets, since they were connected, by local port "
+        "(inet_diag: tcpi_rwnd_limited, tcpi_sndbuf_limited, tcpi_busy_time).",
+        labels=["port", "by"],
+    )
+    for port, found in quality.ports.items():
+        for family, bounds, buckets in ((rtt, RTT_BOUNDS, found.rtt), (idle, IDLE_BOUNDS, found.idle)):
+            for bound, number in zip((*bounds, math.inf), accumulate(buckets), strict=True):
+                family.add_metric([port, "+Inf" if bound == math.inf else str(bound)], number)
+        retransmitting.add_metric([port], found.retransmitting / found.sockets)
+        for limit, share in found.limited().items():
+            limited.add_metric([port, limit], share)
+    yield from (rtt, idle, retransmitting, limited)
+    if quality.sampled is not None:
+        yield GaugeMetricFamily(
+            "tcp_exporter_sampled_ratio",
+            "Share of the ESTABLISHED sockets whose tcp_info the last detail pass read; it reads others in the next "
+            "(inet_diag).",
+            quality.sampled,
         )
 
 

@@ -34,7 +34,19 @@ if TYPE_CHECKING:
     from exporter.kernel.netnsfs import Namespaces
     from exporter.sampling.sampler import Sampler
 
-SOURCES = ("netlink", "procfs", "psutil", "snmp", "netstat", "sockstat", "sockstat6", "conntrack", "sysctl", "detail")
+SOURCES = (
+    "netlink",
+    "procfs",
+    "psutil",
+    "snmp",
+    "netstat",
+    "sockstat",
+    "sockstat6",
+    "conntrack",
+    "sysctl",
+    "detail",
+    "quality",
+)
 """Every source that a sample may ask."""
 
 _STALE_INTERVALS = 3
@@ -222,6 +234,8 @@ class Loop:
             counted.sources["detail"] = detailed.problem
         elif detailed.detail is not None:
             counted.sources["detail"] = None
+            if detailed.detail.quality is not None:
+                counted.sources["quality"] = detailed.detail.quality.problem
         snapshot = assemble(
             counted,
             sysctls,
