@@ -25,7 +25,7 @@ LONG_PATH = 0.01  # seconds of the shortest round trip; below it even a small wi
 SENDS_NOW = 5.0  # seconds since the last data was sent
 BUSY = 2.0  # seconds with data in flight
 MANY_BYTES = 4 << 20  # that were acknowledged
-OWN_BUFFER, PEER_WINDOW = 0.2, 0.5  # share of the busy time from which on the one limits a transfer
+OWN_BUFFER, PEER_WINDOW = 0.2, 0.3  # share of the busy time from which on the one limits a transfer
 
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _INFO, _SKMEMINFO = 2, 7  # INET_DIAG_INFO, INET_DIAG_SKMEMINFO
