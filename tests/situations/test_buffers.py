@@ -65,7 +65,7 @@ def advised(world: World) -> Advice:
         advice.append(world.advise("200ms"))
         return "buffer_limits" in advice[-1].findings
 
-    wait_until(found)
+    wait_until(found, "the finding buffer_limits")
     return advice[-1]
 
 
@@ -76,7 +76,7 @@ def sent(world: World, number: int) -> None:
         text = world.run("ss", "-Htni", "dst", longpath.FAR)
         return any(int(word[12:]) >= number for word in text.split() if word.startswith("bytes_acked:"))
 
-    wait_until(acknowledged)
+    wait_until(acknowledged, f"{number} bytes acknowledged")
 
 
 def test_a_small_tcp_wmem_limits_a_transfer(world: World) -> None:

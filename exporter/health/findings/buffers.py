@@ -105,8 +105,8 @@ def _by_peer(found: Transfers) -> Finding:
         "reads slowly",
         evidence=(
             (
-                f"{_transfers(found)} {100 * found.share:.0f} % of the time with data in flight it waited for the peer's "
-                f"window.{window}"
+                f"{_transfers(found)} {100 * found.share:.0f} % of the time with data in flight it waited for the "
+                f"peer's window.{window}"
             ),
         ),
         why=_why("window of the receiver"),
