@@ -32,7 +32,18 @@ from exporter.prometheus.families import View, families, sysctls
 from exporter.sampling.history import HOLE, Points
 from exporter.sampling.loop import SOURCES
 from exporter.sampling.sample import Pass, Sample
-from exporter.snapshot import CloseWait, Conntrack, Detail, Drops, Listener, Peers, StateCounts
+from exporter.snapshot import (
+    CloseWait,
+    Conntrack,
+    Detail,
+    Drops,
+    Listener,
+    Peers,
+    PortQuality,
+    Quality,
+    StateCounts,
+    Transfers,
+)
 from exporter.tcpstate import BY_LABEL, TcpState
 from exporter.web.app import application
 from exporter.web.current import Current
@@ -95,6 +106,12 @@ DETAIL = Detail(
     folded={"tcp_port_connections": 0, "tcp_unit_connections": 3},
     close_wait=CloseWait(sockets=3, over_5_seconds=3, served_over_10_seconds=2, over_60_seconds=1, served=2),
     troubles={"retransmitting": Peers(3, 2, "198.51.100.7:5432")},
+    quality=Quality(
+        sockets=12,
+        sampled=0.25,
+        ports={"443": PortQuality(12, (3, 4, 0, 4, 0, 0, 1), (8, 4, 0, 0, 0, 0, 0), 3, 4000, 1000, 2000)},
+        transfers={"path": Transfers(1, 3_000_000, 0.45, 0.045, 0.04, 131072, 90112, "198.51.100.7")},
+    ),
 )
 
 
@@ -321,6 +338,8 @@ OPEN = {
     "detail.units.<unit>": "<state>",
     "detail.folded": "<metric>",
     "detail.troubles": "<trouble>",
+    "detail.quality.ports": "<port>",
+    "detail.quality.transfers": "<limit>",
     "namespaces": "<netns>",
     "namespaces.<netns>": "<state>",
     "counters": "<counter>",

@@ -170,10 +170,12 @@ def _holders(snapshot: Snapshot) -> tuple[Content, ...]:
     missing = "There is no detail of this moment."
     ports, units = (None, None) if detail is None else (detail.ports, detail.units)
     no_units = missing if detail is None else "Sockets have no unit here: that needs netlink and cgroup v2."
+    quality = None if detail is None or detail.quality is None else sections.quality(detail.quality)
     return (
         _card("Listeners", sections.listeners(snapshot.listeners)),
         _card("Ports", sections.top("Local ports with the most sockets", "Port", ports, missing)),
         _card("Units", sections.top("Units and containers with the most sockets", "Unit", units, no_units)),
+        *([] if quality is None else [_card("Quality", quality)]),
     )
 
 
