@@ -194,6 +194,27 @@ STATES = Row(
             width=8,
         ),
         Panel(
+            "Round trips by port",
+            "The 90th percentile of the smoothed round trips of sampled ESTABLISHED sockets, by local port. Worry "
+            "where one port moves alone: its clients, or the way to them, have changed. Absent with the reader procfs.",
+            (Query("histogram_quantile(0.9, tcp_port_rtt_seconds_bucket{})", "{{port}}"),),
+            unit="s", width=8,
+        ),
+        Panel(
+            "Limited transfers by port",
+            "Which share of the time with data in flight sampled sockets waited for the peer's window or for their own "
+            "send buffer, by local port. Worry above a fifth on long paths: buffer_limits names the sysctl.",
+            (Query('tcp_port_limited_ratio{by!="path"}', "{{port}} {{by}}"),),
+            unit="percentunit", width=8, maximum=1,
+        ),
+        Panel(
+            "Retransmitting by port",
+            "The share of sampled ESTABLISHED sockets with segments in flight that were sent again, by local port. A "
+            "few percent is normal on the internet; worry where it stays above a tenth.",
+            (Query("tcp_port_retransmitting_ratio{}", "{{port}}"),),
+            unit="percentunit", width=8,
+        ),
+        Panel(
             "By family",
             "The same sockets by the family of the socket, stacked. An IPv4 client of a dual-stack listener is an IPv6 "
             "socket. Worry where one family falls to nothing: its addresses or routes are gone.",

@@ -16,8 +16,11 @@ StateCounts = tuple[int, ...]
 
 NO_SOCKETS: StateCounts = (0,) * len(TcpState)
 
-RTT_BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-"""Upper bounds in seconds of the buckets of round-trip times; beyond the last there is one more."""
+CLOSED_RTT_BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Upper bounds in seconds of the round-trip times of closed connections, a true histogram; one bucket is beyond."""
+
+RTT_BOUNDS = (0.001, 0.005, 0.02, 0.1, 0.25, 1.0)
+"""Likewise of open connections: fewer, because each port has a gauge for each bucket; one bucket is beyond."""
 
 
 class Connections(NamedTuple):
@@ -120,6 +123,52 @@ class Memory(NamedTuple):
     folded: Mapping[str, int]  # by metric: how many label values are in "other"
 
 
+IDLE_BOUNDS = (1.0, 10.0, 60.0, 300.0, 1800.0, 7200.0)
+"""Likewise of the time since a socket last sent or received data."""
+
+
+class PortQuality(NamedTuple):
+    """The sampled ESTABLISHED sockets of a local port, by their tcp_info."""
+
+    sockets: int
+    rtt: tuple[int, ...]  # sockets by the buckets of RTT_BOUNDS, not cumulative; without those not measured yet
+    idle: tuple[int, ...]  # likewise of IDLE_BOUNDS, by the last data sent or received
+    retransmitting: int  # sockets that have segments in flight which were sent again
+    busy: int | None = None  # microseconds with data in flight, since they were connected; None before Linux 4.10
+    peer_window: int | None = None  # of these, waiting for the peer's window
+    send_buffer: int | None = None  # of these, with an application that waits for room in the send buffer
+
+    def limited(self) -> Mapping[str, float]:
+        """Shares of the busy time by what limited the sockets; empty where there was none or it is not known."""
+        if not self.busy or self.peer_window is None or self.send_buffer is None:
+            return {}
+        window, buffer = min(1.0, self.peer_window / self.busy), min(1.0, self.send_buffer / self.busy)
+        return {"peer_window": window, "send_buffer": buffer, "path": max(0.0, 1 - window - buffer)}
+
+
+class Transfers(NamedTuple):
+    """Sampled sockets that send much over a long path and have one limit, told by the largest of them."""
+
+    sockets: int
+    rate: int  # bytes a second (tcpi_delivery_rate)
+    share: float  # of its busy time for which it was limited so
+    rtt: float  # seconds
+    least_rtt: float  # seconds, the shortest that was measured
+    send_buffer: int | None  # bytes (SK_MEMINFO_SNDBUF)
+    window: int | None  # the peer's, bytes (tcpi_snd_wnd); None before Linux 5.4
+    place: str  # the address that it sends to
+
+
+class Quality(NamedTuple):
+    """What tcp_info tells of a sample of the ESTABLISHED sockets."""
+
+    sockets: int  # whose tcp_info was read in this pass
+    sampled: float | None  # share of ESTABLISHED that these are; None where there are none
+    ports: Mapping[str, PortQuality]  # by local port as ``Detail.ports``, those with a sampled socket
+    transfers: Mapping[str, Transfers] = {}  # by what limits them: names of ``kernel.quality``
+    problem: str | None = None  # why there is none
+
+
 class Detail(NamedTuple):
     """What a dump of every socket tells beyond the states. Counts are by state, as ``StateCounts``."""
 
@@ -147,6 +196,7 @@ class Detail(NamedTuple):
     troubles: Mapping[str, Peers] = {}  # by the names of ``kernel.troubles``; a trouble that nobody has is not there
     memory: Memory | None = None  # None: not asked for, not told by the reader, or too old
     memory_problem: str | None = None  # why the last reading of it failed
+    quality: Quality | None = None  # None: not asked for, or the reader has no tcp_info
 
 
 class Conntrack(NamedTuple):
@@ -170,7 +220,9 @@ class PortCloses(NamedTuple):
     received: int  # bytes
     sent: int | None  # bytes, each once; None where tcp_info has no tcpi_bytes_sent (Linux before 4.19)
     retransmitted: int  # segments
-    rtt: tuple[int, ...]  # connections by smoothed round-trip time at their end: RTT_BOUNDS and one bucket beyond
+    rtt: tuple[
+        int, ...
+    ]  # connections by smoothed round-trip time at their end: CLOSED_RTT_BOUNDS and one bucket beyond
     rtt_sum: float  # seconds, of those in ``rtt``
 
 

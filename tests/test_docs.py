@@ -33,7 +33,7 @@ from exporter.sampling.history import HOLE, Points
 from exporter.sampling.loop import SOURCES
 from exporter.sampling.sample import Pass, Sample
 from exporter.snapshot import (
-    RTT_BOUNDS,
+    CLOSED_RTT_BOUNDS,
     Closes,
     CloseWait,
     Conntrack,
@@ -43,7 +43,10 @@ from exporter.snapshot import (
     Memory,
     Peers,
     PortCloses,
+    PortQuality,
+    Quality,
     StateCounts,
+    Transfers,
 )
 from exporter.tcpstate import BY_LABEL, TcpState
 from exporter.web.app import application
@@ -121,6 +124,12 @@ DETAIL = Detail(
         units={"nginx.service": 65536, "other": 0},
         folded={"tcp_port_memory_bytes": 0, "tcp_unit_memory_bytes": 0},
     ),
+    quality=Quality(
+        sockets=12,
+        sampled=0.25,
+        ports={"443": PortQuality(12, (3, 4, 0, 4, 0, 0, 1), (8, 4, 0, 0, 0, 0, 0), 3, 4000, 1000, 2000)},
+        transfers={"path": Transfers(1, 3_000_000, 0.45, 0.045, 0.04, 131072, 90112, "198.51.100.7")},
+    ),
 )
 
 
@@ -130,7 +139,9 @@ FINDING = Finding(
 NAMESPACES: dict[str, tuple[int | None, ...]] = {"host": (0,) * 12, "pod-1": (0, None, *[0] * 10)}
 
 
-CLOSES = Closes({"443": PortCloses(3, 300, 900, 1, (1,) * (len(RTT_BOUNDS) + 1), 2.5)}, ratio=1.0, lost=0, folded=0)
+CLOSES = Closes(
+    {"443": PortCloses(3, 300, 900, 1, (1,) * (len(CLOSED_RTT_BOUNDS) + 1), 2.5)}, ratio=1.0, lost=0, folded=0
+)
 
 
 def everything() -> Sample:
@@ -359,6 +370,8 @@ OPEN = {
     "detail.memory.ports": "<port>",
     "detail.memory.units": "<unit>",
     "detail.memory.folded": "<metric>",
+    "detail.quality.ports": "<port>",
+    "detail.quality.transfers": "<limit>",
     "namespaces": "<netns>",
     "namespaces.<netns>": "<state>",
     "counters": "<counter>",

@@ -35,7 +35,7 @@ def window_of(options: argparse.Namespace, settings: Config, interval: float = 0
     With an *interval* in seconds it is the second of two counts, for what only a change tells.
     """
     detail = settings.detail
-    wanted = Wanted(detail.ports, detail.remote_ports, detail.max_series)
+    wanted = Wanted(detail.ports, detail.remote_ports, detail.max_series, quality=detail.quality)
     with in_time(late, interval):
         if interval:
             *past, snapshot = once.apart(interval, options.procfs, options.reader, wanted)

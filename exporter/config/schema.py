@@ -174,6 +174,7 @@ class DetailSettings:
     max_series: Annotated[int, integer(1)] = defaults.MAX_SERIES
     namespaces: Annotated[bool, boolean] = False
     closes: Annotated[bool, boolean] = False
+    quality: Annotated[str, choice("sampled", "full", "off")] = defaults.QUALITY
 
 
 @dataclass(frozen=True, slots=True)

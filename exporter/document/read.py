@@ -18,6 +18,8 @@ from exporter.health.sysctls.drift import Drift, line_of
 from exporter.health.thresholds import Range, Status, Threshold
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import (
+    IDLE_BOUNDS,
+    RTT_BOUNDS,
     CloseWait,
     Connections,
     Conntrack,
@@ -26,10 +28,13 @@ from exporter.snapshot import (
     Listener,
     Memory,
     Peers,
+    PortQuality,
+    Quality,
     Snapshot,
     Sockstat,
     StateCounts,
     SysctlValue,
+    Transfers,
 )
 from exporter.tcpstate import BY_LABEL, KNOWN_STATES, TcpState
 
@@ -235,6 +240,7 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
         },
         memory=_memory(detail),
         memory_problem=_nullable(detail, "memory_problem", str) if "memory_problem" in detail else None,
+        quality=_quality(detail),
     )
 
 
@@ -249,6 +255,45 @@ def _memory(detail: Mapping[str, object]) -> Memory | None:
         ports=_integers(_field(memory, "ports", dict)),
         units=None if units is None else _integers(units),
         folded=_integers(_field(memory, "folded", dict)),
+    )
+
+
+def _quality(detail: Mapping[str, object]) -> Quality | None:
+    """The sampled sockets; None also of a daemon that is too old to tell, or has other buckets."""
+    if detail.get("quality") is None:
+        return None
+    quality = _field(detail, "quality", dict)
+    if (_numbers(quality, "rtt_bounds"), _numbers(quality, "idle_bounds")) != (RTT_BOUNDS, IDLE_BOUNDS):
+        return None
+    return Quality(
+        sockets=_field(quality, "sockets", int),
+        sampled=None if quality.get("sampled") is None else _number(quality, "sampled"),
+        ports={
+            port: PortQuality(
+                sockets=_field(entry, "sockets", int),
+                rtt=tuple(map(int, _numbers(entry, "rtt"))),
+                idle=tuple(map(int, _numbers(entry, "idle"))),
+                retransmitting=_field(entry, "retransmitting", int),
+                busy=_nullable(entry, "busy", int),
+                peer_window=_nullable(entry, "peer_window", int),
+                send_buffer=_nullable(entry, "send_buffer", int),
+            )
+            for port, entry in _entries(quality, "ports")
+        },
+        transfers={
+            limit: Transfers(
+                sockets=_field(entry, "sockets", int),
+                rate=_field(entry, "rate", int),
+                share=_number(entry, "share"),
+                rtt=_number(entry, "rtt"),
+                least_rtt=_number(entry, "least_rtt"),
+                send_buffer=_nullable(entry, "send_buffer", int),
+                window=_nullable(entry, "window", int),
+                place=_field(entry, "place", str),
+            )
+            for limit, entry in _entries(quality, "transfers")
+        },
+        problem=_nullable(quality, "problem", str),
     )
 
 
@@ -426,6 +471,10 @@ def _status(of: Mapping[str, object], name: str) -> Status:
     if text not in Status.__members__:
         raise _Misfit(f"{name} is {text[:40]!r}, not one of {', '.join(Status.__members__)}")
     return Status[text]
+
+
+def _numbers(of: Mapping[str, object], name: str) -> tuple[float, ...]:
+    return tuple(_number({name: entry}, name) for entry in _field(of, name, list))
 
 
 def _texts(of: Mapping[str, object], name: str) -> tuple[str, ...]:

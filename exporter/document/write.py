@@ -19,7 +19,7 @@ from exporter.health.sysctls.verdicts import Verdict
 from exporter.health.whatif import Outcome
 from exporter.sampling.history import HOLE, STEP_SECONDS, Points
 from exporter.sampling.sample import Sample
-from exporter.snapshot import Detail, Listener, Snapshot, StateCounts, by_label
+from exporter.snapshot import IDLE_BOUNDS, RTT_BOUNDS, Detail, Listener, Quality, Snapshot, StateCounts, by_label
 from exporter.tcpstate import KNOWN_STATES
 
 LISTENERS = 1000
@@ -204,6 +204,16 @@ def _detail(detail: Detail) -> dict[str, object]:
         "memory": None
         if detail.memory is None
         else detail.memory._asdict() | {"taken_at": round(detail.memory.taken_at, 3)},
+        "quality": None if detail.quality is None else _quality(detail.quality),
+    }
+
+
+def _quality(quality: Quality) -> dict[str, object]:
+    return quality._asdict() | {
+        "rtt_bounds": RTT_BOUNDS,
+        "idle_bounds": IDLE_BOUNDS,
+        "ports": {port: it._asdict() for port, it in quality.ports.items()},
+        "transfers": {limit: it._asdict() for limit, it in quality.transfers.items()},
     }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from exporter.errors import SourceMalformed
 from exporter.kernel.inetdiag import BARE, PORT, SOCK_DIAG_BY_FAMILY, Block
 from exporter.record import TYPE_CHECKING
-from exporter.snapshot import RTT_BOUNDS, PortCloses
+from exporter.snapshot import CLOSED_RTT_BOUNDS, PortCloses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ _NO_PORT = bytes(2)
 _RTT, _BYTES_RECEIVED, _BYTES_RETRANS = 68, 128, 208  # offsets in tcp_info (include/uapi/linux/tcp.h)
 # tcpi_rtt, tcpi_total_retrans, tcpi_bytes_acked, tcpi_bytes_received; then tcpi_bytes_sent, tcpi_bytes_retrans
 _FIELDS, _FIELDS_SENT = "I28xI16xQQ", "64xQQ"
-_RTT_MICROSECONDS = [round(bound * 1e6) for bound in RTT_BOUNDS]
+_RTT_MICROSECONDS = [round(bound * 1e6) for bound in CLOSED_RTT_BOUNDS]
 
 Row = tuple[bytes, bytes, int, int, int, int, int, int]
 """Local port and remote port in network order, RTT in microseconds, retransmitted segments, bytes acknowledged,
@@ -79,7 +79,7 @@ class _Port:
     def __init__(self) -> None:
         self.connections = self.received = self.retransmitted = self.rtt_microseconds = 0
         self.sent: int | None = 0
-        self.rtt = [0] * (len(RTT_BOUNDS) + 1)
+        self.rtt = [0] * (len(CLOSED_RTT_BOUNDS) + 1)
 
     def value(self) -> PortCloses:
         return PortCloses(

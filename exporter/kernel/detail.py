@@ -27,6 +27,7 @@ from exporter.kernel.inetdiag import (
     packed,
 )  # fmt: skip
 from exporter.kernel.memory import MemoryTally
+from exporter.kernel.portwindows import Density
 from exporter.kernel.sockets import cgroup_columns
 from exporter.kernel.troubles import Troubles
 from exporter.snapshot import NO_SOCKETS, CloseWait, Detail, StateCounts
@@ -135,6 +136,7 @@ class DetailDump(Dump):
     ) -> None:
         super().__init__()
         self.troubles = Troubles()
+        self.density = Density()
         self.receive_queue = 0
         self.send_queue = 0
         self.listening = listening
@@ -166,6 +168,7 @@ class DetailDump(Dump):
         self.troubles.take(block, states)
         if self.memory is not None:
             self.memory.take(block)
+        self.density.take(block, states)
         self._fold()
 
     @property

@@ -105,16 +105,18 @@ class NetlinkReader:
         self._dump_seconds = dump_seconds
         self._legacy = True  # whether TCPDIAG_GETSOCK is offered; once refused, two dumps by family are asked for
 
-    def collect(self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0) -> C:
+    def collect(
+        self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0, bytecode: bytes = b""
+    ) -> C:
         """Hand a dump of the sockets whose state is in the mask to the collector that *begin* makes, reply by reply.
 
         With a local *port* the kernel lists that port's sockets only; *extensions* are bits of attributes to ask for
-        (``inetdiag.EXTENSION_INFO``). An interrupted dump is taken again, into a new
-        collector.
+        (``inetdiag.EXTENSION_INFO``), and *bytecode* chooses sockets (``portwindows``). An interrupted dump is taken
+        again, into a new collector.
         """
         for attempt in range(1, _INTERRUPTED_TRIES + 1):
             try:
-                return self._collect_both(states, begin, port, extensions)
+                return self._collect_both(states, begin, port, extensions, bytecode)
             except inetdiag.DumpInterrupted:
                 if attempt == _INTERRUPTED_TRIES:
                     raise SourceUnreadable(self.name, f"the dump was interrupted {attempt} times in a row") from None
@@ -124,11 +126,11 @@ class NetlinkReader:
         """Count every socket, or every one of a local port."""
         return inetdiag.state_counts(self.collect(inetdiag.ALL_STATES, inetdiag.TallyDump, port).sockets)
 
-    def _collect_both(self, states: int, begin: Callable[[], C], port: int, extensions: int) -> C:
+    def _collect_both(self, states: int, begin: Callable[[], C], port: int, extensions: int, bytecode: bytes) -> C:
         if self._legacy:
             collector = begin()
             try:
-                self._dump(inetdiag.request_both(states, 1, port, extensions), collector)
+                self._dump(inetdiag.request_both(states, 1, port, extensions, bytecode), collector)
             except SourceMissing:
                 self._legacy = False
             else:
@@ -136,7 +138,7 @@ class NetlinkReader:
         collector = begin()
         for family in (inetdiag.AF_INET, inetdiag.AF_INET6):
             try:
-                self._dump(inetdiag.request_family(family, states, 1, port, extensions), collector)
+                self._dump(inetdiag.request_family(family, states, 1, port, extensions, bytecode), collector)
             except SourceMissing:
                 self._legacy = True
                 raise

@@ -22,7 +22,19 @@ from exporter.health.thresholds import NO_THRESHOLD, Status, Threshold
 from exporter.kernel.derivation import FEW
 from exporter.prometheus.counters import COUNTERS
 from exporter.sampling.sample import Sample
-from exporter.snapshot import RTT_BOUNDS, Closes, Detail, Listener, Memory, Snapshot, StateCounts, by_label
+from exporter.snapshot import (
+    CLOSED_RTT_BOUNDS,
+    IDLE_BOUNDS,
+    RTT_BOUNDS,
+    Closes,
+    Detail,
+    Listener,
+    Memory,
+    Quality,
+    Snapshot,
+    StateCounts,
+    by_label,
+)
 from exporter.tcpstate import KNOWN_STATES
 
 if TYPE_CHECKING:
@@ -55,6 +67,8 @@ def families(sample: Sample | None, view: View) -> Iterator[Metric]:
             yield from _listeners(current.listeners, view.max_series)
         if current.detail is not None:
             yield from _detail(current.detail)
+            if current.detail.quality is not None:
+                yield from _quality(current.detail.quality)
         if current.namespaces is not None:
             yield _namespaces(current.namespaces, view.max_series)
         if current.closes is not None:
@@ -347,7 +361,7 @@ def _closes(closes: Closes) -> Iterator[Metric]:
         "Smoothed round-trip time of those connections when they ended (sock_diag destroy events: tcpi_rtt).",
         labels=["port"],
     )
-    bounds = [*map(str, RTT_BOUNDS), "+Inf"]
+    bounds = [*map(str, CLOSED_RTT_BOUNDS), "+Inf"]
     for port, it in closes.ports.items():
         connections.add_metric([port], it.connections)
         received.add_metric([port], it.received)
@@ -384,6 +398,50 @@ def _held(memory: Memory) -> Iterator[Metric]:
             "(inet_diag: as tcp_port_memory_bytes).",
             "unit",
             memory.units,
+        )
+
+
+def _quality(quality: Quality) -> Iterator[Metric]:
+    """The sampled sockets by local port. The buckets are cumulative, as those of a histogram, and gauges."""
+    rtt = GaugeMetricFamily(
+        "tcp_port_rtt_seconds_bucket",
+        "Sampled ESTABLISHED sockets with a smoothed round trip of at most le, by local port; a gauge, so never "
+        "rate() it (inet_diag: tcpi_rtt).",
+        labels=["port", "le"],
+    )
+    idle = GaugeMetricFamily(
+        "tcp_port_idle_seconds_bucket",
+        "Sampled ESTABLISHED sockets that sent or received data at most le ago, by local port; a gauge, so never "
+        "rate() it (inet_diag: tcpi_last_data_sent, tcpi_last_data_recv).",
+        labels=["port", "le"],
+    )
+    retransmitting = GaugeMetricFamily(
+        "tcp_port_retransmitting_ratio",
+        "Share of the sampled ESTABLISHED sockets with segments in flight that were sent again, by local port "
+        "(inet_diag: tcpi_retrans).",
+        labels=["port"],
+    )
+    limited = GaugeMetricFamily(
+        "tcp_port_limited_ratio",
+        "Share of the time with data in flight that the peer's window, the own send buffer, or neither of them, so "
+        "the path, limited the sampled ESTABLISHED sockets, since they were connected, by local port "
+        "(inet_diag: tcpi_rwnd_limited, tcpi_sndbuf_limited, tcpi_busy_time).",
+        labels=["port", "by"],
+    )
+    for port, found in quality.ports.items():
+        for family, bounds, buckets in ((rtt, RTT_BOUNDS, found.rtt), (idle, IDLE_BOUNDS, found.idle)):
+            for bound, number in zip((*bounds, math.inf), accumulate(buckets), strict=True):
+                family.add_metric([port, "+Inf" if bound == math.inf else str(bound)], number)
+        retransmitting.add_metric([port], found.retransmitting / found.sockets)
+        for limit, share in found.limited().items():
+            limited.add_metric([port, limit], share)
+    yield from (rtt, idle, retransmitting, limited)
+    if quality.sampled is not None:
+        yield GaugeMetricFamily(
+            "tcp_exporter_sampled_ratio",
+            "Share of the ESTABLISHED sockets whose tcp_info the last detail pass read; it reads others in the next "
+            "(inet_diag).",
+            quality.sampled,
         )
 
 

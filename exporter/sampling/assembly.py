@@ -39,7 +39,7 @@ def schedule(settings: Config) -> Schedule:
         PassSchedule(settings.detail.interval or _SYSCTL_SECONDS, settings.detail.max_cpu_ratio),
         settings.sample.peak_window,
         full_dumps=settings.detail.interval > 0,
-        wanted=Wanted(detail.ports, detail.remote_ports, detail.max_series, detail.namespaces),
+        wanted=Wanted(detail.ports, detail.remote_ports, detail.max_series, detail.namespaces, quality=detail.quality),
         closes=detail.closes,
         thresholds=settings.thresholds,
         expected=settings.sysctl.expected,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from exporter.defaults import MAX_SERIES
+from exporter.defaults import MAX_SERIES, QUALITY
 from exporter.errors import SourceError, SourceMissing, SourceUnreadable
 from exporter.health.measures import BY_NAME
 from exporter.kernel import derivation, stateless, sysctl
@@ -27,12 +27,14 @@ from exporter.kernel.inetdiag import (
 )
 from exporter.kernel.memory import MemoryTally
 from exporter.kernel.proctcp import ProcDetail, listening_ports
+from exporter.kernel.quality import QualityDump, together
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
 from exporter.kernel.silence import SilenceDump
 from exporter.record import NamedTuple
+from exporter.sampling.rotation import Rotation
 from exporter.sampling.sampler import Reader
 from exporter.sampling.sources import Sources
-from exporter.snapshot import CloseWait, Detail, Snapshot, SysctlValue
+from exporter.snapshot import CloseWait, Detail, PortQuality, Quality, Snapshot, SysctlValue
 from exporter.tcpstate import TcpState
 
 _LONGEST_LIST = 2000  # characters of reserved ports that a command can show
@@ -50,6 +52,7 @@ class Wanted(NamedTuple):
     namespaces: bool = False
     stateless: bool = True  # sockets in no state, for which every process of the host is looked at
     memory: bool = False  # of each socket, which makes the dump an eighth dearer
+    quality: str = QUALITY  # whose tcp_info is read: "sampled", "full" or "off"
 
 
 def is_tight(snapshot: Snapshot) -> bool:
@@ -69,6 +72,7 @@ class Detailer:
         self._chain = chain
         self._trust = trust
         self._cgroups = cgroups
+        self._rotation = Rotation()
 
     def sysctls(self) -> tuple[dict[str, SysctlValue], str | None]:
         """As ``Sources.sysctls``."""
@@ -87,19 +91,21 @@ class Detailer:
     def _detail_by(self, reader: Reader, wanted: Wanted, now: float) -> Detail:
         ephemeral, units = self._ephemeral_ports(), None
         leaked = self._stateless() if wanted.stateless else None
-        bound, close_wait = BoundDump(), None
+        bound, close_wait, quality = BoundDump(), None, None
         if isinstance(reader, NetlinkReader):
             dump = self._by_netlink(reader, wanted, ephemeral)
             if self._cgroups is not None:
                 units = self._cgroups.units({cgroup for cgroup, _ in dump.by_cgroup if cgroup})
             bound, close_wait = self._bound(reader, ephemeral, leaked or 0), self._close_wait(reader, dump)
+            quality = self._quality(reader, dump, wanted, now)
         elif isinstance(reader, ProcfsReader):
             dump = self._by_procfs(wanted, ephemeral)
         else:
             raise SourceMissing(reader.name, "it does not list what a detail pass needs")
         ports = frozenset(bound.ports)
         detail = summarise(dump, units, wanted.ports, wanted.max_series, ephemeral, now, ports, close_wait)
-        detail = detail._replace(stateless=None if leaked is None else max(0, leaked - bound.sockets))
+        stateless = None if leaked is None else max(0, leaked - bound.sockets)
+        detail = detail._replace(stateless=stateless, quality=_of_shown_ports(quality, detail))
         return detail if dump.memory is None else _with_memory(detail, dump.memory, units, wanted)
 
     def _stateless(self) -> int | None:
@@ -142,6 +148,20 @@ class Detailer:
         with suppress(SourceError):  # the detail is worth having without it
             return reader.collect(mask, lambda: SilenceDump(listening), extensions=EXTENSION_INFO).close_wait()
         return None
+
+    def _quality(self, reader: NetlinkReader, dump: DetailDump, wanted: Wanted, now: float) -> Quality | None:
+        """The tcp_info of those whose turn it is; None where nobody wants it."""
+        if wanted.quality == "off":
+            return None
+        mask, extensions = 1 << TcpState.ESTABLISHED, EXTENSION_INFO | EXTENSION_SKMEMINFO
+
+        def read(begin: Callable[[], QualityDump], bytecode: bytes) -> QualityDump:
+            return reader.collect(mask, begin, extensions=extensions, bytecode=bytecode)
+
+        ports = dump.ports()
+        established = sum(counts[TcpState.ESTABLISHED] for counts in ports.values())
+        everything = wanted.quality == "full"
+        return self._rotation.read(read, dump.density, established, [*filter(None, ports)], now, everything=everything)
 
     def _by_procfs(self, wanted: Wanted, ephemeral: EphemeralPorts | None) -> DetailDump:
         """Without units, which /proc does not know."""
@@ -201,3 +221,15 @@ class Detailer:
 def _with_memory(detail: Detail, memory: MemoryTally, units: Mapping[int, str] | None, wanted: Wanted) -> Detail:
     told = memory.summary(units, wanted.ports, wanted.max_series, detail.taken_at)
     return detail._replace(memory=told, memory_problem=memory.problem)
+
+
+def _of_shown_ports(quality: Quality | None, detail: Detail) -> Quality | None:
+    """The quality by the ports that *detail* shows with ESTABLISHED sockets; ports that it folds are ``other``."""
+    if quality is None:
+        return None
+    shown: dict[str, PortQuality] = {}
+    for port, found in quality.ports.items():
+        name = port if port in detail.ports else "other"
+        if detail.ports[name][TcpState.ESTABLISHED]:
+            shown[name] = found if name not in shown else together(shown[name], found)
+    return quality._replace(ports=shown)

@@ -49,6 +49,7 @@ SOURCES = (
     "detail",
     "memory",
     "closes",
+    "quality",
 )
 """Every source that a sample may ask."""
 
@@ -250,6 +251,8 @@ class Loop:
             counted.sources["detail"] = detailed.problem
         elif detailed.detail is not None:
             counted.sources["detail"] = None
+            if detailed.detail.quality is not None:
+                counted.sources["quality"] = detailed.detail.quality.problem
         closes = None
         if self._schedule.closes:
             closes, counted.sources["closes"] = self._listened(detailed.detail)

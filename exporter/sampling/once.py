@@ -75,7 +75,10 @@ def _detail(
     cgroups = Cgroups(procfs.root) if units else None
     wanted = wanted._replace(memory=wanted.memory or is_tight(without))
     try:
-        return Detailer(procfs, readers(reader, procfs), trust, cgroups).detail(wanted, time.time())
+        detail = Detailer(procfs, readers(reader, procfs), trust, cgroups).detail(wanted, time.time())
     except SourceError as error:
         counted.sources["detail"] = str(error)
         return None
+    if detail.quality is not None:
+        counted.sources["quality"] = detail.quality.problem
+    return detail

@@ -15,6 +15,7 @@ from exporter.kernel.ephemeral import EphemeralPorts
 from exporter.kernel.inetdiag import AF_INET, AF_INET6, DONE, CountingDump, Dump, Local, state_counts
 from exporter.kernel.listeners import listeners_of
 from exporter.kernel.proctcp import ProcDetail, listening_ports
+from exporter.kernel.quality import QualityDump
 from exporter.kernel.sockets import Counting, address, cgroup_ids, inodes, peers, ports
 from exporter.tcpstate import TcpState, of_number
 from tests.fuzz import reference
@@ -149,6 +150,19 @@ def _summed(counting: CountingDump, detail: DetailDump, by_peer: Counting[tuple[
     for counts in (told.families, told.ports, told.units):
         assert sum(map(sum, counts.values())) == total
     assert all(address(peer).isprintable() for peer in by_peer.sockets)
+
+
+def quality(data: bytes) -> None:
+    """A reply with tcp_info: every socket is counted at most once, in one bucket of each distribution."""
+    dump = QualityDump(_PORTS)
+    if not _take(dump, data[1:], _REPEATS[data[0] % len(_REPEATS)] if data else 0):
+        return
+    ports = dump.ports()
+    assert sum(it.sockets for it in ports.values()) == dump.sockets <= dump.listed
+    for found in ports.values():
+        assert sum(found.idle) == found.sockets >= max(sum(found.rtt), found.retransmitting)
+        assert not found.limited() or all(0 <= share <= 1 for share in found.limited().values())
+    assert all(it.sockets > 0 and it.place.isprintable() for it in dump.transfers.values())
 
 
 def _lines(data: bytes) -> io.TextIOWrapper:
