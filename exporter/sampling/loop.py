@@ -275,7 +275,7 @@ class Loop:
             namespaces = {found.name: found.counts for found in self._namespaces.count()}
         if not self._schedule.full_dumps:  # it was made to verify the sums, once, and is not to be shown
             return
-        self._detailed = _Detailed(detail, namespaces, None, time.monotonic())
+        self._detailed = _Detailed(detail, namespaces, detail.problem, time.monotonic())
 
     def _read_sysctls(self, source: Sampler | Detailer) -> None:
         sysctls, problem = source.sysctls()

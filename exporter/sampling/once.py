@@ -61,7 +61,10 @@ def _detail(
 
     cgroups = Cgroups(procfs.root) if units else None
     try:
-        return Detailer(procfs, readers(reader, procfs), trust, cgroups).detail(wanted, time.time())
+        detail = Detailer(procfs, readers(reader, procfs), trust, cgroups).detail(wanted, time.time())
     except SourceError as error:
         counted.sources["detail"] = str(error)
         return None
+    if detail.problem is not None:
+        counted.sources["detail"] = detail.problem
+    return detail
