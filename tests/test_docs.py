@@ -25,6 +25,7 @@ from exporter.health.sysctls.profile import BY_SYSCTL, Recommendation
 from exporter.health.thresholds import DEFAULTS, Status
 from exporter.kernel import READERS
 from exporter.kernel.catalogue import CATALOGUE, states_of
+from exporter.kernel.timers import TRIES
 from exporter.prometheus import families as module
 from exporter.prometheus.counters import COUNTERS
 from exporter.prometheus.families import View, families, sysctls
@@ -51,6 +52,9 @@ VALUES = {
     "level": ("min", "pressure", "max"),
     "family": ("ipv4", "ipv6"),
     "metric": ("tcp_port_connections", "tcp_unit_connections", "tcp_netns_connections", "tcp_listener_sockets"),
+    "timer": ("none", "keepalive", "retransmit", "probe"),
+    "kind": ("keepalive", "retransmit", "probe"),
+    "tries": tuple(map(str, TRIES)),
     "pass": PASSES,
     "reader": READERS[1:],
     "source": SOURCES,
@@ -94,6 +98,9 @@ DETAIL = Detail(
     folded={"tcp_port_connections": 0, "tcp_unit_connections": 3},
     close_wait=CloseWait(sockets=3, over_5_seconds=3, served_over_10_seconds=2, over_60_seconds=1, served=2),
     troubles={"retransmitting": Peers(3, 2, "198.51.100.7:5432")},
+    timers={"none": 4, "keepalive": 3, "retransmit": 2, "probe": 1},
+    unanswered={kind: dict.fromkeys(TRIES, 1) for kind in ("keepalive", "retransmit", "probe")},
+    accept_pending=2,
 )
 
 
@@ -316,6 +323,9 @@ OPEN = {
     "detail.units.<unit>": "<state>",
     "detail.folded": "<metric>",
     "detail.troubles": "<trouble>",
+    "detail.timers": "<timer>",
+    "detail.unanswered": "<kind>",
+    "detail.unanswered.<kind>": "<tries>",
     "namespaces": "<netns>",
     "namespaces.<netns>": "<state>",
     "counters": "<counter>",

@@ -21,7 +21,7 @@ def _judge(window: Window) -> Finding | None:
     if detail.stateless is None:
         if detail.problem is not None:
             raise CannotTell(detail.problem)
-        raise NotHere("it needs to see every process of the host, and to tell bound sockets from leaked ones (6.8)")
+        raise NotHere("it needs to see every process of the host, and netlink of Linux 6.8 or newer")
     leaked = detail.stateless
     sockstat = window.now.sockstat
     allocated = None if sockstat is None else sockstat.alloc
