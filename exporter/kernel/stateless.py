@@ -58,7 +58,7 @@ def _count(procfs: Procfs, processes: Iterable[str]) -> int:
 
 def _of_each_namespace(procfs: Procfs) -> list[str]:
     """A process of each network namespace; ``OSError`` where one may not be looked at."""
-    processes = [name for name in os.listdir(procfs.root) if name.isdigit()]
+    processes = ["self", *(name for name in os.listdir(procfs.root) if name.isdigit())]
     found: dict[int, str] = {}
     for process in processes:
         try:

@@ -85,6 +85,7 @@ SOCKETS = st.builds(
     send_queue=st.sampled_from([0, 0, 3, 1 << 24]),
     cgroup=st.sampled_from([0, 1, 0x123456, 1 << 24, (1 << 64) - 1]),
     marks=st.integers(0, 1),
+    inode=st.integers(0, 2**32 - 1),
 )
 
 

@@ -1,4 +1,4 @@
-"""ESTABLISHED sockets by timer, unanswered tries and accept(): columns against sockets that are looked at one by one."""
+"""ESTABLISHED sockets by timer, unanswered tries and accept(): the columns against a look at each socket."""
 
 from __future__ import annotations
 

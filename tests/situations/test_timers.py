@@ -1,4 +1,4 @@
-"""ESTABLISHED by timer, unanswered tries and connections that nobody accepts, by both readers, beside what ss prints."""
+"""ESTABLISHED by timer, unanswered tries and pending accepts, by both readers, beside what ss prints."""
 
 from __future__ import annotations
 
