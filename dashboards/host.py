@@ -26,6 +26,7 @@ from dashboards.grafana import (
     Row,
     Variable,
 )
+from exporter.health.forecast import HORIZON
 
 UID, FLEET_UID = "tcp-exporter-host", "tcp-exporter-fleet"
 
@@ -136,6 +137,20 @@ WELL = Row(
             "at 90 %, of orphans at 25 %. A limit that this host or container cannot see has no bar.",
             (Query("tcp_saturation_ratio{}", "{{resource}}", instant=True),),
             kind="bargauge", unit="percentunit", width=10, height=9, maximum=1, steps=FILLING,
+        ),
+        Panel(
+            "Full in",
+            "When each limit is full if it goes on like the last hour. 30 days stand for everything that does not rise "
+            "steadily, or that the daemon has not watched for 20 minutes. Below a day look for what changed; below 4 "
+            "hours the alert fires, unless yesterday looked the same.",
+            (
+                Query(
+                    f"tcp_saturation_seconds_to_full{{}} or tcp_saturation_ratio{{}} * 0 + {HORIZON}", "{{resource}}",
+                    instant=True,
+                ),
+            ),
+            kind="stat", unit="s", width=24, height=4, text="value_and_name",
+            steps=((0, RED), (14400, ORANGE), (86400, GREEN)),
         ),
     ),
 )  # fmt: skip

@@ -82,6 +82,14 @@ class Listener(NamedTuple):
         return f"{address}:{self.port}" + (f" on {self.device}" if self.device else "")
 
 
+class Drops(NamedTuple):
+    """Segments that listeners dropped per second (TcpExt: ListenDrops; by port inet_diag: SK_MEMINFO_DROPS)."""
+
+    seconds: float  # that the rates span
+    total: float  # of this network namespace
+    ports: Mapping[int, float]  # by local port, of listeners that were there before; at most the host's
+
+
 class Peers(NamedTuple):
     """Sockets with one trouble, and where most of them lead."""
 
@@ -157,6 +165,11 @@ class Snapshot(NamedTuple):
     namespaces: Mapping[str, tuple[int | None, ...]] | None = None  # by name, as StateCounts; None: not asked for
     unmatched_half_open: int = 0  # half-open connections that match no listener (TPROXY, sk_lookup, one just closed)
     conntrack: Conntrack | None = None  # None: the host tracks no connections, it could not be read, or was not asked
+    drops: Drops | None = None  # None: there is no earlier sample to compare with, or the kernel does not count
+    to_full: Mapping[str, int] | None = None
+    """The seconds until each limit is full at the rate of the last hour, by resource ("conntrack"), where that is
+    known; ``forecast.HORIZON`` where it does not rise. None: whoever sampled has no hour.
+    """
 
     @property
     def problems(self) -> tuple[str, ...]:

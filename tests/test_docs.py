@@ -20,6 +20,7 @@ from exporter.daemon.daemon import page_assets
 from exporter.document import write
 from exporter.health.finding import Finding, Judgement, NotJudged
 from exporter.health.findings import RULES
+from exporter.health.forecast import HORIZON
 from exporter.health.measures import BY_NAME, MEASURES, RATIOS
 from exporter.health.sysctls.profile import BY_SYSCTL, Recommendation
 from exporter.health.thresholds import DEFAULTS, Status
@@ -32,7 +33,7 @@ from exporter.prometheus.families import View, families, sysctls
 from exporter.sampling.history import HOLE, Points
 from exporter.sampling.loop import SOURCES
 from exporter.sampling.sample import Pass, Sample
-from exporter.snapshot import CloseWait, Conntrack, Detail, Listener, Peers, StateCounts
+from exporter.snapshot import CloseWait, Conntrack, Detail, Drops, Listener, Peers, StateCounts
 from exporter.tcpstate import BY_LABEL, TcpState
 from exporter.web.app import application
 from exporter.web.current import Current
@@ -118,6 +119,8 @@ def everything() -> Sample:
         detail=DETAIL,
         namespaces=NAMESPACES,
         conntrack=Conntrack(17, 262144, 0, 0, 432000),
+        drops=Drops(10.0, 1.5, {443: 1.5}),
+        to_full={"conntrack": 10_800, "memory": HORIZON},
     )
     assert snapshot.connections is not None
     health = judged(snapshot)._replace(
@@ -313,9 +316,11 @@ OPEN = {
     "connections": "<state>",
     "peaks": "<state>",
     "memory_limit_bytes": "<level>",
+    "seconds_to_full": "<resource>",
     "detail.families": "<family>",
     "detail.families.<family>": "<state>",
     "detail.ports": "<port>",
+    "listen_drops.ports": "<port>",
     "detail.ports.<port>": "<state>",
     "detail.remote_ports": "<port>",
     "detail.remote_ports.<port>": "<state>",

@@ -14,8 +14,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from exporter import __version__
 from exporter.defaults import MAX_SERIES
+from exporter.health.forecast import HORIZON, LEAST_MINUTES
 from exporter.health.judge import Health
-from exporter.health.measures import RATIOS, Measure
+from exporter.health.measures import RATIOS
 from exporter.health.thresholds import NO_THRESHOLD, Status, Threshold
 from exporter.kernel.derivation import FEW
 from exporter.prometheus.counters import COUNTERS
@@ -47,6 +48,7 @@ def families(sample: Sample | None, view: View) -> Iterator[Metric]:
         yield from _counters(current)
         yield from _conntrack(current)
         yield from _saturations(sample.health)
+        yield from _to_full(current.to_full or {})
         if current.listeners is not None:
             yield from _listeners(current.listeners, view.max_series)
         if current.detail is not None:
@@ -147,7 +149,7 @@ def _conntrack(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _saturations(health: Health) -> Iterator[Metric]:
-    definitions = "; ".join(f"{_resource(measure)}: {measure.definition.partition(': ')[0]}" for measure in RATIOS)
+    definitions = "; ".join(f"{measure.resource}: {measure.definition.partition(': ')[0]}" for measure in RATIOS)
     ratios = GaugeMetricFamily(
         "tcp_saturation_ratio",
         f"How full a limit is, absent where it is not visible. {definitions} "
@@ -157,12 +159,24 @@ def _saturations(health: Health) -> Iterator[Metric]:
     for measure in RATIOS:
         share = measure.value_of(health.readings[measure.name])
         if share is not None:
-            ratios.add_metric([_resource(measure)], share)
+            ratios.add_metric([measure.resource], share)
     yield ratios
 
 
-def _resource(measure: Measure) -> str:
-    return measure.name.removesuffix("_ratio")
+def _to_full(seconds: Mapping[str, int]) -> Iterator[Metric]:
+    """Of those limits that are going to be full: without a series for each that is not."""
+    family = GaugeMetricFamily(
+        "tcp_saturation_seconds_to_full",
+        "Seconds until tcp_saturation_ratio is 1 at the rate of the last hour: absent where it does not rise steadily, "
+        f"or not to 1 within {HORIZON // 86400} days, and in the first {LEAST_MINUTES} minutes of the daemon "
+        "(as tcp_saturation_ratio).",
+        labels=["resource"],
+    )
+    for resource, left in seconds.items():
+        if left < HORIZON:
+            family.add_metric([resource], left)
+    if family.samples:
+        yield family
 
 
 _OTHER_LISTENERS = ("other", "other")

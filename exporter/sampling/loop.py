@@ -22,6 +22,7 @@ from exporter.health.window import Window
 from exporter.kernel.derivation import FEW, MANY
 from exporter.sampling.cadence import Plan, has_credit, plan
 from exporter.sampling.detailer import Detailer, Wanted
+from exporter.sampling.fullness import Fullness
 from exporter.sampling.history import History
 from exporter.sampling.past import SnapshotWindow
 from exporter.sampling.peaks import Peaks
@@ -88,6 +89,7 @@ class Loop:
         self._log = SampleLog(logger)
         self._judge = judge
         self._past = SnapshotWindow()
+        self._fullness = Fullness()
         # Daemon threads: a read that never returns must not keep the process from ending.
         self._threads = {
             kind: threading.Thread(target=self._run, args=(kind, take), name=kind, daemon=True)
@@ -231,15 +233,22 @@ class Loop:
             detail=detailed.detail,
             namespaces=detailed.namespaces,
         )
+        past = self._past.before(now, taken_at)
+        snapshot = snapshot._replace(
+            drops=Window(snapshot, past).drop_rates(),
+            to_full=self._fullness.to_full,
+        )
         connections = snapshot.connections
         peaks = None if connections is None else self._peaks.add(now, connections.counts)
         held = _STALE_INTERVALS * self._passes["counting"].interval if "counting" in self._passes else 0.0
         self.history.add(now, taken_at, None if connections is None else connections.counts, held=held)
         self._source_errors.update(source for source, problem in snapshot.sources.items() if problem is not None)
-        self._counted = _Count(snapshot, peaks, now, self._health(snapshot, now))
+        health = self._health(snapshot, past)
+        self._fullness.add(now, health.readings)
+        self._counted = _Count(snapshot, peaks, now, health)
         self._past.add(now, snapshot)
 
-    def _health(self, snapshot: Snapshot, now: float) -> Health:
+    def _health(self, snapshot: Snapshot, past: tuple[Snapshot, ...]) -> Health:
         """What the snapshot means; a bug there costs the judgement and not the counts."""
         points, broken = self.history.points, set[str]()
 
@@ -247,7 +256,7 @@ class Loop:
             broken.add(finding)
             self._log.broke(f"judging {finding}", "judging failed", finding=finding)
 
-        window = Window(snapshot, self._past.before(now, snapshot.taken_at), () if points is None else points.low)
+        window = Window(snapshot, past, () if points is None else points.low)
         try:
             health = self._judge.judge(window, self._schedule.thresholds, self._schedule.expected, broke)
         except Exception:  # noqa: BLE001 - see above
