@@ -58,13 +58,14 @@ def in_process() -> list[Contender]:
             raise Failed("the counting pass counted nothing")
         return sum(connections.counts)
 
-    def detail(by: Detailer) -> None:
-        by.detail(Wanted(), time.time())
+    def detail(by: Detailer, *, with_memory: bool = False) -> None:
+        by.detail(Wanted(memory=with_memory), time.time())
 
     return [
         Contender.single("counting", lambda: in_thread(count)),
         Contender.single("detail", lambda: in_thread(partial(detail, detailer))),
         Contender.single("detail_without_timers", lambda: in_thread(partial(detail, without))),
+        Contender.single("detail_memory", lambda: in_thread(partial(detail, detailer, with_memory=True))),
     ]
 
 

@@ -16,6 +16,9 @@ StateCounts = tuple[int, ...]
 
 NO_SOCKETS: StateCounts = (0,) * len(TcpState)
 
+RTT_BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Upper bounds in seconds of the buckets of round-trip times; beyond the last there is one more."""
+
 
 class Connections(NamedTuple):
     """The sockets of this network namespace, IPv4 and IPv6 together."""
@@ -108,6 +111,15 @@ class CloseWait(NamedTuple):
     served: int  # those on the port of a listener, which a server here has accepted
 
 
+class Memory(NamedTuple):
+    """Buffer memory of the sockets in bytes, which not every detail pass reads (INET_DIAG_SKMEMINFO)."""
+
+    taken_at: float  # Unix time in seconds
+    ports: Mapping[str, int]  # by local port, told apart as ``Detail.ports``; "other" is the rest
+    units: Mapping[str, int] | None  # by systemd unit or container, "other" is the rest; None without cgroup v2
+    folded: Mapping[str, int]  # by metric: how many label values are in "other"
+
+
 class Detail(NamedTuple):
     """What a dump of every socket tells beyond the states. Counts are by state, as ``StateCounts``."""
 
@@ -138,6 +150,8 @@ class Detail(NamedTuple):
     unanswered: Mapping[str, Mapping[int, int]] | None = None  # by kind, then by at least so many tries (1, 2, 3, 5, 8)
     accept_pending: int | None = None  # without an inode: accept() has not taken them yet
     problem: str | None = None  # what of the detail could not be read, while the rest could
+    memory: Memory | None = None  # None: not asked for, not told by the reader, or too old
+    memory_problem: str | None = None  # why the last reading of it failed
 
 
 class Conntrack(NamedTuple):
@@ -148,6 +162,30 @@ class Conntrack(NamedTuple):
     insert_failed: int | None = None  # entries that could not be added; None where the kernel does not tell
     drops: int | None = None  # packets dropped because the table was full; None as insert_failed
     established_timeout: int | None = None  # seconds after which an idle connection is forgotten
+
+
+class PortCloses(NamedTuple):
+    """The connections of a local port that were seen to end since the daemon was started, and what they did.
+
+    Bytes are payload; of those received, each FIN counts as one. Source: the tcp_info that the kernel multicasts when
+    it destroys a socket (net/core/sock_diag.c, sock_diag_broadcast_destroy).
+    """
+
+    connections: int
+    received: int  # bytes
+    sent: int | None  # bytes, each once; None where tcp_info has no tcpi_bytes_sent (Linux before 4.19)
+    retransmitted: int  # segments
+    rtt: tuple[int, ...]  # connections by smoothed round-trip time at their end: RTT_BOUNDS and one bucket beyond
+    rtt_sum: float  # seconds, of those in ``rtt``
+
+
+class Closes(NamedTuple):
+    """How connections ended, from the kernel's close events. Counters never fall while the daemon lives."""
+
+    ports: Mapping[str, PortCloses]  # as ``Detail.ports``, but a port that was told apart stays; "other" is the rest
+    ratio: float  # share of the last period's close events that were received: time joined, less what was lost
+    lost: int  # events that the receive buffer had no room for, since the daemon was started
+    folded: int  # ports in "other" because there are as many as there may be
 
 
 class Snapshot(NamedTuple):
@@ -165,6 +203,7 @@ class Snapshot(NamedTuple):
     namespaces: Mapping[str, tuple[int | None, ...]] | None = None  # by name, as StateCounts; None: not asked for
     unmatched_half_open: int = 0  # half-open connections that match no listener (TPROXY, sk_lookup, one just closed)
     conntrack: Conntrack | None = None  # None: the host tracks no connections, it could not be read, or was not asked
+    closes: Closes | None = None  # None: not asked for, or nothing was listened to yet
     drops: Drops | None = None  # None: there is no earlier sample to compare with, or the kernel does not count
     to_full: Mapping[str, int] | None = None
     """The seconds until each limit is full at the rate of the last hour, by resource ("conntrack"), where that is

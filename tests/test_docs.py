@@ -33,7 +33,19 @@ from exporter.prometheus.families import View, families, sysctls
 from exporter.sampling.history import HOLE, Points
 from exporter.sampling.loop import SOURCES
 from exporter.sampling.sample import Pass, Sample
-from exporter.snapshot import CloseWait, Conntrack, Detail, Drops, Listener, Peers, StateCounts
+from exporter.snapshot import (
+    RTT_BOUNDS,
+    Closes,
+    CloseWait,
+    Conntrack,
+    Detail,
+    Drops,
+    Listener,
+    Memory,
+    Peers,
+    PortCloses,
+    StateCounts,
+)
 from exporter.tcpstate import BY_LABEL, TcpState
 from exporter.web.app import application
 from exporter.web.current import Current
@@ -52,7 +64,15 @@ VALUES = {
     "resource": tuple(ratio.name.removesuffix("_ratio") for ratio in RATIOS),
     "level": ("min", "pressure", "max"),
     "family": ("ipv4", "ipv6"),
-    "metric": ("tcp_port_connections", "tcp_unit_connections", "tcp_netns_connections", "tcp_listener_sockets"),
+    "metric": (
+        "tcp_port_connections",
+        "tcp_unit_connections",
+        "tcp_port_memory_bytes",
+        "tcp_unit_memory_bytes",
+        "tcp_netns_connections",
+        "tcp_listener_sockets",
+        "tcp_port_closed_connections_total",
+    ),
     "timer": ("none", "keepalive", "retransmit", "probe"),
     "kind": ("keepalive", "retransmit", "probe"),
     "tries": tuple(map(str, TRIES)),
@@ -102,6 +122,12 @@ DETAIL = Detail(
     timers={"none": 4, "keepalive": 3, "retransmit": 2, "probe": 1},
     unanswered={kind: dict.fromkeys(TRIES, 1) for kind in ("keepalive", "retransmit", "probe")},
     accept_pending=2,
+    memory=Memory(
+        taken_at=1_700_000_000.0,
+        ports={"443": 65536, "other": 0},
+        units={"nginx.service": 65536, "other": 0},
+        folded={"tcp_port_memory_bytes": 0, "tcp_unit_memory_bytes": 0},
+    ),
 )
 
 
@@ -111,6 +137,9 @@ FINDING = Finding(
 NAMESPACES: dict[str, tuple[int | None, ...]] = {"host": (0,) * 12, "pod-1": (0, None, *[0] * 10)}
 
 
+CLOSES = Closes({"443": PortCloses(3, 300, 900, 1, (1,) * (len(RTT_BOUNDS) + 1), 2.5)}, ratio=1.0, lost=0, folded=0)
+
+
 def everything() -> Sample:
     """A sample that has all there can be: counters, listeners, detail, peaks, passes, a host's whole set of sysctls."""
     snapshot = sample_situation("quiet")._replace(
@@ -118,6 +147,7 @@ def everything() -> Sample:
         listeners=LISTENERS,
         detail=DETAIL,
         namespaces=NAMESPACES,
+        closes=CLOSES,
         conntrack=Conntrack(17, 262144, 0, 0, 432000),
         drops=Drops(10.0, 1.5, {443: 1.5}),
         to_full={"conntrack": 10_800, "memory": HORIZON},
@@ -145,7 +175,9 @@ def families_of(sample: Sample) -> list[Metric]:
 
 
 def name_of(family: Metric) -> str:
-    """The name of the family's series, which of a counter ends in _total."""
+    """The name of the family's series, which of a counter ends in _total; of a histogram that of the family."""
+    if family.type == "histogram":
+        return str(family.name)
     (name,) = {sample.name for sample in family.samples}
     return str(name)
 
@@ -163,6 +195,7 @@ def reference() -> str:
         "Sockets, memory and thresholds": [],
         "Listeners": [],
         "The detail pass": [],
+        "Close events": [],
         "Kernel counters": [],
         "Sysctls": [],
         "The daemon on itself": [],
@@ -172,8 +205,10 @@ def reference() -> str:
         family.name
         for family in families_of(sample._replace(snapshot=sample.snapshot._replace(detail=None, namespaces=None)))
     }
+    silent = {family.name for family in families_of(sample._replace(snapshot=sample.snapshot._replace(closes=None)))}
     for family in every_family():
-        groups[group_of(family) if family.name in without else "The detail pass"].append(family)
+        group = group_of(family) if family.name in without else "The detail pass"
+        groups[group if family.name in silent else "Close events"].append(family)
     parts = [f"\n## {title}\n\n{table(found)}" for title, found in groups.items()]
     values = [f"| `{label}` | {', '.join(f'`{value}`' for value in known)} |\n" for label, known in VALUES.items()]
     parts.append("\n## Label values\n\n| Label | Values |\n| --- | --- |\n" + "".join(values) + "\n")
@@ -331,6 +366,9 @@ OPEN = {
     "detail.timers": "<timer>",
     "detail.unanswered": "<kind>",
     "detail.unanswered.<kind>": "<tries>",
+    "detail.memory.ports": "<port>",
+    "detail.memory.units": "<unit>",
+    "detail.memory.folded": "<metric>",
     "namespaces": "<netns>",
     "namespaces.<netns>": "<state>",
     "counters": "<counter>",

@@ -24,6 +24,7 @@ from exporter.snapshot import (
     Detail,
     Drops,
     Listener,
+    Memory,
     Peers,
     Snapshot,
     Sockstat,
@@ -223,6 +224,22 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
         unanswered=None if detail.get("unanswered") is None else _unanswered(detail),
         accept_pending=_nullable(detail, "accept_pending", int) if "accept_pending" in detail else None,
         problem=_nullable(detail, "problem", str) if "problem" in detail else None,
+        memory=_memory(detail),
+        memory_problem=_nullable(detail, "memory_problem", str) if "memory_problem" in detail else None,
+    )
+
+
+def _memory(detail: Mapping[str, object]) -> Memory | None:
+    """Who holds the buffer memory; None also of a daemon that is too old to tell."""
+    if detail.get("memory") is None:
+        return None
+    memory = _field(detail, "memory", dict)
+    units = _nullable(memory, "units", dict)
+    return Memory(
+        taken_at=_number(memory, "taken_at"),
+        ports=_integers(_field(memory, "ports", dict)),
+        units=None if units is None else _integers(units),
+        folded=_integers(_field(memory, "folded", dict)),
     )
 
 

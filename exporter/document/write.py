@@ -160,6 +160,9 @@ def _detail(detail: Detail) -> dict[str, object]:
         else {
             kind: {str(least): number for least, number in tries.items()} for kind, tries in detail.unanswered.items()
         },
+        "memory": None
+        if detail.memory is None
+        else detail.memory._asdict() | {"taken_at": round(detail.memory.taken_at, 3)},
     }
 
 

@@ -27,6 +27,7 @@ from exporter.kernel.inetdiag import (
     native,
     packed,
 )  # fmt: skip
+from exporter.kernel.memory import MemoryTally
 from exporter.kernel.sockets import cgroup_columns
 from exporter.kernel.timers import NAMES, Waiting
 from exporter.kernel.troubles import Troubles
@@ -124,7 +125,8 @@ class DetailDump(Dump):
     """Collects a dump of every socket.
 
     *ports* are the local ports to count by themselves, *remote_ports* the remote ones. Where connect() picks its ports
-    is *ephemeral*; sockets on such a port, and on none of *listening*, are counted in ``destinations``.
+    is *ephemeral*; sockets on such a port, and on none of *listening*, are counted in ``destinations``. A dump that
+    has the *memory* of each socket is summed in ``memory``, which is None of others.
     """
 
     def __init__(
@@ -133,6 +135,8 @@ class DetailDump(Dump):
         listening: frozenset[int] = frozenset(),
         remote_ports: frozenset[int] = frozenset(),
         ephemeral: EphemeralPorts | None = None,
+        *,
+        memory: bool = False,
     ) -> None:
         super().__init__()
         self.troubles = Troubles()
@@ -141,6 +145,7 @@ class DetailDump(Dump):
         self.send_queue = 0
         self.listening = listening
         self.untold = len(listening - ports)  # ports with a listener that are not counted by themselves
+        self.memory = MemoryTally(ports, self.untold) if memory else None
         self._ports = ports
         self._remote_ports = remote_ports
         self._near_ports = _high_bytes(ports)
@@ -166,6 +171,8 @@ class DetailDump(Dump):
         if self.destinations is not None:
             self.destinations.add(block, states, low, high)
         self.add_waiting(block, states, timers, received)
+        if self.memory is not None:
+            self.memory.take(block)
         self._fold()
 
     def add_waiting(self, block: Block, states: bytes, timers: bytes, received: list[bytes]) -> None:
