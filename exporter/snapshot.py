@@ -194,6 +194,11 @@ class Detail(NamedTuple):
     # not every process is seen.
     stateless: int | None = None
     troubles: Mapping[str, Peers] = {}  # by the names of ``kernel.troubles``; a trouble that nobody has is not there
+    # Of ESTABLISHED sockets; None: a daemon from before this was told.
+    timers: Mapping[str, int] | None = None  # by the timer that runs: "none", "keepalive", "retransmit", "probe"
+    unanswered: Mapping[str, Mapping[int, int]] | None = None  # by kind, then by at least so many tries (1, 2, 3, 5, 8)
+    accept_pending: int | None = None  # without an inode: accept() has not taken them yet
+    problem: str | None = None  # what of the detail could not be read, while the rest could
     memory: Memory | None = None  # None: not asked for, not told by the reader, or too old
     memory_problem: str | None = None  # why the last reading of it failed
     quality: Quality | None = None  # None: not asked for, or the reader has no tcp_info

@@ -166,8 +166,9 @@ def snapshot_of(document: Mapping[str, object]) -> Snapshot:
     used, sockstat = _nullable(document, "sockstat", dict), None
     if used is not None:
         orphans, tw, memory = (_field(used, name, int) for name in ("orphans", "timewait_sockets", "memory_bytes"))
-        # What the document does not have (inuse, alloc) is in no measure and in no text of the plugin.
-        sockstat = Sockstat(inuse=0, orphan=orphans, tw=tw, alloc=0, mem=memory // page_size)
+        # What the document does not have (inuse, alloc of an older daemon) is in no measure and no text of the plugin.
+        allocated = _field(used, "allocated_sockets", int) if "allocated_sockets" in used else 0
+        sockstat = Sockstat(inuse=0, orphan=orphans, tw=tw, alloc=allocated, mem=memory // page_size)
     return Snapshot(
         taken_at=_number(document, "taken_at"),
         connections=connections,
@@ -238,6 +239,10 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
             name: Peers(_field(entry, "sockets", int), _field(entry, "most", int), _field(entry, "place", str))
             for name, entry in _entries(detail, "troubles")
         },
+        timers=_integers(_field(detail, "timers", dict)) if detail.get("timers") is not None else None,
+        unanswered=None if detail.get("unanswered") is None else _unanswered(detail),
+        accept_pending=_nullable(detail, "accept_pending", int) if "accept_pending" in detail else None,
+        problem=_nullable(detail, "problem", str) if "problem" in detail else None,
         memory=_memory(detail),
         memory_problem=_nullable(detail, "memory_problem", str) if "memory_problem" in detail else None,
         quality=_quality(detail),
@@ -295,6 +300,15 @@ def _quality(detail: Mapping[str, object]) -> Quality | None:
         },
         problem=_nullable(quality, "problem", str),
     )
+
+
+def _unanswered(detail: Mapping[str, object]) -> dict[str, dict[int, int]]:
+    found = {}
+    for kind, tries in _entries(detail, "unanswered"):
+        if not all(least.isascii() and least.isdigit() and len(least) < 4 for least in tries):
+            raise _Misfit(f"unanswered of {kind} is not by tries")
+        found[kind] = {int(least): number for least, number in _integers(tries).items()}
+    return found
 
 
 def _to_full(document: Mapping[str, object]) -> dict[str, int] | None:

@@ -47,6 +47,7 @@ def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
         if sockstat is None
         else {
             "orphans": sockstat.orphan,
+            "allocated_sockets": sockstat.alloc,
             "timewait_sockets": sockstat.tw,
             "memory_bytes": sockstat.mem * snapshot.page_size,
         },
@@ -201,6 +202,11 @@ def _detail(detail: Detail) -> dict[str, object]:
         "folded": dict(detail.folded),
         "close_wait": None if detail.close_wait is None else detail.close_wait._asdict(),
         "troubles": {name: peers._asdict() for name, peers in detail.troubles.items()},
+        "unanswered": None
+        if detail.unanswered is None
+        else {
+            kind: {str(least): number for least, number in tries.items()} for kind, tries in detail.unanswered.items()
+        },
         "memory": None
         if detail.memory is None
         else detail.memory._asdict() | {"taken_at": round(detail.memory.taken_at, 3)},

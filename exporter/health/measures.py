@@ -240,6 +240,8 @@ def _no_ports(snapshot: Snapshot) -> str:
         return _problem_of("detail", snapshot, "there is no detail pass, which lists every socket")
     if snapshot.detail.ephemeral_used is None:
         return _problem_of("sysctl", snapshot, "net.ipv4.ip_local_port_range is not visible")
+    if snapshot.detail.problem is not None:
+        return snapshot.detail.problem
     return "net.ipv4.ip_local_port_range less net.ipv4.ip_local_reserved_ports leaves no port"
 
 

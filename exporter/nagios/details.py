@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from exporter.health import keepalive
 from exporter.health.measures import BY_NAME, Measure
 from exporter.health.sysctls.verdicts import Expectations, verdicts
 from exporter.health.thresholds import Result
 from exporter.kernel.derivation import FEW
 from exporter.record import TYPE_CHECKING
 from exporter.snapshot import Snapshot
-from exporter.tcpstate import BY_LABEL
+from exporter.tcpstate import BY_LABEL, TcpState
 
 if TYPE_CHECKING:
     from exporter.snapshot import SysctlValue
@@ -36,6 +37,8 @@ def explain(results: Sequence[Result], snapshot: Snapshot, expected: Expectation
         ]
         if values:
             yield f"sysctls of {result.measure}: {', '.join(values)}"
+        if result.measure == TcpState.ESTABLISHED.label and (clause := keepalive.unprotected(snapshot)):
+            yield clause
         yield from _where(measure, snapshot)
 
 

@@ -351,7 +351,7 @@ class Loop:
             problem = detail.memory_problem if wanted.memory else before.detail.memory_problem
             detail = detail._replace(memory=before.detail.memory, memory_problem=problem)
         self._passes_to_memory = _MEMORY_EVERY - 1 if wanted.memory else self._passes_to_memory - 1
-        self._detailed = _Detailed(detail, namespaces, None, at, memory_at)
+        self._detailed = _Detailed(detail, namespaces, detail.problem, at, memory_at)
 
     def _read_sysctls(self, source: Sampler | Detailer) -> None:
         sysctls, problem = source.sysctls()

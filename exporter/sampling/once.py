@@ -81,4 +81,6 @@ def _detail(
         return None
     if detail.quality is not None:
         counted.sources["quality"] = detail.quality.problem
+    if detail.problem is not None:
+        counted.sources["detail"] = detail.problem
     return detail
