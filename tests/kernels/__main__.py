@@ -39,7 +39,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command line; return the exit status."""
     known = wanted()
     parser = argparse.ArgumentParser(prog="python -m tests.kernels", description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", action="append", choices=[it.name for it in known], help="this kernel; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=[it.name for it in known], help="this kernel; may be repeated"
+    )
     parser.add_argument("--output", type=Path, help="write the results as JSON, for docs/kernels.md")
     parser.add_argument("--cache", type=Path, default=image.ROOT / ".cache" / "kernels", help="default: %(default)s")
     parser.add_argument("--at-once", type=int, default=max(1, (os.cpu_count() or 1) // 2), metavar="N",
@@ -50,7 +52,9 @@ def main(arguments: Sequence[str]) -> int:
         kernels = [_served(it, options.cache) for it in known if not options.only or it.name in options.only]
         debian = image.base(options.cache)
         project = image.project(options.cache, debian)
-        bootables = {kernel: image.bootable(options.cache, kernel, debian, project) for kernel in dict.fromkeys(kernels)}
+        bootables = {
+            kernel: image.bootable(options.cache, kernel, debian, project) for kernel in dict.fromkeys(kernels)
+        }
     except NotServedError as error:
         print(f"kernels: {error}", file=sys.stderr)
         return 1

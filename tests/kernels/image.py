@@ -27,7 +27,17 @@ _LIBRARIES = (
     "bcrypt", "h11", "iniconfig", "packaging", "pluggy", "prometheus-client", "psutil", "pygments", "pytest", "pyyaml",
     "structlog",
 )  # fmt: skip
-_NOT_UNPACKED = ("perl*", "libperl*", "libgdbm*", "libdb5*", "libsqlite*", "dpkg_*", "install-info*", "tar_*", "*-data_*")
+_NOT_UNPACKED = (
+    "perl*",
+    "libperl*",
+    "libgdbm*",
+    "libdb5*",
+    "libsqlite*",
+    "dpkg_*",
+    "install-info*",
+    "tar_*",
+    "*-data_*",
+)
 _LEFT_OUT = ("./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./usr/share/info", "./usr/share/zoneinfo",
              "./usr/lib/python3/dist-packages/lib2to3", "./usr/lib/python3.11/lib2to3", "./usr/lib/python3.11/pydoc_data",
              "./usr/lib/python3.11/test", "./usr/share/i18n", "./usr/share/bash-completion")  # fmt: skip
@@ -36,7 +46,7 @@ _OF_THE_CHECKS = ("tests/__init__.py", "tests/lab", "tests/kernels", "tests/situ
                   "tests/situations/world.py", "tests/e2e/__init__.py", "tests/e2e/conftest.py")  # fmt: skip
 INIT = """\
 #!/bin/busybox sh
-export PATH=/usr/sbin:/usr/bin HOME=/root LANG=C.UTF-8 PYTHONPATH=/project:/libraries TERM=dumb
+export PATH=/usr/sbin:/usr/bin HOME=/root LANG=C.UTF-8 PYTHONPATH=/project:/libraries TERM=dumb TCP_EXPORTER_GUEST=1
 busybox mount -t proc proc /proc
 busybox mount -t sysfs sys /sys
 busybox mount -t devtmpfs dev /dev 2>/dev/null
@@ -96,7 +106,9 @@ def project(cache: Path, of: Path) -> Path:
         _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), str(ROOT))
         _pip(root / "project", *map(str, wheels.glob("*.whl")))
         shutil.rmtree(wheels)
-        tracked = _run("git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", *_OF_THE_CHECKS)
+        tracked = _run(
+            "git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", *_OF_THE_CHECKS
+        )
         for name in tracked.splitlines():
             (root / "project" / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, root / "project" / name)

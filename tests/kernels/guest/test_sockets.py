@@ -1,0 +1,126 @@
+"""What inet_diag tells of single sockets: timers, tcp_info, filters in the kernel, and the end of a connection."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import Counter
+
+from exporter.kernel import inetdiag
+from exporter.kernel.inetdiag import ATTRIBUTE_SHUTDOWN, BARE, EXTENSION_INFO, PORT, STATE, TIMER, TRIES, Block, Dump
+from exporter.kernel.reader import NetlinkReader
+from exporter.tcpstate import TcpState
+from tests.kernels.guest.conftest import Note
+from tests.kernels.guest.here import Here
+from tests.situations.world import World, wait_until
+
+PATIENCE = 300.0  # seconds
+INFO = 2  # INET_DIAG_INFO
+BYTECODE = 1  # INET_DIAG_REQ_BYTECODE
+S_GE, S_LE = 2, 3  # INET_DIAG_BC_S_GE and _LE
+TCP_DESTROY = 1 << 0  # group SKNLGRP_INET_TCP_DESTROY
+RTT_AT, BYTES_RECEIVED_AT = 68, 128  # of tcpi_rtt and tcpi_bytes_received in tcp_info
+
+
+class Messages(Dump):
+    """Collects whole messages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[bytes] = []
+
+    def take(self, block: Block) -> None:
+        self.messages += block.messages()
+
+
+def attributes(message: bytes) -> dict[int, bytes]:
+    found, at = {}, BARE
+    while at + 4 <= len(message):
+        length, kind = struct.unpack_from("=HH", message, at)
+        found[kind] = message[at + 4 : at + length]
+        at += max(length + 3 & ~3, 4)
+    return found
+
+
+def dump(states: int = inetdiag.ALL_STATES, extensions: int = 0) -> list[bytes]:
+    return NetlinkReader().collect(states, Messages, extensions=extensions).messages
+
+
+def test_the_timers_of_connections_and_their_tries_are_told(world: World, note: Note) -> None:
+    server = world.listen(7001, 10)
+    clients = world.connect(7001, 3)
+    served = world.accept(server, 3)
+    served[0].setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    silent = world.start(9, 1, address="192.0.2.99")  # a peer that never answers: its SYN is sent again and again
+
+    def timers() -> Counter[tuple[int, int]]:
+        return Counter((message[STATE], message[TIMER]) for message in dump())
+
+    wait_until(
+        lambda: any(it[STATE] == TcpState.SYN_SENT and it[TRIES] > 0 for it in dump()), "a try", patience=PATIENCE
+    )
+    assert timers() == {
+        (TcpState.LISTEN, 0): 1,
+        (TcpState.SYN_SENT, 1): 1,
+        (TcpState.ESTABLISHED, 0): 5,
+        (TcpState.ESTABLISHED, 2): 1,
+    }
+    assert len(clients + silent) == 4
+    note("timers and tries", "yes")
+
+
+def test_tcp_info_is_told_of_every_connection(world: World, note: Note) -> None:
+    server = world.listen(7001, 10)
+    (client,) = world.connect(7001, 1)
+    (served,) = world.accept(server, 1)
+    client.sendall(bytes(1000))
+    assert len(served.recv(1000, socket.MSG_WAITALL)) == 1000
+    infos = {
+        int.from_bytes(message[PORT : PORT + 2], "big"): attributes(message)[INFO]
+        for message in dump(1 << TcpState.ESTABLISHED, EXTENSION_INFO)
+    }
+    info = infos[7001]
+    note("bytes of tcp_info", len(info))
+    assert struct.unpack_from("=I", info, RTT_AT)[0] > 0
+    assert struct.unpack_from("=Q", info, BYTES_RECEIVED_AT) == (1000,)
+
+
+def test_the_kernel_filters_a_dump_by_ports(here: Here, note: Note) -> None:
+    here.make({})
+    here.establish(300)
+    # The peers' ports are 1024 and the next 299; those below 1100 or above 1149 are rejected, by a jump beyond the end.
+    code = b"".join(
+        struct.pack("=BBHBBH", operation, 8, reject, 0, 0, port)
+        for operation, reject, port in ((4, 20, 1100), (5, 12, 1149))  # D_GE, D_LE
+    )
+    request = bytearray(inetdiag.request_family(inetdiag.AF_INET, inetdiag.ALL_STATES, 1))
+    request += struct.pack("=HH", 4 + len(code), BYTECODE) + code
+    struct.pack_into("=I", request, 0, len(request))
+    collector = Messages()
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, inetdiag.NETLINK_SOCK_DIAG) as netlink:
+        netlink.send(request)
+        while not collector.add(netlink.recv(65536)):
+            pass
+    assert len(collector.messages) == 50
+    note("filter by port in the kernel", "yes")
+
+
+def test_the_kernel_tells_of_the_end_of_a_connection(world: World, note: Note) -> None:
+    server = world.listen(7001, 10)
+    with world.socket(socket.AF_NETLINK, socket.SOCK_RAW, inetdiag.NETLINK_SOCK_DIAG) as events:
+        events.bind((0, TCP_DESTROY))
+        events.settimeout(PATIENCE)
+        (client,) = world.connect(7001, 1)
+        (served,) = world.accept(server, 1)
+        client.sendall(bytes(500))
+        assert len(served.recv(500, socket.MSG_WAITALL)) == 500
+        served.close()
+        client.close()
+        while True:
+            message = events.recv(65536)
+            if int.from_bytes(message[PORT : PORT + 2], "big") == 7001:
+                break
+    told = attributes(message)
+    assert struct.unpack_from("=Q", told[INFO], BYTES_RECEIVED_AT) == (501,)  # the FIN counts as a byte
+    assert ATTRIBUTE_SHUTDOWN in told
+    note("close events", "yes, with tcp_info")
