@@ -44,8 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--output", type=Path, help="write the results as JSON, for docs/kernels.md")
     parser.add_argument("--cache", type=Path, default=image.ROOT / ".cache" / "kernels", help="default: %(default)s")
-    parser.add_argument("--at-once", type=int, default=max(1, (os.cpu_count() or 1) // 2), metavar="N",
-                        help="how many guests run at the same time; each has two processors (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1, metavar="N",
+                        help="how many guests run at the same time (default: %(default)s)")  # fmt: skip
     options = parser.parse_args(arguments)
     options.cache.mkdir(parents=True, exist_ok=True)
     try:
@@ -68,7 +68,8 @@ def main(arguments: Sequence[str]) -> int:
         results = dict(zip(bootables, pool.map(booted, bootables), strict=True))
     failures = report.failures(results)
     print(report.table(report.rows(results)))
-    print("\n".join(failures), file=sys.stderr)
+    for line in failures:
+        print(line, file=sys.stderr)
     if options.output is not None and not failures:
         options.output.write_text(report.encode(report.rows(results)), encoding="utf-8")
     return 1 if failures else 0

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tests.kernels.image import Bootable
 
-MEMORY_MEGABYTES = 2048
+MEMORY_MEGABYTES = 5120  # from 4 GB on the defaults of buffers are the largest; the host gives what the guest touches
 SECONDS = 1800.0  # a guest takes minutes: only one that hangs reaches it
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

@@ -1,4 +1,4 @@
-"""What the guests told, for a person: lines for the terminal, rows for docs/trust/kernels.json, a table for the docs."""
+"""What the guests found: lines for the terminal, rows for docs/trust/kernels.json, a table for docs/kernels.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.kernels.machine import Told
 Row = Mapping[str, str]
 """The facts of one kernel by their names, in the order of the checks; ``kernel`` and ``package`` are the first."""
 
-KERNEL, PACKAGE = "kernel", "Debian's package"
+KERNEL, PACKAGE, CHECKS = "kernel", "package", "checks that passed"
 
 
 def summary(kernel: Kernel, told: Told) -> str:
@@ -37,6 +37,7 @@ def rows(results: Mapping[Kernel, Told]) -> list[Row]:
         {
             KERNEL: kernel.number,
             PACKAGE: f"{kernel.package} {kernel.version}",
+            CHECKS: f"{sum(not it.problem for it in told.outcomes)} of {len(told.outcomes)}",
             **{name: value for outcome in told.outcomes for name, value in outcome.facts.items()},
         }
         for kernel, told in results.items()

@@ -21,12 +21,15 @@ class Results:
     def __init__(self, to: IO[str]) -> None:
         self._to = to
         self._problems: dict[str, str] = {}
+        self._facts: dict[str, str] = {}
+        self._seconds = 0.0
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Gather what went wrong in any phase, and tell all of it at the end."""
         if not report.passed:
             crash = getattr(report.longrepr, "reprcrash", None)
-            self._problems.setdefault(report.nodeid, crash.message if crash is not None else report.longreprtext)
+            text = crash.message if crash is not None else report.longreprtext
+            self._problems.setdefault(report.nodeid, " ".join(text.split()))
         if report.when == "call":
             self._facts = {str(name): str(value) for name, value in report.user_properties}
             self._seconds = report.duration
@@ -45,9 +48,6 @@ class Results:
         """Tell that nothing is missing."""
         self._tell({"end": True})
 
-    _facts: dict[str, str] = {}
-    _seconds = 0.0
-
     def _tell(self, line: dict[str, object]) -> None:
         self._to.write(json.dumps(line) + "\n")
         self._to.flush()
@@ -56,7 +56,16 @@ class Results:
 def main(file: str, *more: str) -> int:
     """Run the checks; return pytest's status."""
     with Path(file).open("a", encoding="ascii") as results:
-        own = ["-p", "no:cacheprovider", "-q", "--import-mode=importlib", "--durations=0", f"--confcutdir={HERE}"]
+        own = [
+            "-p",
+            "no:cacheprovider",
+            "-q",
+            "--import-mode=importlib",
+            "--durations=0",
+            "-o",
+            "verbosity_assertions=2",
+            f"--confcutdir={HERE}",
+        ]
         return int(pytest.main([*own, f"--rootdir={HERE}", *more, str(HERE)], plugins=[Results(results)]))
 
 

@@ -12,7 +12,7 @@ from tests.situations.world import World
 
 Note = Callable[[str, object], None]
 
-# Beside the guests, TCP_EXPORTER_GUEST lets a developer's own kernel be checked: as root, and with sysctls as they come.
+# The guest's init sets it. A developer may set it too, to check the machine's own kernel as root.
 collect_ignore_glob = [] if os.environ.get("TCP_EXPORTER_GUEST") else ["test_*.py"]
 
 

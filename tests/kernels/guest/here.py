@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.lab.namespace import LabError, enter, sysctl
@@ -66,7 +66,7 @@ class Here(LabProcess):
         if what == "socket":
             family, kind, protocol = (int(str(arguments[name])) for name in ("family", "kind", "protocol"))
             return None, [socket.socket(family, kind, protocol).detach()]
-        action = sysctl if what == "sysctl" else getattr(self._lab, what)
+        action: Callable[..., object] = sysctl if what == "sysctl" else getattr(self._lab, what)
         return json.loads(json.dumps(action(**arguments))), []
 
 
@@ -90,5 +90,5 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         [program, *arguments],
         code,
         output.buffer.getvalue().decode(),
-        errors.getvalue(),  # type: ignore[attr-defined]
+        errors.getvalue(),
     )

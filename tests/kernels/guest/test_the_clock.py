@@ -28,12 +28,12 @@ pytestmark = pytest.mark.skipif(socket.gethostname() != "guest", reason="the clo
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    """The daemon, after a detail pass."""
+    """The daemon, as soon as it has judged everything."""
     config = tmp_path / "exporter.yml"
     config.write_text("sample: {interval: 1s, max_cpu_ratio: 1}\ndetail: {interval: 2s, max_cpu_ratio: 1}\n")
     with Daemon(tmp_path / "log", "--config.file", str(config)) as running:
         running.ready()
-        metrics_when(running, lambda page: page.get('tcp_exporter_source_up{source="detail"}') == 1, "a detail pass")
+        metrics_when(running, is_judged, "a detail pass, and two samples that the findings are concluded from")
         yield running
 
 
@@ -68,6 +68,10 @@ def test_a_clock_that_is_set_by_hours_moves_the_timestamp_and_nothing_else(daemo
     assert "Traceback" not in daemon.said()
     assert daemon.terminate() == 0
     note("a clock that is set by +3, -6 and +3 hours", "samples go on, no age is negative")
+
+
+def is_judged(page: dict[str, float]) -> bool:
+    return page.get('tcp_exporter_source_up{source="detail"}') == 1 and page.get("tcp_host_status") == 0
 
 
 def has_moved(begin: float, page: dict[str, float]) -> bool:
