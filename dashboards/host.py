@@ -26,6 +26,7 @@ from dashboards.grafana import (
     Row,
     Variable,
 )
+from exporter.health.forecast import HORIZON
 
 UID, FLEET_UID = "tcp-exporter-host", "tcp-exporter-fleet"
 
@@ -136,6 +137,20 @@ WELL = Row(
             "at 90 %, of orphans at 25 %. A limit that this host or container cannot see has no bar.",
             (Query("tcp_saturation_ratio{}", "{{resource}}", instant=True),),
             kind="bargauge", unit="percentunit", width=10, height=9, maximum=1, steps=FILLING,
+        ),
+        Panel(
+            "Full in",
+            "When each limit is full if it goes on like the last hour. 30 days stand for everything that does not rise "
+            "steadily, or that the daemon has not watched for 20 minutes. Below a day look for what changed; below 4 "
+            "hours the alert fires, unless yesterday looked the same.",
+            (
+                Query(
+                    f"tcp_saturation_seconds_to_full{{}} or tcp_saturation_ratio{{}} * 0 + {HORIZON}", "{{resource}}",
+                    instant=True,
+                ),
+            ),
+            kind="stat", unit="s", width=24, height=4, text="value_and_name",
+            steps=((0, RED), (14400, ORANGE), (86400, GREEN)),
         ),
     ),
 )  # fmt: skip
@@ -394,6 +409,55 @@ LOSS = Row(
     ),
 )  # fmt: skip
 
+CLOSES = Row(
+    "How connections ended (detail.closes)",
+    (
+        Panel(
+            "Connections that ended by local port",
+            "The ten local ports with the most connections that ended, of the events that were received: the share is "
+            "tcp_exporter_close_events_ratio. Worry where a port stops, or ends many more than it did.",
+            (Query("topk(10, rate(tcp_port_closed_connections_total{}[$__rate_interval]))", "{{port}}"),),
+            unit="cps",
+        ),
+        Panel(
+            "Bytes by local port",
+            "Payload that the ended connections received and sent, booked when they end: long connections show as "
+            "spikes. Worry where a service's bytes fall while its connections do not.",
+            (
+                Query("topk(10, rate(tcp_port_received_bytes_total{}[$__rate_interval]))", "{{port}} received"),
+                Query("topk(10, rate(tcp_port_sent_bytes_total{}[$__rate_interval]))", "{{port}} sent"),
+            ),
+            unit="Bps",
+        ),
+        Panel(
+            "Retransmitted segments for each connection that ended",
+            "Segments sent again, by local port, for each connection. Worry where one port has many more than the "
+            "others: its clients are behind a path that loses.",
+            (
+                Query(
+                    "topk(10, rate(tcp_port_retransmitted_segments_total{}[$__rate_interval])"
+                    " / (rate(tcp_port_closed_connections_total{}[$__rate_interval]) > 0))",
+                    "{{port}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Round-trip time at the end, 99 % and half of the connections",
+            "Quantiles of the smoothed round-trip time of the connections that ended, by local port. Worry where the "
+            "upper one leaves the lower: some clients are on a slow path.",
+            tuple(
+                Query(
+                    f"histogram_quantile({quantile}, sum by (port, le)"
+                    " (rate(tcp_port_connection_rtt_seconds_bucket{}[$__rate_interval]))) >= 0",
+                    f"{{{{port}}}} {quantile}",
+                )
+                for quantile in ("0.99", "0.5")
+            ),
+            unit="s",
+        ),
+    ),
+)  # fmt: skip
+
 MEMORY = Row(
     "Memory and orphans",
     (
@@ -584,5 +648,5 @@ DASHBOARD = Dashboard(
         Variable("instance", "Instance", 'label_values(tcp_exporter_build_info{job=~"$job"}, instance)'),
     ),
     links=(Link("Fleet", f"/d/{FLEET_UID}"), Link("Status page", "http://${instance}/", outside=True)),
-    rows=(WELL, STATES, HANDSHAKES, ACCEPT, ENDINGS, LOSS, MEMORY, SYSCTLS, EXPORTER),
+    rows=(WELL, STATES, HANDSHAKES, ACCEPT, ENDINGS, LOSS, CLOSES, MEMORY, SYSCTLS, EXPORTER),
 )

@@ -16,6 +16,9 @@ StateCounts = tuple[int, ...]
 
 NO_SOCKETS: StateCounts = (0,) * len(TcpState)
 
+RTT_BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Upper bounds in seconds of the buckets of round-trip times; beyond the last there is one more."""
+
 
 class Connections(NamedTuple):
     """The sockets of this network namespace, IPv4 and IPv6 together."""
@@ -82,6 +85,14 @@ class Listener(NamedTuple):
         return f"{address}:{self.port}" + (f" on {self.device}" if self.device else "")
 
 
+class Drops(NamedTuple):
+    """Segments that listeners dropped per second (TcpExt: ListenDrops; by port inet_diag: SK_MEMINFO_DROPS)."""
+
+    seconds: float  # that the rates span
+    total: float  # of this network namespace
+    ports: Mapping[int, float]  # by local port, of listeners that were there before; at most the host's
+
+
 class Peers(NamedTuple):
     """Sockets with one trouble, and where most of them lead."""
 
@@ -137,6 +148,30 @@ class Conntrack(NamedTuple):
     established_timeout: int | None = None  # seconds after which an idle connection is forgotten
 
 
+class PortCloses(NamedTuple):
+    """The connections of a local port that were seen to end since the daemon was started, and what they did.
+
+    Bytes are payload; of those received, each FIN counts as one. Source: the tcp_info that the kernel multicasts when
+    it destroys a socket (net/core/sock_diag.c, sock_diag_broadcast_destroy).
+    """
+
+    connections: int
+    received: int  # bytes
+    sent: int | None  # bytes, each once; None where tcp_info has no tcpi_bytes_sent (Linux before 4.19)
+    retransmitted: int  # segments
+    rtt: tuple[int, ...]  # connections by smoothed round-trip time at their end: RTT_BOUNDS and one bucket beyond
+    rtt_sum: float  # seconds, of those in ``rtt``
+
+
+class Closes(NamedTuple):
+    """How connections ended, from the kernel's close events. Counters never fall while the daemon lives."""
+
+    ports: Mapping[str, PortCloses]  # as ``Detail.ports``, but a port that was told apart stays; "other" is the rest
+    ratio: float  # share of the last period's close events that were received: time joined, less what was lost
+    lost: int  # events that the receive buffer had no room for, since the daemon was started
+    folded: int  # ports in "other" because there are as many as there may be
+
+
 class Snapshot(NamedTuple):
     """One sample of the host's TCP."""
 
@@ -152,6 +187,12 @@ class Snapshot(NamedTuple):
     namespaces: Mapping[str, tuple[int | None, ...]] | None = None  # by name, as StateCounts; None: not asked for
     unmatched_half_open: int = 0  # half-open connections that match no listener (TPROXY, sk_lookup, one just closed)
     conntrack: Conntrack | None = None  # None: the host tracks no connections, it could not be read, or was not asked
+    closes: Closes | None = None  # None: not asked for, or nothing was listened to yet
+    drops: Drops | None = None  # None: there is no earlier sample to compare with, or the kernel does not count
+    to_full: Mapping[str, int] | None = None
+    """The seconds until each limit is full at the rate of the last hour, by resource ("conntrack"), where that is
+    known; ``forecast.HORIZON`` where it does not rise. None: whoever sampled has no hour.
+    """
 
     @property
     def problems(self) -> tuple[str, ...]:

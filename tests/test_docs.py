@@ -20,6 +20,7 @@ from exporter.daemon.daemon import page_assets
 from exporter.document import write
 from exporter.health.finding import Finding, Judgement, NotJudged
 from exporter.health.findings import RULES
+from exporter.health.forecast import HORIZON
 from exporter.health.measures import BY_NAME, MEASURES, RATIOS
 from exporter.health.sysctls.profile import BY_SYSCTL, Recommendation
 from exporter.health.thresholds import DEFAULTS, Status
@@ -31,7 +32,18 @@ from exporter.prometheus.families import View, families, sysctls
 from exporter.sampling.history import HOLE, Points
 from exporter.sampling.loop import SOURCES
 from exporter.sampling.sample import Pass, Sample
-from exporter.snapshot import CloseWait, Conntrack, Detail, Listener, Peers, StateCounts
+from exporter.snapshot import (
+    RTT_BOUNDS,
+    Closes,
+    CloseWait,
+    Conntrack,
+    Detail,
+    Drops,
+    Listener,
+    Peers,
+    PortCloses,
+    StateCounts,
+)
 from exporter.tcpstate import BY_LABEL, TcpState
 from exporter.web.app import application
 from exporter.web.current import Current
@@ -50,7 +62,13 @@ VALUES = {
     "resource": tuple(ratio.name.removesuffix("_ratio") for ratio in RATIOS),
     "level": ("min", "pressure", "max"),
     "family": ("ipv4", "ipv6"),
-    "metric": ("tcp_port_connections", "tcp_unit_connections", "tcp_netns_connections", "tcp_listener_sockets"),
+    "metric": (
+        "tcp_port_connections",
+        "tcp_unit_connections",
+        "tcp_netns_connections",
+        "tcp_listener_sockets",
+        "tcp_port_closed_connections_total",
+    ),
     "pass": PASSES,
     "reader": READERS[1:],
     "source": SOURCES,
@@ -103,6 +121,9 @@ FINDING = Finding(
 NAMESPACES: dict[str, tuple[int | None, ...]] = {"host": (0,) * 12, "pod-1": (0, None, *[0] * 10)}
 
 
+CLOSES = Closes({"443": PortCloses(3, 300, 900, 1, (1,) * (len(RTT_BOUNDS) + 1), 2.5)}, ratio=1.0, lost=0, folded=0)
+
+
 def everything() -> Sample:
     """A sample that has all there can be: counters, listeners, detail, peaks, passes, a host's whole set of sysctls."""
     snapshot = sample_situation("quiet")._replace(
@@ -110,7 +131,10 @@ def everything() -> Sample:
         listeners=LISTENERS,
         detail=DETAIL,
         namespaces=NAMESPACES,
+        closes=CLOSES,
         conntrack=Conntrack(17, 262144, 0, 0, 432000),
+        drops=Drops(10.0, 1.5, {443: 1.5}),
+        to_full={"conntrack": 10_800, "memory": HORIZON},
     )
     assert snapshot.connections is not None
     health = judged(snapshot)._replace(
@@ -135,7 +159,9 @@ def families_of(sample: Sample) -> list[Metric]:
 
 
 def name_of(family: Metric) -> str:
-    """The name of the family's series, which of a counter ends in _total."""
+    """The name of the family's series, which of a counter ends in _total; of a histogram that of the family."""
+    if family.type == "histogram":
+        return str(family.name)
     (name,) = {sample.name for sample in family.samples}
     return str(name)
 
@@ -153,6 +179,7 @@ def reference() -> str:
         "Sockets, memory and thresholds": [],
         "Listeners": [],
         "The detail pass": [],
+        "Close events": [],
         "Kernel counters": [],
         "Sysctls": [],
         "The daemon on itself": [],
@@ -162,8 +189,10 @@ def reference() -> str:
         family.name
         for family in families_of(sample._replace(snapshot=sample.snapshot._replace(detail=None, namespaces=None)))
     }
+    silent = {family.name for family in families_of(sample._replace(snapshot=sample.snapshot._replace(closes=None)))}
     for family in every_family():
-        groups[group_of(family) if family.name in without else "The detail pass"].append(family)
+        group = group_of(family) if family.name in without else "The detail pass"
+        groups[group if family.name in silent else "Close events"].append(family)
     parts = [f"\n## {title}\n\n{table(found)}" for title, found in groups.items()]
     values = [f"| `{label}` | {', '.join(f'`{value}`' for value in known)} |\n" for label, known in VALUES.items()]
     parts.append("\n## Label values\n\n| Label | Values |\n| --- | --- |\n" + "".join(values) + "\n")
@@ -307,9 +336,11 @@ OPEN = {
     "connections": "<state>",
     "peaks": "<state>",
     "memory_limit_bytes": "<level>",
+    "seconds_to_full": "<resource>",
     "detail.families": "<family>",
     "detail.families.<family>": "<state>",
     "detail.ports": "<port>",
+    "listen_drops.ports": "<port>",
     "detail.ports.<port>": "<state>",
     "detail.remote_ports": "<port>",
     "detail.remote_ports.<port>": "<state>",

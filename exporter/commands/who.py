@@ -5,26 +5,34 @@ from __future__ import annotations
 import argparse
 import json
 
-from exporter.commands.options import command_parser, count, in_time, state, wants_color
+from exporter.commands.options import command_parser, count, in_time, refused, state, wants_color
 from exporter.tcpstate import BY_LABEL, TcpState
 from exporter.terminal import who
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of ``who``."""
-    parser = command_parser("who", "Says who holds the sockets in a state: the owners, counted. Reads the kernel once.")
-    parser.add_argument("state", nargs="?", default=TcpState.ESTABLISHED, type=state, metavar="STATE",
-                        help="(default: established) " + " ".join(BY_LABEL))  # fmt: skip
+    parser = command_parser(
+        "who", "Shows who holds the sockets in a state, or in none: the owners, counted. Reads the kernel once."
+    )
+    parser.add_argument("state", nargs="?", default=TcpState.ESTABLISHED, type=_state_or_leaked, metavar="STATE",
+                        help="(default: established) " + " ".join((*BY_LABEL, "leaked")))  # fmt: skip
     parser.add_argument("--by", choices=who.GROUPS, default="process", help="(default: process)")
     parser.add_argument("--top", type=count, default=20, metavar="N", help="rows to show, 0 for all (default: 20)")
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     return parser
 
 
+def _state_or_leaked(text: str) -> TcpState | str:
+    return who.LEAKED if text.casefold() == who.LEAKED else state(text)
+
+
 def run(options: argparse.Namespace) -> int:
     """Print the owners."""
+    if options.state == who.LEAKED and options.by != "process":
+        return refused(f"who: --by {options.by}: leaked sockets have no {options.by}: expected --by process")
     with in_time():
-        holders = who.hold(options.state, options.by)
+        holders = who.hold_leaked() if options.state == who.LEAKED else who.hold(options.state, options.by)
     if options.json:
         print(json.dumps(who.document(holders, options.top), indent=2))
     else:

@@ -170,6 +170,7 @@ class DetailSettings:
     remote_ports: Annotated[tuple[int, ...], unique(integer(1, 65535))] = ()
     max_series: Annotated[int, integer(1)] = defaults.MAX_SERIES
     namespaces: Annotated[bool, boolean] = False
+    closes: Annotated[bool, boolean] = False
 
 
 @dataclass(frozen=True, slots=True)

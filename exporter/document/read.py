@@ -13,6 +13,7 @@ from exporter import __version__, client
 from exporter.document import API_VERSION
 from exporter.errors import RangeError, SourceError
 from exporter.health.finding import Finding, Judgement, NotJudged
+from exporter.health.forecast import HORIZON
 from exporter.health.sysctls.drift import Drift, line_of
 from exporter.health.thresholds import Range, Status, Threshold
 from exporter.record import TYPE_CHECKING, NamedTuple
@@ -21,6 +22,7 @@ from exporter.snapshot import (
     Connections,
     Conntrack,
     Detail,
+    Drops,
     Listener,
     Peers,
     Snapshot,
@@ -160,6 +162,8 @@ def snapshot_of(document: Mapping[str, object]) -> Snapshot:
         detail=_detail(document),
         conntrack=_conntrack(document),
         unmatched_half_open=_field(document, "unmatched_half_open", int),
+        drops=_drops(document),
+        to_full=_to_full(document),
     )
 
 
@@ -217,6 +221,14 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
     )
 
 
+def _to_full(document: Mapping[str, object]) -> dict[str, int] | None:
+    """When the limits will be full; None also of a daemon that is too old to tell."""
+    if document.get("seconds_to_full") is None:
+        return None
+    left = _field(document, "seconds_to_full", dict)
+    return {resource: HORIZON if left[resource] is None else _at_least(0, left, resource) for resource in left}
+
+
 def _conntrack(document: Mapping[str, object]) -> Conntrack | None:
     """How full connection tracking is; None also of a daemon that is too old to tell."""
     if document.get("conntrack") is None:
@@ -229,6 +241,18 @@ def _conntrack(document: Mapping[str, object]) -> Conntrack | None:
         drops=_nullable(tracked, "drops", int),
         established_timeout=_nullable(tracked, "established_timeout", int),
     )
+
+
+def _drops(document: Mapping[str, object]) -> Drops | None:
+    """What listeners drop; None also of a daemon that is too old to tell."""
+    if document.get("listen_drops") is None:
+        return None
+    drops = _field(document, "listen_drops", dict)
+    ports = _field(drops, "ports", dict)
+    if not all(port.isascii() and port.isdigit() and len(port) <= 5 for port in ports):
+        raise _Misfit("listen_drops.ports has a name that is no port")
+    rates = {int(port): _number(ports, port) for port in ports}
+    return Drops(_number(drops, "seconds"), _number(drops, "total"), rates)
 
 
 def _answer(url: str, document: Mapping[str, object]) -> Answer:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from exporter import __version__
 from exporter.document import API_VERSION
 from exporter.health.finding import Finding
+from exporter.health.forecast import HORIZON
 from exporter.health.judge import Health
 from exporter.health.measures import BY_NAME
 from exporter.health.sysctls.verdicts import Verdict
@@ -51,6 +52,12 @@ def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
         else [it._asdict() | {"fullest": it.fullest} for it in snapshot.listeners],
         "unmatched_half_open": snapshot.unmatched_half_open,
         "conntrack": None if snapshot.conntrack is None else snapshot.conntrack._asdict(),
+        "listen_drops": None
+        if snapshot.drops is None
+        else snapshot.drops._asdict() | {"ports": {str(port): rate for port, rate in snapshot.drops.ports.items()}},
+        "seconds_to_full": None
+        if snapshot.to_full is None
+        else {resource: seconds if seconds < HORIZON else None for resource, seconds in snapshot.to_full.items()},
         "detail": None if snapshot.detail is None else _detail(snapshot.detail),
         "namespaces": None if snapshot.namespaces is None else _namespaces(snapshot.namespaces),
         "counters": dict(snapshot.counters),

@@ -9,18 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
+from exporter.health.forecast import HORIZON, LEAST_MINUTES
 from exporter.record import NamedTuple
 from exporter.snapshot import Listener, Snapshot
 from exporter.tcpstate import KNOWN_STATES, TcpState
 
 LISTENERS, DETAIL, SYSCTLS, CONNTRACK = "listeners", "detail", "sysctls", "conntrack"
-"""What a measure may need of a snapshot beside the counts."""
+RATES, PROCESSES, HOUR = "rates", "processes", "hour"
+"""What a measure may need of a snapshot beside the counts: RATES an earlier snapshot, PROCESSES the stateless sockets,
+HOUR the daemon's last hour.
+"""
+
+SECONDS_TO_FULL = "seconds_to_full"
+"""The measure of all limits together; where it is read, its place is the resource that is full first."""
 
 
 class Reading(NamedTuple):
     """A measure at one moment: what is used, of which limit, and where."""
 
-    used: int
+    used: float  # whole, but for a rate
     limit: int | None = None  # None: there is no limit, or it is not known; never 0 or less
     place: str = ""  # the listener or the destination that the numbers belong to
 
@@ -41,15 +48,21 @@ class Measure(NamedTuple):
     title: str  # "accept queue": in tables and on the page
     definition: str  # the whole meaning in one line: HELP, -v, documents
     sysctls: tuple[str, ...]  # that bear on it, the most telling first
-    needs: frozenset[str]  # of LISTENERS, DETAIL, SYSCTLS, CONNTRACK
-    unit: str  # "bytes", or "" for things that are counted
+    needs: frozenset[str]  # of LISTENERS, DETAIL, SYSCTLS, CONNTRACK, RATES, PROCESSES, HOUR
+    unit: str  # "bytes", "seconds", "per second", or "" for things that are counted
     read: Callable[[Snapshot], Reading | None]  # None: this host cannot tell at this moment
     unknown: Callable[[Snapshot], str] = _unread  # why there is no value, of a snapshot where there is none
+    of_port: Callable[[Snapshot, int], Reading | None] | None = None  # the same of one local port; None: it has none
 
     @property
     def is_ratio(self) -> bool:
         """Whether the value is a share of a limit, from 0 to 1 and in bad moments a little more."""
         return self.name.endswith("_ratio")
+
+    @property
+    def resource(self) -> str:
+        """What a ratio is the share of, as metrics and documents name it."""
+        return self.name.removesuffix("_ratio")
 
     def value_of(self, reading: Reading | None) -> float | None:
         """The number that a threshold judges; None where it is not known."""
@@ -164,6 +177,35 @@ def _conntrack(snapshot: Snapshot) -> Reading | None:
     return None if snapshot.conntrack is None else _of(snapshot.conntrack.entries, snapshot.conntrack.limit)
 
 
+def _listen_drops(snapshot: Snapshot) -> Reading | None:
+    """Source: include/net/tcp.h, tcp_listendrop, which raises the host's counter and the listener's."""
+    if snapshot.drops is None:
+        return None
+    most, port = max(((rate, port) for port, rate in snapshot.drops.ports.items()), default=(0.0, 0))
+    return Reading(snapshot.drops.total, None, f"port {port}" if most else "")
+
+
+def _listen_drops_of(snapshot: Snapshot, port: int) -> Reading | None:
+    """The rate of the listeners on *port*; None also where nothing listens there."""
+    rate = None if snapshot.drops is None else snapshot.drops.ports.get(port)
+    return None if rate is None else Reading(rate, None, f"port {port}")
+
+
+def _leaked_descriptors(snapshot: Snapshot) -> Reading | None:
+    """Source: net/ipv4/proc.c, sockstat_seq_show: alloc less inuse, as ``kernel.stateless`` compares them."""
+    if snapshot.detail is None or snapshot.detail.stateless is None:
+        return None
+    return Reading(snapshot.detail.stateless)
+
+
+def _to_full(snapshot: Snapshot) -> Reading | None:
+    """The limit that is full first; source: as that of its ratio."""
+    if not snapshot.to_full:
+        return None
+    seconds, resource = min((seconds, resource) for resource, seconds in snapshot.to_full.items())
+    return Reading(seconds, None, resource if seconds < HORIZON else "")
+
+
 def _of(used: int, limit: int | None, place: str = "") -> Reading:
     """Of a limit of 0 or less, which is none for the kernel (-1) or allows nothing (0), no share can be told."""
     return Reading(used, limit if limit is not None and limit > 0 else None, place)
@@ -205,6 +247,36 @@ def _no_conntrack(snapshot: Snapshot) -> str:
     if snapshot.conntrack is None:
         return _problem_of("conntrack", snapshot, "there is no connection tracking here")
     return f"nf_conntrack_max is {snapshot.conntrack.limit}, and no share of that can be told"
+
+
+def _no_drops(snapshot: Snapshot) -> str:
+    if "TcpExt.ListenDrops" not in snapshot.counters:
+        return _problem_of("netstat", snapshot, "this kernel does not report TcpExt.ListenDrops")
+    return "a rate needs a second sample"
+
+
+def no_drops_of(snapshot: Snapshot, port: int) -> str:
+    """Why it is not known how much the listeners on *port* drop."""
+    if snapshot.listeners is None:
+        return _no_queues(snapshot)
+    here = [it for it in snapshot.listeners if it.port == port]
+    if not here:
+        return f"nothing listens on port {port}"
+    if all(it.dropped is None for it in here):
+        return "this kernel does not report the drops of a listener"
+    return _no_drops(snapshot) if snapshot.drops is None else f"the listener on port {port} is too new"
+
+
+def _no_stateless(snapshot: Snapshot) -> str:
+    if snapshot.detail is None:
+        return _no_ports(snapshot)
+    return "it needs to see every process of the host, and the kernel's list of bound sockets"
+
+
+def _no_hour(snapshot: Snapshot) -> str:
+    if snapshot.to_full is None:
+        return "only a daemon that has watched for a while can tell: ask it with --url"
+    return f"less than {LEAST_MINUTES} minutes of the last hour are known"
 
 
 def _problem_of(source: str, snapshot: Snapshot, otherwise: str) -> str:
@@ -308,8 +380,43 @@ MEASURES: tuple[Measure, ...] = (
         read=_conntrack,
         unknown=_no_conntrack,
     ),
+    Measure(
+        name="listen_drops",
+        title="drops of listeners",
+        definition="SYNs and final ACKs that listeners drop per second, with -p those of one port: over the daemon's "
+        "last minute, else over a second",
+        sysctls=("net.core.somaxconn", "tcp_abort_on_overflow", "tcp_syncookies", "tcp_max_syn_backlog"),
+        needs=frozenset({LISTENERS, RATES}),
+        unit="per second",
+        read=_listen_drops,
+        unknown=_no_drops,
+        of_port=_listen_drops_of,
+    ),
+    Measure(
+        name="leaked_descriptors",
+        title="sockets in no state",
+        definition="TCP sockets of the host that a descriptor holds and that are in no state: their connections have "
+        "ended, or they were never connected; 0 where they are fewer than 100",
+        sysctls=(),
+        needs=frozenset({DETAIL, PROCESSES}),
+        unit="",
+        read=_leaked_descriptors,
+        unknown=_no_stateless,
+    ),
+    Measure(
+        name=SECONDS_TO_FULL,
+        title="full in",
+        definition="seconds until the first of the limits is full at the rate of the last hour, of which the daemon "
+        f"has to know {LEAST_MINUTES} minutes: {HORIZON} (30 days) where none rises; "
+        "alerts below, as -w 86400: -c 14400:",
+        sysctls=(),
+        needs=frozenset({HOUR}),
+        unit="seconds",
+        read=_to_full,
+        unknown=_no_hour,
+    ),
 )
-"""Every measure, in the order in which they are shown: the states, ``total``, the ratios."""
+"""Every measure, in the order in which they are shown: the states, ``total``, the ratios, the rest."""
 
 BY_NAME: Mapping[str, Measure] = {measure.name: measure for measure in MEASURES}
 RATIOS: tuple[Measure, ...] = tuple(measure for measure in MEASURES if measure.is_ratio)
@@ -328,10 +435,21 @@ def values(of: Readings) -> dict[str, float | None]:
     return {name: BY_NAME[name].value_of(reading) for name, reading in of.items()}
 
 
+def duration(seconds: float) -> str:
+    """A time ahead for a person, in one unit: who looks ahead by a line does not know more.
+
+    >>> duration(40), duration(5400), duration(10800), duration(200000)
+    ('1 min', '90 min', '3 h', '2 days')
+    """
+    if seconds < 7200:
+        return f"{max(1, round(seconds / 60))} min"
+    return f"{round(seconds / 3600)} h" if seconds < 172800 else f"{round(seconds / 86400)} days"
+
+
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
-def amount(number: int, unit: str = "") -> str:
+def amount(number: float, unit: str = "") -> str:
     """A number for a person, bytes in the largest unit that leaves something before the point.
 
     >>> amount(708608, "bytes"), amount(12, "bytes"), amount(708608)

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from exporter.errors import ExporterError
 from exporter.record import NamedTuple
-from exporter.snapshot import Listener, Peers, Snapshot, StateCounts
+from exporter.snapshot import Drops, Listener, Peers, Snapshot, StateCounts
 from exporter.tcpstate import TcpState
 
 _NOBODY = Peers(0, 0, "")
@@ -173,6 +173,28 @@ class Window(NamedTuple):
         here = (((it.address, it.port, it.device), it.place) for it in self.listeners)
         return {place: known[key] for key, place in here if key in known}
 
+    def drop_rates(self) -> Drops | None:
+        """The segments that listeners dropped per second; None where the host's own number is not known.
+
+        Between two snapshots a port's listeners are blamed for at most what all listeners of the host dropped: the
+        counter of a socket has stray segments too. A port is absent while its listeners are too new.
+        """
+        total = self.known_rise("TcpExt.ListenDrops")
+        if total is None:
+            return None
+        dropped: dict[int, int] = {}
+        spans: dict[int, float] = {}
+        for stretch in self.stretches():
+            most = stretch.known_rise("TcpExt.ListenDrops")
+            if most is None:
+                continue
+            for port, number in _dropped_by_port(stretch.past[0].listeners or (), stretch.listeners).items():
+                dropped[port] = dropped.get(port, 0) + min(number, most)
+                spans[port] = spans.get(port, 0.0) + stretch.seconds
+        listening = {it.port for it in self.listeners}
+        rates = {port: round(number / spans[port], 3) for port, number in dropped.items() if port in listening}
+        return Drops(round(self.seconds, 3), round(total / self.seconds, 3), rates)
+
     def sysctl(self, name: str) -> int | None:
         """The one number of a sysctl; None where it does not exist or could not be read."""
         return self.now.scalar(name)
@@ -186,3 +208,14 @@ class Window(NamedTuple):
         if problem is not None:
             raise CannotTell(problem)
         raise NotHere(f"{name} is not visible from this network namespace")
+
+
+def _dropped_by_port(before: Sequence[Listener], after: Sequence[Listener]) -> Mapping[int, int]:
+    """What the listeners of each port dropped between two snapshots: those in both that did not begin anew."""
+    known = {(it.address, it.port, it.device): it.dropped for it in before}
+    found: dict[int, int] = {}
+    for it in after:
+        least = known.get((it.address, it.port, it.device))
+        if least is not None and it.dropped is not None and it.dropped >= least:
+            found[it.port] = found.get(it.port, 0) + it.dropped - least
+    return found

@@ -11,7 +11,7 @@ import os
 import re
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
@@ -20,8 +20,9 @@ import psutil
 
 from exporter.errors import SourceError, SourceMissing
 from exporter.kernel import sockets
+from exporter.kernel.cgroup import unit_name
 from exporter.kernel.cgroupfs import Cgroups
-from exporter.kernel.inetdiag import AF_INET, AF_INET6, Block
+from exporter.kernel.inetdiag import AF_INET, AF_INET6, ALL_STATES, BOUND_INACTIVE, Block
 from exporter.kernel.proctcp import replay
 from exporter.kernel.reader import NetlinkReader, Procfs
 from exporter.tcpstate import TcpState
@@ -32,6 +33,7 @@ MINI_STATES = {TcpState.SYN_RECV, TcpState.FIN_WAIT2, TcpState.TIME_WAIT}
 """The states of request sockets and mini-sockets, of which the kernel keeps no cgroup."""
 
 _SOCKET = "socket:["  # what a descriptor's link begins with; the inode and a bracket follow
+_PROTOCOL, _TCP = "system.sockprotoname", {b"TCP", b"TCPv6"}  # an MPTCP socket is in no list of TCP
 _RING = "anon_inode:[io_uring]"
 _REGISTERED = re.compile(r"socket:\[(\d+)\]")  # in the fdinfo of a ring: a direct descriptor
 _KCMP_FILES = 2
@@ -44,6 +46,8 @@ class Process(NamedTuple):
     pid: int
     name: str
     inodes: AbstractSet[int]
+    unit: str = ""  # of systemd, or a container; "" where it is in none or cannot be told
+    script: str = ""  # what an interpreter runs
 
 
 class Survey(NamedTuple):
@@ -66,7 +70,59 @@ def by_process(state: TcpState) -> tuple[Counter[int], Survey]:
     Raises ``SourceError`` where the sockets cannot be listed, as the other functions here.
     """
     counts = _count(state, sockets.inodes)
-    return counts, _survey({inode for inode in counts if inode})
+    wanted = {inode for inode in counts if inode}
+    return counts, _survey(wanted, _socket_inodes) if wanted else Survey((), 0, 0, hidden=False)
+
+
+def leaked() -> Survey:
+    """The processes with TCP sockets that are in no state, and those sockets: closed, or never connected nor bound.
+
+    Candidates are in no list of sockets and are still open when the lists are complete. The lists are those of every
+    network namespace that a process is in; bound sockets are known of the own one, since Linux 6.8. Raises
+    ``SourceError`` where the sockets of the own namespace cannot be listed.
+    """
+    found = _survey(None, _tcp_inodes)
+    pids = {process.pid for process in found.processes}
+    listed = _listed_everywhere() if pids else set()
+    kept = []
+    for process in found.processes:
+        try:
+            inodes = process.inodes & set(_tcp_inodes(process.pid)) - listed
+        except OSError:  # it has ended
+            continue
+        if inodes:
+            kept.append(process._replace(inodes=inodes))
+    return found._replace(processes=tuple(kept))
+
+
+def _listed_everywhere() -> set[int]:
+    """The inodes of the sockets in any state, of all network namespaces that processes are in."""
+    reader, own = NetlinkReader(), os.stat("/proc/self/ns/net").st_ino
+    listed: set[int] = set()
+    seen = {own}
+    try:
+        for states in (ALL_STATES, BOUND_INACTIVE):
+            listed.update(reader.collect(states, lambda: sockets.Counting(sockets.inodes)).sockets)
+    except SourceError:
+        listed.update(_listed_in("self"))
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            namespace = os.stat(f"/proc/{name}/ns/net").st_ino
+            if namespace not in seen:
+                seen.add(namespace)
+                listed.update(_listed_in(name))
+        except (OSError, SourceError):  # it has ended, or is another user's, whose descriptors are not visible either
+            continue
+    return listed
+
+
+def _listed_in(process: str) -> Iterable[int]:
+    """The inodes in the files of the network namespace of a process."""
+    procfs, counting = Procfs(), sockets.Counting(sockets.inodes)
+    replay(procfs.lines(f"{process}/net/tcp"), f"/proc/{process}/net/tcp", AF_INET, counting, ALL_STATES)
+    with suppress(SourceMissing):  # no tcp6: no IPv6
+        replay(procfs.lines(f"{process}/net/tcp6"), f"/proc/{process}/net/tcp6", AF_INET6, counting, ALL_STATES)
+    return counting.sockets
 
 
 def by_unit(state: TcpState) -> Counter[str]:
@@ -115,16 +171,16 @@ def _count(state: TcpState, column: Callable[[Block], Iterable[K]]) -> Counter[K
     return counting.sockets
 
 
-def _survey(wanted: AbstractSet[int]) -> Survey:
-    """Look for the *wanted* inodes among the descriptors of every process."""
+def _survey(wanted: AbstractSet[int] | None, inodes_of: Callable[[int], Iterator[int]]) -> Survey:
+    """Look for the *wanted* inodes, or for all, among the descriptors of every process."""
     processes = []
     seen = refused = first = 0
-    for process in psutil.process_iter() if wanted else ():
+    for process in psutil.process_iter():
         first = first or process.pid
         try:
-            inodes = {inode for inode in _socket_inodes(process.pid) if inode in wanted}
+            inodes = {inode for inode in inodes_of(process.pid) if wanted is None or inode in wanted}
             if inodes:
-                processes.append(Process(process.pid, process.name(), inodes))
+                processes.append(_process(process, inodes))
         except (PermissionError, psutil.AccessDenied):
             refused += 1
         except (OSError, psutil.NoSuchProcess):
@@ -132,6 +188,102 @@ def _survey(wanted: AbstractSet[int]) -> Survey:
         seen += 1
     # There is no procfs without a process 1.
     return Survey(tuple(processes), seen, refused, hidden=first > 1)
+
+
+def _process(process: psutil.Process, inodes: AbstractSet[int]) -> Process:
+    name, unit, arguments = process.name(), "", list[str]()
+    with suppress(psutil.Error, OSError):
+        arguments = process.cmdline()
+    with suppress(OSError), open(f"/proc/{process.pid}/cgroup", encoding="utf-8", errors="backslashreplace") as file:
+        unit = unit_of(file)
+    return Process(process.pid, name, inodes, unit, script_of(name, arguments))
+
+
+def unit_of(lines: Iterable[str]) -> str:
+    r"""The unit in the lines of /proc/PID/cgroup; "" outside of all units, and without cgroup v2.
+
+    >>> unit_of(["0::/system.slice/nginx.service\n"]), unit_of(["0::/\n"]), unit_of(["1:cpu:/a\n"])
+    ('nginx.service', '', '')
+    """
+    paths = (line.rstrip("\n")[len("0::") :] for line in lines if line.startswith("0::/"))
+    name = unit_name(next(paths, "/"))
+    return "" if name in {"/", "root"} else name
+
+
+def script_of(name: str, arguments: Sequence[str]) -> str:
+    """What an interpreter runs: the file's name, ``-m`` with a module, or the class; "" of any other program.
+
+    Nothing else of a command line is shown, because it may hold passwords.
+
+    >>> script_of("python3", ["python3", "-X", "dev", "/srv/app.py", "--token=x"])
+    'app.py'
+    >>> script_of("python3", ["python3", "-m", "http.server"]), script_of("java", ["java", "-Xmx1g", "-jar", "/b.jar"])
+    ('-m http.server', 'b.jar')
+    >>> script_of("python3", ["python3", "-c", "secret"]), script_of("nginx", ["nginx", "a.conf"])
+    ('', '')
+    """
+    match = _INTERPRETER.fullmatch(name) or _INTERPRETER.fullmatch(arguments[0].rpartition("/")[2] if arguments else "")
+    if match is None:
+        return ""
+    valued, code = _FLAGS[match[1]]
+    rest = iter(arguments[1:])
+    for argument in rest:
+        if argument in code:
+            return ""
+        if argument == "-m" and match[1] == "python":
+            return f"-m {next(rest, '')}".rstrip()
+        if argument == "-jar" and match[1] == "java":
+            continue
+        if argument in valued:
+            next(rest, None)
+        elif not argument.startswith("-"):
+            return argument.rpartition("/")[2]
+    return ""
+
+
+_INTERPRETER = re.compile(r"(python|java|node|ruby|perl)(?:js)?[\d.]*")
+_FLAGS = {
+    "python": (frozenset({"-X", "-W", "--check-hash-based-pycs"}), frozenset({"-c", "-"})),
+    "java": (
+        frozenset(
+            {
+                "-cp",
+                "-classpath",
+                "--class-path",
+                "-p",
+                "--module-path",
+                "--add-modules",
+                "--add-opens",
+                "--add-exports",
+                "--add-reads",
+            }
+        ),
+        frozenset[str](),
+    ),
+    "node": (
+        frozenset({"-r", "--require", "--import", "--loader", "-C"}),
+        frozenset({"-e", "--eval", "-p", "--print"}),
+    ),
+    "ruby": (frozenset({"-r", "-I", "-C", "-E"}), frozenset({"-e"})),
+    "perl": (frozenset({"-I", "-M"}), frozenset({"-e", "-E"})),
+}
+"""By interpreter the flags whose value is the next argument, and those after which no file is run."""
+
+
+def _tcp_inodes(pid: int) -> Iterator[int]:
+    """The inodes of the TCP sockets that a process has open by descriptors. Source: net/socket.c, sockfs_xattr_get."""
+    for task in _tables(pid):
+        directory = f"/proc/{pid}/task/{task}/fd"
+        for descriptor in os.listdir(directory):
+            path = f"{directory}/{descriptor}"
+            try:
+                target = os.readlink(path)
+                if target.startswith(_SOCKET) and os.getxattr(path, _PROTOCOL).rstrip(b"\0") in _TCP:
+                    yield int(target[len(_SOCKET) : -1])
+            except PermissionError:
+                raise
+            except OSError:  # closed meanwhile, or a socket without a name of its protocol
+                continue
 
 
 def _socket_inodes(pid: int) -> Iterator[int]:

@@ -6,14 +6,14 @@ Pure: from arguments to ``Options``, or ``UsageError`` with the option, what was
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from exporter.errors import RangeError, UsageError
 from exporter.health.measures import BY_NAME, MEASURES
 from exporter.health.thresholds import DEFAULTS, DRIFT, NO_THRESHOLD, Range, Status, Threshold, contradiction
 from exporter.kernel import READERS
 from exporter.record import TYPE_CHECKING, NamedTuple
-from exporter.tcpstate import of_name
+from exporter.tcpstate import BY_LABEL, of_name
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -45,8 +45,8 @@ With no option: warning above 600 established connections, critical above 800.
  -s, --state=MEASURE    judge this measure; repeatable (default: established)
                         -w or -c replaces the defaults of both
  -p, --port=PORT        count the sockets of this local port only; ratios and
-                        limits stay those of the host; not with --url, and
-                        not with findings
+                        limits stay those of the host; with --url only for
+                        listen_drops; not with findings
      --config=FILE      take the thresholds, and for -s sysctl the values that
                         are expected, from the daemon's configuration file;
                         --config.file is the same
@@ -80,6 +80,7 @@ MEASURE is one of
 or how full a limit is, from 0 to 1:
 {ratios}
 or
+{others}
   sysctl    how many sysctls are not what sysctl.expected of the configuration
             says: warning above 0
   findings  what is wrong here, as tcp-exporter advise concludes it; a finding
@@ -97,11 +98,17 @@ def help_text() -> str:
     """What ``--help`` prints: 80 columns."""
     from textwrap import fill  # noqa: PLC0415 - only here
 
-    def names(*, ratios: bool) -> str:
-        listed = (measure.name for measure in MEASURES if measure.is_ratio == ratios)
+    def names(listed: Iterable[str]) -> str:
         return fill(" ".join(listed), 80, initial_indent="  ", subsequent_indent="  ")
 
-    return _HELP.format(usage=USAGE, timeout=DEFAULT_TIMEOUT, states=names(ratios=False), ratios=names(ratios=True))
+    counts = [*BY_LABEL, "total"]
+    ratios = [measure.name for measure in MEASURES if measure.is_ratio]
+    others = "\n".join(
+        fill(f"{it.name}  {it.definition}", 80, initial_indent="  ", subsequent_indent="            ")
+        for it in MEASURES
+        if it.name not in {*counts, *ratios}
+    )
+    return _HELP.format(usage=USAGE, timeout=DEFAULT_TIMEOUT, states=names(counts), ratios=names(ratios), others=others)
 
 
 class Options(NamedTuple):
@@ -172,7 +179,16 @@ def parse(arguments: Sequence[str]) -> Options:
     chosen = tuple(name for name in dict.fromkeys(measures) if name not in {FINDINGS, EVERYTHING})
     options = options._replace(measures=chosen, findings=everything or FINDINGS in measures, everything=everything)
     _together(options)
-    return options._replace(thresholds=_thresholds(specs, options))
+    options = options._replace(thresholds=_thresholds(specs, options))
+    if options.port and options.url is not None and not _all_of_ports(options):
+        raise UsageError("--port: with --url only for measures that the daemon knows by port; see --help")
+    return options
+
+
+def _all_of_ports(options: Options) -> bool:
+    """Whether every measure that is asked for is known of a port alone."""
+    names = {*options.measures, *(options.thresholds or ())}
+    return bool(names) and all(name in BY_NAME and BY_NAME[name].of_port is not None for name in names)
 
 
 def _getopt() -> ModuleType:
@@ -301,7 +317,6 @@ def _together(options: Options) -> None:
     local = {
         "--reader": options.reader != "auto",
         "--path.procfs": options.procfs != "/proc",
-        "--port": options.port != 0,
     }
     for option, given in (remote if options.url is None else local).items():
         if given not in {None, False}:

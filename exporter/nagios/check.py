@@ -84,6 +84,7 @@ class Seen(NamedTuple):
 
 def _check(options: Options) -> tuple[Status, str]:
     """Acquire, evaluate, present."""
+    from exporter.health.measures import BY_NAME, SECONDS_TO_FULL  # noqa: PLC0415
     from exporter.health.thresholds import Status, evaluate  # noqa: PLC0415
     from exporter.nagios import output  # noqa: PLC0415
     from exporter.nagios.arguments import SYSCTL  # noqa: PLC0415
@@ -93,6 +94,9 @@ def _check(options: Options) -> tuple[Status, str]:
     results = evaluate({name: seen.values[name] for name in seen.thresholds}, seen.thresholds)
     shown = evaluate(seen.values, seen.thresholds)
     reasons = {result.measure: seen.why(result.measure) for result in results if result.value is None}
+    outlook = BY_NAME[SECONDS_TO_FULL].read(seen.snapshot) if SECONDS_TO_FULL in seen.thresholds else None
+    if outlook is not None:
+        reasons[SECONDS_TO_FULL] = outlook.place
     found, details = None, list[str]()
     if seen.drift is not None:
         details += seen.drift.lines.values()
@@ -131,12 +135,15 @@ def _from_daemon(options: Options, configured: Mapping[str, Threshold] | None) -
 
     def why(name: str) -> str:
         told = answer.reason(name, peak=options.peak)
-        return told or _why(name, answer.snapshot, drift)
+        return told or _why(name, answer.snapshot, drift, options.port)
 
+    values = answer.values(_shown(thresholds), peak=options.peak) | _value(drift)
+    if options.port:  # what the daemon counts is not of this port
+        values = _of_port(options.port, thresholds, answer.snapshot)
     return Seen(
         snapshot=answer.snapshot,
         thresholds=thresholds,
-        values=answer.values(_shown(thresholds), peak=options.peak) | _value(drift),
+        values=values,
         why=why,
         drift=drift,
         findings=None if concluded is None else (concluded.judgements, concluded.not_judged),
@@ -154,19 +161,21 @@ def _from_kernel(options: Options, configured: Mapping[str, Threshold] | None, e
     thresholds = judged(options, DEFAULTS if configured is None else configured, drift=bool(expected))
     names = _shown(thresholds)
     needs = frozenset[str]().union(*(measures.BY_NAME[name].needs for name in names))
+    pause = min(_APART, options.timeout / 4)
     wanted, findings = None, None
     if options.findings or measures.DETAIL in needs:
         from exporter.sampling.detailer import Wanted  # noqa: PLC0415
 
-        wanted = Wanted(stateless=options.findings)
+        wanted = Wanted(stateless=options.findings or measures.PROCESSES in needs)
     if options.findings and wanted is not None:
         from exporter.health.findings import RULES  # noqa: PLC0415
         from exporter.health.judge import judge_findings  # noqa: PLC0415
         from exporter.health.window import Window  # noqa: PLC0415
 
-        pause = min(_APART, options.timeout / 4)
         older, snapshot = once.apart(pause, options.procfs, options.reader, wanted)
         findings = judge_findings(Window(snapshot, (older,)), RULES)
+    elif measures.RATES in needs:
+        _, snapshot = once.apart(pause, options.procfs, options.reader, wanted, port=options.port, units=False)
     else:
         snapshot = once.snapshot(
             options.procfs,
@@ -187,8 +196,10 @@ def _from_kernel(options: Options, configured: Mapping[str, Threshold] | None, e
     return Seen(
         snapshot=snapshot,
         thresholds=thresholds,
-        values=measures.values(measures.readings(snapshot, names)) | _value(drift),
-        why=lambda name: _why(name, snapshot, drift),
+        values=measures.values(measures.readings(snapshot, names))
+        | (_of_port(options.port, names, snapshot) if options.port else {})
+        | _value(drift),
+        why=lambda name: _why(name, snapshot, drift, options.port),
         drift=drift,
         findings=findings,
     )
@@ -208,9 +219,19 @@ def _value(drift: Drift | None) -> dict[str, float | None]:
     return {} if drift is None else {SYSCTL: drift.value}
 
 
-def _why(name: str, snapshot: Snapshot, drift: Drift | None) -> str:
+def _of_port(port: int, names: Iterable[str], snapshot: Snapshot) -> dict[str, float | None]:
+    """The values of those measures that can be told of one local port beside its sockets."""
     from exporter.health.measures import BY_NAME  # noqa: PLC0415
 
+    asked = (BY_NAME[name] for name in names if name in BY_NAME)
+    return {it.name: it.value_of(it.of_port(snapshot, port)) for it in asked if it.of_port is not None}
+
+
+def _why(name: str, snapshot: Snapshot, drift: Drift | None, port: int) -> str:
+    from exporter.health.measures import BY_NAME, no_drops_of  # noqa: PLC0415
+
+    if port and name in BY_NAME and BY_NAME[name].of_port is not None:
+        return no_drops_of(snapshot, port)
     return BY_NAME[name].unknown(snapshot) if name in BY_NAME else (drift and drift.problem) or "not told"
 
 

@@ -43,7 +43,8 @@ def _where(measure: Measure, snapshot: Snapshot) -> Iterator[str]:
     """Where a ratio is highest: the fullest listener, the busiest destination."""
     reading = measure.read(snapshot)
     if reading is not None and reading.place:
-        yield f"{measure.title} of {reading.place}: {reading.used} of {reading.limit}"
+        of = "" if reading.limit is None else f" of {reading.limit}"
+        yield f"{measure.title} of {reading.place}: {reading.used}{of}"
 
 
 def provenance(snapshot: Snapshot) -> Iterator[str]:

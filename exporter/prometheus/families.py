@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from exporter import __version__
 from exporter.defaults import MAX_SERIES
+from exporter.health.forecast import HORIZON, LEAST_MINUTES
 from exporter.health.judge import Health
-from exporter.health.measures import RATIOS, Measure
+from exporter.health.measures import RATIOS
 from exporter.health.thresholds import NO_THRESHOLD, Status, Threshold
 from exporter.kernel.derivation import FEW
 from exporter.prometheus.counters import COUNTERS
 from exporter.sampling.sample import Sample
-from exporter.snapshot import Detail, Listener, Snapshot, StateCounts, by_label
+from exporter.snapshot import RTT_BOUNDS, Closes, Detail, Listener, Snapshot, StateCounts, by_label
 from exporter.tcpstate import KNOWN_STATES
 
 if TYPE_CHECKING:
@@ -47,12 +49,15 @@ def families(sample: Sample | None, view: View) -> Iterator[Metric]:
         yield from _counters(current)
         yield from _conntrack(current)
         yield from _saturations(sample.health)
+        yield from _to_full(current.to_full or {})
         if current.listeners is not None:
             yield from _listeners(current.listeners, view.max_series)
         if current.detail is not None:
             yield from _detail(current.detail)
         if current.namespaces is not None:
             yield _namespaces(current.namespaces, view.max_series)
+        if current.closes is not None:
+            yield from _closes(current.closes)
         yield from _folded(current, view.max_series)
     yield from _statuses(None if sample is None else sample.health, view)
     yield from _thresholds(view.thresholds)
@@ -142,7 +147,7 @@ def _conntrack(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _saturations(health: Health) -> Iterator[Metric]:
-    definitions = "; ".join(f"{_resource(measure)}: {measure.definition.partition(': ')[0]}" for measure in RATIOS)
+    definitions = "; ".join(f"{measure.resource}: {measure.definition.partition(': ')[0]}" for measure in RATIOS)
     ratios = GaugeMetricFamily(
         "tcp_saturation_ratio",
         f"How full a limit is, absent where it is not visible. {definitions} "
@@ -152,12 +157,24 @@ def _saturations(health: Health) -> Iterator[Metric]:
     for measure in RATIOS:
         share = measure.value_of(health.readings[measure.name])
         if share is not None:
-            ratios.add_metric([_resource(measure)], share)
+            ratios.add_metric([measure.resource], share)
     yield ratios
 
 
-def _resource(measure: Measure) -> str:
-    return measure.name.removesuffix("_ratio")
+def _to_full(seconds: Mapping[str, int]) -> Iterator[Metric]:
+    """Of those limits that are going to be full: without a series for each that is not."""
+    family = GaugeMetricFamily(
+        "tcp_saturation_seconds_to_full",
+        "Seconds until tcp_saturation_ratio is 1 at the rate of the last hour: absent where it does not rise steadily, "
+        f"or not to 1 within {HORIZON // 86400} days, and in the first {LEAST_MINUTES} minutes of the daemon "
+        "(as tcp_saturation_ratio).",
+        labels=["resource"],
+    )
+    for resource, left in seconds.items():
+        if left < HORIZON:
+            family.add_metric([resource], left)
+    if family.samples:
+        yield family
 
 
 _OTHER_LISTENERS = ("other", "other")
@@ -233,6 +250,8 @@ def _folded(snapshot: Snapshot, max_series: int) -> Iterator[Metric]:
         folded["tcp_listener_sockets"] = max(0, len(names) - max_series)
     if snapshot.namespaces is not None:
         folded["tcp_netns_connections"] = max(0, len(snapshot.namespaces) - max_series)
+    if snapshot.closes is not None:
+        folded["tcp_port_closed_connections_total"] = snapshot.closes.folded
     family = GaugeMetricFamily(
         "tcp_exporter_folded",
         "Label values in the metric's other: beyond detail.max_series, or listeners' ports in the ephemeral range.",
@@ -293,6 +312,56 @@ def _detail(detail: Detail) -> Iterator[Metric]:
             "socket (sysctls ip_local_port_range, ip_local_reserved_ports; inet_diag).",
             detail.ephemeral_available,
         )
+
+
+def _closes(closes: Closes) -> Iterator[Metric]:
+    connections = CounterMetricFamily(
+        "tcp_port_closed_connections",
+        "Connections that were seen to end, when detail.closes asks for it, by local port as in tcp_port_connections; "
+        "without those aborted by SO_LINGER 0 (sock_diag destroy events).",
+        labels=["port"],
+    )
+    received = CounterMetricFamily(
+        "tcp_port_received_bytes",
+        "Bytes that those connections received; a FIN counts as one (sock_diag destroy events: tcpi_bytes_received).",
+        labels=["port"],
+    )
+    sent = CounterMetricFamily(
+        "tcp_port_sent_bytes",
+        "Bytes that those connections sent, each once (sock_diag destroy events: tcpi_bytes_sent less "
+        "tcpi_bytes_retrans).",
+        labels=["port"],
+    )
+    retransmitted = CounterMetricFamily(
+        "tcp_port_retransmitted_segments",
+        "Segments that those connections sent again (sock_diag destroy events: tcpi_total_retrans).",
+        labels=["port"],
+    )
+    rtt = HistogramMetricFamily(
+        "tcp_port_connection_rtt_seconds",
+        "Smoothed round-trip time of those connections when they ended (sock_diag destroy events: tcpi_rtt).",
+        labels=["port"],
+    )
+    bounds = [*map(str, RTT_BOUNDS), "+Inf"]
+    for port, it in closes.ports.items():
+        connections.add_metric([port], it.connections)
+        received.add_metric([port], it.received)
+        if it.sent is not None:
+            sent.add_metric([port], it.sent)
+        retransmitted.add_metric([port], it.retransmitted)
+        rtt.add_metric([port], [*zip(bounds, accumulate(it.rtt), strict=True)], it.rtt_sum)
+    yield from (connections, received, sent, retransmitted, rtt)
+    yield GaugeMetricFamily(
+        "tcp_exporter_close_events_ratio",
+        "Share of the last 10 s of close events that was received, by the time listened and what was lost: divide "
+        "rates of the counters by its average (sock_diag destroy events; /proc/net/snmp ActiveOpens, PassiveOpens).",
+        closes.ratio,
+    )
+    yield CounterMetricFamily(
+        "tcp_exporter_close_events_lost",
+        "Close events that the receive buffer had no room for, net.core.rmem_max (SO_MEMINFO: SK_MEMINFO_DROPS).",
+        closes.lost,
+    )
 
 
 def _statuses(health: Health | None, view: View) -> Iterator[Metric]:

@@ -21,20 +21,23 @@ from exporter.health.thresholds import DEFAULTS, Threshold
 from exporter.health.window import Window
 from exporter.kernel.derivation import FEW, MANY
 from exporter.sampling.cadence import Plan, has_credit, plan
+from exporter.sampling.closing import Closing
 from exporter.sampling.detailer import Detailer, Wanted
+from exporter.sampling.fullness import Fullness
 from exporter.sampling.history import History
 from exporter.sampling.past import SnapshotWindow
 from exporter.sampling.peaks import Peaks
 from exporter.sampling.sample import Pass, Sample
 from exporter.sampling.samplelog import Logger, SampleLog
 from exporter.sampling.sampler import assemble
-from exporter.snapshot import Detail, Snapshot, StateCounts, SysctlValue
+from exporter.snapshot import Closes, Detail, Snapshot, StateCounts, SysctlValue
 
 if TYPE_CHECKING:
     from exporter.kernel.netnsfs import Namespaces
     from exporter.sampling.sampler import Sampler
 
-SOURCES = ("netlink", "procfs", "psutil", "snmp", "netstat", "sockstat", "sockstat6", "conntrack", "sysctl", "detail")
+SOURCES = ("netlink", "procfs", "psutil", "snmp", "netstat", "sockstat", "sockstat6", "conntrack", "sysctl", "detail",
+           "closes")  # fmt: skip
 """Every source that a sample may ask."""
 
 _STALE_INTERVALS = 3
@@ -59,6 +62,7 @@ class Schedule(NamedTuple):
     peak_window: float = defaults.PEAK_WINDOW
     full_dumps: bool = True  # without, only the first detail pass does
     wanted: Wanted = Wanted()
+    closes: bool = False  # whether close events are listened to
     thresholds: Mapping[str, Threshold] = DEFAULTS
     expected: Expectations = NO_EXPECTATIONS
 
@@ -78,6 +82,7 @@ class Loop:
         schedule: Schedule,
         logger: Logger,
         judge: Judge,
+        closing: Closing | None = None,
     ) -> None:
         self.sample: Sample | None = None
         self.history = History()
@@ -87,7 +92,11 @@ class Loop:
         self._schedule = schedule
         self._log = SampleLog(logger)
         self._judge = judge
+        self._closing = closing
+        self._closes_thread: threading.Thread | None = None
+        self._closes_wake = threading.Event()
         self._past = SnapshotWindow()
+        self._fullness = Fullness()
         # Daemon threads: a read that never returns must not keep the process from ending.
         self._threads = {
             kind: threading.Thread(target=self._run, args=(kind, take), name=kind, daemon=True)
@@ -117,13 +126,14 @@ class Loop:
         self._stopping = True
         for wake in self._wake.values():
             wake.set()
-        for thread in self._threads.values():
+        self._closes_wake.set()
+        for thread in (*self._threads.values(), *filter(None, [self._closes_thread])):
             thread.join(seconds)
 
     def reschedule(self, schedule: Schedule) -> None:
         """Sample on another schedule from now on."""
         self._schedule = schedule
-        for wake in self._wake.values():
+        for wake in (*self._wake.values(), self._closes_wake):
             wake.set()
 
     @property
@@ -222,6 +232,9 @@ class Loop:
             counted.sources["detail"] = detailed.problem
         elif detailed.detail is not None:
             counted.sources["detail"] = None
+        closes = None
+        if self._schedule.closes:
+            closes, counted.sources["closes"] = self._listened(detailed.detail)
         snapshot = assemble(
             counted,
             sysctls,
@@ -230,16 +243,24 @@ class Loop:
             page_size=mmap.PAGESIZE,
             detail=detailed.detail,
             namespaces=detailed.namespaces,
+            closes=closes,
+        )
+        past = self._past.before(now, taken_at)
+        snapshot = snapshot._replace(
+            drops=Window(snapshot, past).drop_rates(),
+            to_full=self._fullness.to_full,
         )
         connections = snapshot.connections
         peaks = None if connections is None else self._peaks.add(now, connections.counts)
         held = _STALE_INTERVALS * self._passes["counting"].interval if "counting" in self._passes else 0.0
         self.history.add(now, taken_at, None if connections is None else connections.counts, held=held)
         self._source_errors.update(source for source, problem in snapshot.sources.items() if problem is not None)
-        self._counted = _Count(snapshot, peaks, now, self._health(snapshot, now))
+        health = self._health(snapshot, past)
+        self._fullness.add(now, health.readings)
+        self._counted = _Count(snapshot, peaks, now, health)
         self._past.add(now, snapshot)
 
-    def _health(self, snapshot: Snapshot, now: float) -> Health:
+    def _health(self, snapshot: Snapshot, past: tuple[Snapshot, ...]) -> Health:
         """What the snapshot means; a bug there costs the judgement and not the counts."""
         points, broken = self.history.points, set[str]()
 
@@ -247,7 +268,7 @@ class Loop:
             broken.add(finding)
             self._log.broke(f"judging {finding}", "judging failed", finding=finding)
 
-        window = Window(snapshot, self._past.before(now, snapshot.taken_at), () if points is None else points.low)
+        window = Window(snapshot, past, () if points is None else points.low)
         try:
             health = self._judge.judge(window, self._schedule.thresholds, self._schedule.expected, broke)
         except Exception:  # noqa: BLE001 - see above
@@ -258,6 +279,31 @@ class Loop:
             if it.name not in broken:
                 self._log.works(f"judging {it.name}", "judging succeeds again", finding=it.name)
         return health
+
+    def _listened(self, detail: Detail | None) -> tuple[Closes | None, str | None]:
+        """What close events have told so far, and what is wrong with them; starts the thread that listens to them."""
+        closing, wanted = self._closing, self._schedule.wanted
+        if closing is None:
+            return None, "closes: only the reader netlink has close events"
+        if detail is not None:
+            closing.told_apart = frozenset(int(port) for port in detail.ports if port != "other"), wanted.max_series
+        elif not self._schedule.full_dumps:
+            closing.told_apart = frozenset(wanted.ports), wanted.max_series
+        if self._closes_thread is None or not self._closes_thread.is_alive():
+            work = lambda: closing.run(self._closes_ratio, self._closes_wait)  # noqa: E731 - an argument
+            self._closes_thread = threading.Thread(
+                target=self._guard, args=(work, "closes", "listening to close events"), name="closes", daemon=True
+            )
+            self._closes_thread.start()
+        return closing.closes, closing.problem
+
+    def _closes_ratio(self) -> float | None:
+        schedule = self._schedule
+        return schedule.detail.max_cpu_ratio if schedule.closes and not self._stopping else None
+
+    def _closes_wait(self, seconds: float) -> None:
+        if self._closes_wake.wait(seconds):
+            self._closes_wake.clear()
 
     def _detail(self) -> None:
         self._read_sysctls(self._detailer)

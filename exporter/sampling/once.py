@@ -6,6 +6,7 @@ import os
 import time
 
 from exporter.errors import SourceError
+from exporter.health.window import Window
 from exporter.kernel.derivation import Trust
 from exporter.kernel.reader import Procfs
 from exporter.record import TYPE_CHECKING
@@ -27,15 +28,16 @@ def snapshot(
     wanted: Wanted | None = None,
     units: bool = True,
     port: int = 0,
+    sampler: Sampler | None = None,
 ) -> Snapshot:
     """Sample this host once, and leave out what nobody asks for.
 
     That is *netstat*, *sysctls*, *queues*, *conntrack*, and the detail *wanted*.
 
-    With a local *port* the states are those of its sockets.
+    With a local *port* the states are those of its sockets. A *sampler* remembers what it has sampled before.
     """
     procfs, trust = Procfs(procfs_root), Trust(os.uname().release)
-    sampler = Sampler(procfs, readers(reader, procfs), trust, time.monotonic)
+    sampler = sampler or Sampler(procfs, readers(reader, procfs), trust, time.monotonic)
     counted = sampler.count(netstat=netstat, queues=queues, conntrack=conntrack)
     taken_at = time.time()  # of the counters, which rates are made of: what is read below takes seconds on large hosts
     if port:
@@ -46,11 +48,17 @@ def snapshot(
     return assemble(counted, values, problem, taken_at=taken_at, page_size=os.sysconf("SC_PAGE_SIZE"), detail=detail)
 
 
-def apart(seconds: float, procfs_root: str, reader: str, wanted: Wanted) -> tuple[Snapshot, Snapshot]:
+def apart(
+    seconds: float, procfs_root: str, reader: str, wanted: Wanted | None, *, port: int = 0, units: bool = True
+) -> tuple[Snapshot, Snapshot]:
     """Two samples, *seconds* apart, for what only a change tells: the older has no sysctls and no detail."""
-    older = snapshot(procfs_root, reader, sysctls=False)
+    procfs = Procfs(procfs_root)
+    # One sampler, because it knows the listening sockets apart, which come and go.
+    sampler = Sampler(procfs, readers(reader, procfs), Trust(os.uname().release), time.monotonic)
+    older = snapshot(procfs_root, reader, sysctls=False, sampler=sampler)
     time.sleep(seconds)
-    return older, snapshot(procfs_root, reader, wanted=wanted)
+    newer = snapshot(procfs_root, reader, wanted=wanted, port=port, units=units, sampler=sampler)
+    return older, newer._replace(drops=Window(newer, (older,)).drop_rates())
 
 
 def _detail(

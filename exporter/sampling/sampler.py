@@ -20,7 +20,7 @@ from exporter.tcpstate import TcpState
 if TYPE_CHECKING:
     from exporter.kernel.inetdiag import Local
     from exporter.kernel.listeners import Dropped
-    from exporter.snapshot import Conntrack, SysctlValue
+    from exporter.snapshot import Closes, Conntrack, SysctlValue
 
 Reader = NetlinkReader | ProcfsReader | PsutilReader
 
@@ -71,6 +71,7 @@ def assemble(
     page_size: int,
     detail: Detail | None = None,
     namespaces: Mapping[str, tuple[int | None, ...]] | None = None,
+    closes: Closes | None = None,
 ) -> Snapshot:
     """The snapshot of a counting pass, and of the sysctls and the detail that were read with it or before."""
     return Snapshot(
@@ -86,6 +87,7 @@ def assemble(
         detail=detail,
         namespaces=namespaces,
         conntrack=counted.conntrack,
+        closes=closes,
     )
 
 

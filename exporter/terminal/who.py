@@ -13,8 +13,11 @@ from typing import NamedTuple
 
 from exporter.kernel import cgroup, owners
 from exporter.kernel.owners import Process, Survey
-from exporter.printable import escaped
+from exporter.printable import escaped, shortened
 from exporter.tcpstate import TcpState
+
+LEAKED = "leaked"
+"""What ``who`` takes beside a state: the sockets in none."""
 
 GROUPS = ("process", "unit", "port", "remote")
 """What sockets can be grouped by; the first is what a person means by an owner."""
@@ -22,6 +25,7 @@ GROUPS = ("process", "unit", "port", "remote")
 NO_PROCESS = "no process (half-open, closed or waiting to be accepted)"
 REFUSED = "other user's process: run as root or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH to see it"
 NOT_FOUND = "beyond reach: a process of another PID namespace, a descriptor in flight, or the kernel itself"
+NEVER_CONNECTED = "In no state: the connection has ended, or the socket was never connected."
 NO_CGROUP = "no cgroup (half-open or closed)"
 _NO_UNIT = {
     "": NO_CGROUP,
@@ -30,17 +34,28 @@ _NO_UNIT = {
 }
 
 
+_COLUMNS = 80 - 11  # of a terminal, beside the number
+_SHORTEST = 16  # columns that an owner has at least
+
+
 class Row(NamedTuple):
     """An owner and the sockets that it holds."""
 
     label: str
     sockets: int
     detail: str = ""  # what else a person wants to know of the owner
+    unit: str = ""  # of a process
 
     @property
     def text(self) -> str:
         """The owner in one line."""
         return f"{self.label} ({self.detail})" if self.detail else self.label
+
+    def within(self, columns: int) -> str:
+        """As ``text``, the owner shortened where that makes it fit *columns*."""
+        return self._replace(
+            label=shortened(self.label, max(_SHORTEST, columns - len(self.text) + len(self.label)))
+        ).text
 
 
 class Holders(NamedTuple):
@@ -68,6 +83,16 @@ def hold(state: TcpState, by: str) -> Holders:
     return holders(state.label, by, found, [Row(reason, counts[name]) for name, reason in _NO_UNIT.items()])
 
 
+def hold_leaked() -> Holders:
+    """Who holds TCP sockets in no state. Raises ``SourceError`` where the sockets cannot be listed."""
+    survey = owners.leaked()
+    rows = attribute(Counter({inode: 1 for it in survey.processes for inode in it.inodes}), survey.processes)
+    remarks = [NEVER_CONNECTED] if rows else []
+    if survey.is_partial:
+        remarks.append(f"{_reach(survey)} The others need root, or CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH.")
+    return holders(LEAKED, "process", rows, remarks=remarks)
+
+
 def held_by_process(state: str, counts: Mapping[int, int], survey: Survey) -> Holders:
     """Who holds the sockets that are counted by inode, 0 for those that no process has."""
     rows = attribute(counts, survey.processes)
@@ -86,28 +111,33 @@ def holders(
     state: str, by: str, rows: Iterable[Row], unattributed: Iterable[Row] = (), remarks: Iterable[str] = ()
 ) -> Holders:
     """Rank the rows, total them, and make of every label what a terminal can be trusted with."""
-    ranked = sorted((row._replace(label=escaped(row.label)) for row in rows), key=_rank)
+    ranked = sorted((_fit_for_a_terminal(row) for row in rows), key=_rank)
     without = tuple(row for row in unattributed if row.sockets)
     total = sum(row.sockets for row in (*ranked, *without))
     return Holders(state, by, total, tuple(ranked), tuple(remarks), without)
 
 
+def _fit_for_a_terminal(row: Row) -> Row:
+    return row._replace(label=escaped(row.label), detail=escaped(row.detail), unit=escaped(row.unit))
+
+
 def attribute(sockets: Mapping[int, int], processes: Iterable[Process]) -> list[Row]:
-    """The rows by process name of the *sockets*, counted by inode; *processes* come in the order of their pids.
+    """The rows by process name, script and unit of the *sockets*, counted by inode; *processes* come in order of pid.
 
     A socket that several processes have open counts once, for the first of them; the others are counted as processes
-    of that row if they have its name.
+    of that row if they are alike.
     """
-    owners: dict[int, str] = {}
-    counts: Counter[str] = Counter()
-    pids: dict[str, list[int]] = {}
-    for pid, name, inodes in processes:
-        for inode in inodes - owners.keys():
-            owners[inode] = name
-            counts[name] += sockets[inode]
-        if any(owners[inode] == name for inode in inodes):
-            pids.setdefault(name, []).append(pid)
-    return [Row(name, count, _processes(pids[name])) for name, count in counts.items()]
+    owners: dict[int, tuple[str, str]] = {}
+    counts: Counter[tuple[str, str]] = Counter()
+    pids: dict[tuple[str, str], list[int]] = {}
+    for it in processes:
+        kind = f"{it.name} {it.script}".rstrip(), it.unit
+        for inode in it.inodes - owners.keys():
+            owners[inode] = kind
+            counts[kind] += sockets[inode]
+        if any(owners[inode] == kind for inode in it.inodes):
+            pids.setdefault(kind, []).append(it.pid)
+    return [Row(kind[0], count, _processes(pids[kind], kind[1]), kind[1]) for kind, count in counts.items()]
 
 
 def render(holders: Holders, top: int, *, color: bool) -> str:
@@ -116,7 +146,7 @@ def render(holders: Holders, top: int, *, color: bool) -> str:
     lines = [
         f"{holders.state} by {holders.by}:",
         _paint(f"{holders.total:>9}  total", "1", color=color),
-        *(f"{row.sockets:>9}  {row.text}" for row in (*shown, *folded)),
+        *(f"{row.sockets:>9}  {row.within(_COLUMNS)}" for row in (*shown, *folded)),
         *(_paint(f"{row.sockets:>9}  {row.text}", "2", color=color) for row in holders.unattributed),
     ]
     if holders.remarks:
@@ -131,7 +161,9 @@ def document(holders: Holders, top: int) -> dict[str, object]:
         "state": holders.state,
         "by": holders.by,
         "total": holders.total,
-        "owners": [{"owner": row.label, "sockets": row.sockets, "detail": row.detail} for row in shown],
+        "owners": [
+            {"owner": row.label, "sockets": row.sockets, "detail": row.detail, "unit": row.unit} for row in shown
+        ],
         "more": {"owners": len(holders.rows) - len(shown), "sockets": sum(row.sockets for row in folded)},
         "unattributed": [{"reason": row.label, "sockets": row.sockets} for row in holders.unattributed],
         "remarks": list(holders.remarks),
@@ -151,9 +183,9 @@ def _fold(holders: Holders, top: int) -> tuple[tuple[Row, ...], tuple[Row, ...]]
     return shown, folded
 
 
-def _processes(pids: list[int]) -> str:
-    first = f"pid {min(pids)}"
-    return first if len(pids) == 1 else f"{first}, {len(pids)} processes"
+def _processes(pids: list[int], unit: str) -> str:
+    parts = (f"pid {min(pids)}", f"{len(pids)} processes" if len(pids) > 1 else "", unit)
+    return ", ".join(part for part in parts if part)
 
 
 def _paint(line: str, code: str, *, color: bool) -> str:

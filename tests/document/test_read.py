@@ -12,6 +12,7 @@ from exporter.document import write
 from exporter.document.read import read, snapshot_of
 from exporter.errors import ExporterError
 from exporter.health import measures
+from exporter.health.forecast import HORIZON
 from exporter.health.judge import Health
 from exporter.health.thresholds import DEFAULTS, Status
 from exporter.sampling.sample import Sample
@@ -238,3 +239,12 @@ def test_any_json_is_read_or_refused(changes: dict[str, object]) -> None:
 
 
 BUSY = answered()
+
+
+def test_when_limits_are_full_comes_back_and_of_an_old_daemon_nothing() -> None:
+    snapshot = sample_situation("busy")._replace(to_full={"conntrack": 7200, "memory": HORIZON})
+    assert transported(snapshot)["seconds_to_full"] == {"conntrack": 7200, "memory": None}
+    assert snapshot_of(transported(snapshot)).to_full == snapshot.to_full
+    assert read(URL, 200, "OK", answered(seconds_to_full=...)).snapshot.to_full is None
+    with pytest.raises(ExporterError, match="conntrack is -1, not at least 0"):
+        read(URL, 200, "OK", answered(seconds_to_full={"conntrack": -1}))

@@ -21,8 +21,9 @@ from pathlib import Path
 import pytest
 
 from exporter.document import write
+from exporter.health.forecast import HORIZON
 from exporter.sampling.sample import Sample
-from tests.conftest import judge_situation, sample_situation, situation_root
+from tests.conftest import judge_situation, judged, sample_situation, situation_root
 from tests.e2e.conftest import DEADLINE, PLUGIN, Daemon, by_state, wait_for
 
 BUSY = (
@@ -422,3 +423,33 @@ def test_without_url_no_http_client_is_imported() -> None:
     done = subprocess.run([sys.executable, "-I", "-c", script, "-v"], capture_output=True, text=True, check=False)
     modules = set(eval(done.stdout.splitlines()[-1]))  # a list that we printed
     assert modules & {"json", "urllib", "http", "ssl", "threading", "exporter.document.read"} == set()
+
+
+def filling(to_full: dict[str, int]) -> bytes:
+    """The answer of a daemon that has watched for an hour."""
+    snapshot = sample_situation("busy")._replace(to_full=to_full)
+    return write.encode(write.sampled(Sample.single(snapshot, judged(snapshot))._replace(stale_after=10.0), now=0.25))
+
+
+@pytest.mark.parametrize(
+    ("to_full", "code", "said"),
+    [
+        ({"memory": 90_000, "conntrack": 7200}, 2, "CRITICAL: seconds_to_full 7200 (< 14400): conntrack"),
+        ({"memory": 80_000, "conntrack": HORIZON}, 1, "WARNING: seconds_to_full 80000 (< 86400): memory"),
+        ({"memory": HORIZON}, 0, "OK: seconds_to_full 2592000"),
+        ({}, 3, "UNKNOWN: seconds_to_full unknown: less than 20 minutes of the last hour are known"),
+    ],
+)
+def test_a_limit_that_will_be_full_alerts_below_and_names_the_resource(
+    to_full: dict[str, int], code: int, said: str
+) -> None:
+    with answering(200, filling(to_full)) as (port, _):
+        url = f"http://127.0.0.1:{port}"
+        status, answer = plugin("--url", url, "-s", "seconds_to_full", "-w", "86400:", "-c", "14400:")
+    assert (status, answer.partition(" | ")[0]) == (code, f"TCP STATES {said}")
+
+
+def test_without_a_daemon_nobody_knows_when_a_limit_is_full() -> None:
+    why = "only a daemon that has watched for a while can tell: ask it with --url"
+    code, said = plugin("-s", "seconds_to_full", "-w", "86400:")
+    assert (code, said.partition(" | ")[0]) == (3, f"TCP STATES UNKNOWN: seconds_to_full unknown: {why}")

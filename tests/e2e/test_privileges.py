@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import TESTS, situation_root
-from tests.e2e.conftest import Daemon, anyones_folder, by_state
+from tests.e2e.conftest import Daemon, anyones_folder, by_state, wait_for
 from tests.e2e.test_who import hold
 from tests.lab import LabProcess
 
@@ -212,6 +212,18 @@ def low_port(nobody: Nobody) -> bool:
         return False
 
 
+def closes(nobody: Nobody) -> bool:
+    configuration = nobody.folder / "closes.yml"
+    configuration.write_text("detail: {interval: 1s, closes: true}\n")
+    configuration.chmod(0o644)
+    program = [nobody.python, "-P", "-m", "exporter"]
+    with Daemon(
+        nobody.folder / "log", f"--config={configuration}", lab=nobody.lab, under=nobody.under, program=program
+    ) as daemon:
+        ended = re.compile(r'closed_connections_total{port="other"} [1-9]')
+        return bool(wait_for(lambda: ended.search(daemon.get("/metrics")[1]), "a scrape's connection that ended"))
+
+
 CHECKS: dict[str, Callable[[Nobody], bool]] = {
     "counts by state, peaks, counters, limits and saturations": counts,
     "listeners, their queues and half-open connections": listeners,
@@ -221,6 +233,7 @@ CHECKS: dict[str, Callable[[Nobody], bool]] = {
     "`check_tcp_states`, by NRPE too": plugin,
     "`who --by unit`, `port` or `remote`": who_by,
     "`who`, of other users' processes": who,
+    "`detail.closes`, how connections ended": closes,
     "`detail.namespaces`, of namespaces with up to 2,000 sockets": small_namespaces,
     "`detail.namespaces`, of larger ones": large_namespaces,
     "`dump --output`": output,

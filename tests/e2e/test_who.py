@@ -99,7 +99,7 @@ def test_sockets_are_counted_by_process_once_however_many_workers_share_them(lab
     server = hold(lab, "a-server", 5, 8443, workers=3)
     other = hold(lab, "another", 1, 8444)
     answer = who(lab, "established", "process")
-    holder = psutil.Process(lab.pid).name()
+    holder = f"{psutil.Process(lab.pid).name()} -m tests.lab"
     assert answer.owners == {"a-server": 10, holder: 3, "another": 2}
     assert answer.details == {
         "a-server": f"pid {server}, 4 processes",
@@ -230,7 +230,7 @@ def test_listeners_have_no_peer(lab: LabProcess) -> None:
 
 def test_ten_thousand_more_are_counted_by_process(lab: LabProcess) -> None:
     lab.establish(10_000)
-    assert who(lab, "established", "process").owners == {psutil.Process(lab.pid).name(): 10_000}
+    assert who(lab, "established", "process").owners == {f"{psutil.Process(lab.pid).name()} -m tests.lab": 10_000}
 
 
 REFUSING = [sys.executable, str(Path(__file__).parent / "refuse_netlink.py"), sys.executable, "-c"]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from exporter.errors import SourceError, SourceMalformed
 from exporter.kernel import cgroup, netns, procnet, sysctl
 from exporter.kernel.catalogue import CATALOGUE
+from exporter.kernel.closes import CloseCounters, rows
 from exporter.kernel.detail import DetailDump, summarise
 from exporter.kernel.ephemeral import EphemeralPorts
 from exporter.kernel.inetdiag import AF_INET, AF_INET6, DONE, CountingDump, Dump, Local, state_counts
@@ -89,6 +90,29 @@ def _take(collector: Dump, reply: bytes, repeat: int) -> bool:
     except SourceError as error:
         assert str(error).startswith("netlink")
         return False
+
+
+def closes(data: bytes) -> None:
+    """Close events, once or in a batch: each is malformed in both or the same numbers in both."""
+    message, repeat = data[1:], _REPEATS[data[0] % len(_REPEATS)] if data else 0
+    batch = [message] * (1 + repeat)
+    try:
+        (one,) = rows([message])
+    except SourceMalformed as error:
+        assert str(error).startswith("closes:")
+        try:
+            CloseCounters().add(batch)
+        except SourceMalformed:
+            return
+        raise AssertionError("a malformed event was counted in a batch") from None
+    assert [*rows(batch)] == [one] * len(batch)
+    assert all(number >= -1 for number in one[2:])
+    counters = CloseCounters()
+    counters.tell_apart([80], 1)
+    seen = counters.add(batch)
+    assert seen in {0, len(batch)}
+    assert sum(it.connections for it in counters.values().values()) == seen
+    assert all(sum(it.rtt) <= it.connections for it in counters.values().values())
 
 
 def _end(local: Local) -> reference.Local:

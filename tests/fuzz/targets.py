@@ -11,6 +11,7 @@ Target = Callable[[bytes], None]
 
 TARGETS: Mapping[str, Target] = {
     "netlink": kernel.netlink,
+    "closes": kernel.closes,
     "tcp": kernel.tcp,
     "snmp": kernel.snmp,
     "sockstat": kernel.sockstat,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from exporter.health.forecast import HORIZON
 from exporter.health.measures import BY_NAME, MEASURES, Reading, readings, values
 from exporter.snapshot import Listener
 from tests.conftest import SITUATIONS, sample_situation
@@ -40,3 +41,12 @@ def test_a_ratio_is_its_used_part_of_its_limit_and_every_other_measure_a_count(s
             assert value == (None if reading is None or measure.is_ratio else reading.used)
         else:
             assert value == reading.used / reading.limit
+
+
+def test_the_limit_that_is_full_first_has_the_seconds_and_where_none_rises_it_is_thirty_days() -> None:
+    def outlook(**to_full: int) -> Reading | None:
+        return BY_NAME["seconds_to_full"].read(sample_situation("quiet")._replace(to_full=to_full))
+
+    assert outlook(memory=9000, conntrack=7200) == Reading(7200, None, "conntrack")
+    assert outlook(memory=HORIZON, conntrack=HORIZON) == Reading(30 * 86400)
+    assert outlook() is None

@@ -50,6 +50,8 @@ def scalar(name: str, value: int) -> dict[str, SysctlValue]:
         ("ephemeral_ports_ratio", {"detail": None, "sources": {"detail": "late"}}, "late"),
         ("conntrack_ratio", {"conntrack": None}, "there is no connection tracking here"),
         ("conntrack_ratio", {"conntrack": Conntrack(3, 0)}, "nf_conntrack_max is 0, and no share of that can be told"),
+        ("seconds_to_full", {}, "only a daemon that has watched for a while can tell: ask it with --url"),
+        ("seconds_to_full", {"to_full": {}}, "less than 20 minutes of the last hour are known"),
     ],
 )
 def test_the_reason_is_the_measures_own(measure: str, changes: dict[str, Any], reason: str) -> None:

@@ -216,3 +216,8 @@ def test_a_detail_pass_that_hangs_is_said_and_nothing_that_it_read_is_shown_any_
         assert (hung.snapshot.detail, hung.snapshot.sysctls) == (None, {})
         assert hung.snapshot.sources["sysctl"] == "sysctl: the pass that reads them hangs"
         assert hung.snapshot.connections is not None
+
+
+def test_a_sample_has_the_outlook_which_is_empty_before_minutes_are_over() -> None:
+    with running(Detailer) as loop:
+        assert wait(loop, lambda sample: sample.passes["counting"].total > 2).snapshot.to_full == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shutil
 import socket
@@ -229,6 +230,34 @@ def test_the_drops_of_each_listener_are_told_apart(world: World, tmp_path: Path)
     advice = world.advise("3s")  # the clients try again meanwhile
     assert f"{HERE}:7022 itself dropped" in advice.text("accept_queue_full")
     assert "7021" not in advice.text("accept_queue_full")
+
+
+def test_the_plugin_judges_the_drops_of_one_port_by_the_daemon_and_by_itself(world: World, tmp_path: Path) -> None:
+    world.serve(7023, LONG)
+    world.listen(7024, backlog=2)
+    world.connect(7024, 3)
+    with Daemon(tmp_path / "log", lab=world.lab) as daemon:
+        url = f"http://127.0.0.1:{daemon.ready().port}"
+        before = world.counters()["TcpExt.ListenDrops"]
+        world.syns(7024, 40)
+        wait_until(lambda: world.counters()["TcpExt.ListenDrops"] - before >= 40, "the drops")
+        dropped = world.counters()["TcpExt.ListenDrops"] - before
+
+        def drops() -> dict:  # type: ignore[type-arg]  # JSON
+            return json.loads(daemon.get("/api/v1/snapshot")[1])["listen_drops"] or {"ports": {}}
+
+        def seen_all() -> bool:
+            now = drops()
+            return bool(round(now.get("total", 0) * now.get("seconds", 0)) == dropped)
+
+        wait_until(seen_all, "a rate of all drops")
+        seen = drops()
+        assert (seen["ports"]["7023"], seen["ports"]["7024"]) == (0, seen["total"])
+        wide = ("--url", url, "-s", "listen_drops", "-c", "0.01", "-p")
+        assert [world.plugin(*wide, port)[0] for port in ("7023", "7024", "7025")] == [0, 2, 3]
+    with world.background(lambda: world.syns(7024, 5), every=0.05):
+        local = ("-s", "listen_drops", "-w", "1", "-c", "10", "-p")
+        assert [world.plugin(*local, port)[0] for port in ("7023", "7024", "7025")] == [0, 2, 3]
 
 
 def test_clients_that_are_reset_are_named_so(world: World) -> None:

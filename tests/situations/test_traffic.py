@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -294,6 +296,40 @@ def test_sockets_that_are_bound_and_not_connected_are_no_leak(world: World) -> N
     for _ in range(400):
         world.keep(world.socket()).bind(("127.0.0.1", 0))
     assert world.advise("0").findings == {}
+
+
+LEAKING = """
+import signal, socket, struct
+server, kept = socket.create_server(("127.0.0.1", 0)), []
+for number in range(300):
+    client = socket.create_connection(server.getsockname())
+    kept.append(server.accept()[0])
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+    client.close()
+kept.append(socket.socket())  # never connected
+kept.append(socket.create_connection(server.getsockname()))  # not leaked
+bound = socket.socket()
+bound.bind(("127.0.0.1", 0))
+print("leaked", flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.skipif(release() < (6, 8), reason="before 6.8 the kernel does not list bound sockets")
+def test_who_leaked_names_the_process_and_the_script_and_the_plugin_counts_them(world: World, tmp_path: Path) -> None:
+    script = tmp_path / "forgetful.py"
+    script.write_text(LEAKING)
+    with world.lab.popen([sys.executable, str(script)]) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "leaked\n"
+            owners = json.loads(world.run(sys.executable, "-m", "exporter", "who", "leaked", "--json"))["owners"]
+            status, output = world.plugin("-s", "leaked_descriptors", "-w", "200")
+        finally:
+            process.kill()
+    named = [it for it in owners if it["owner"].endswith(" forgetful.py")]
+    assert [(it["sockets"], it["detail"].partition(",")[0]) for it in named] == [(301, f"pid {process.pid}")]
+    assert (status, output.partition(" (")[0].rpartition(" ")[0]) == (1, "TCP STATES WARNING: leaked_descriptors")
 
 
 # -- tracked -----------------------------------------------------------------------------------------------------------

@@ -24,6 +24,29 @@ def test_a_shared_socket_counts_once_for_the_lowest_pid_and_a_sharer_of_that_nam
     ]
 
 
+def test_a_row_is_a_program_with_what_it_interprets_in_one_unit() -> None:
+    processes = [
+        Process(7, "python3", {1}, "web.service", "app.py"),
+        Process(8, "python3", {2}, "web.service", "app.py"),
+        Process(9, "python3", {3}, "", "app.py"),
+    ]
+    assert attribute({1: 1, 2: 1, 3: 1}, processes) == [
+        Row("python3 app.py", 2, "pid 7, 2 processes, web.service", "web.service"),
+        Row("python3 app.py", 1, "pid 9"),
+    ]
+
+
+def test_a_long_owner_is_shortened_so_that_its_pid_and_unit_fit_the_line() -> None:
+    row = Row("python3 " + "long" * 30, 1, "pid 7, web.service", "web.service")
+    line = render(holders("listen", "process", [row]), 10, color=False).splitlines()[2]
+    assert (len(line), line.endswith("... (pid 7, web.service)")) == (80, True)
+
+
+def test_a_script_with_an_escape_sequence_in_its_name_is_shown_harmless() -> None:
+    rows = attribute({1: 1}, [Process(7, "python3", {1}, "a\x1b.service", "\x1b[2J.py")])
+    assert "\x1b" not in render(holders("listen", "process", rows), 10, color=False)
+
+
 def test_a_socket_that_the_dump_gave_twice_is_counted_as_the_dump_did() -> None:
     assert attribute({11: 2}, [Process(812, "nginx", {11})]) == [Row("nginx", 2, "pid 812")]
 
@@ -93,7 +116,7 @@ def test_the_document_adds_up_and_is_json() -> None:
         "state": "listen",
         "by": "process",
         "total": 11,
-        "owners": [{"owner": "a", "sockets": 5, "detail": "pid 7"}],
+        "owners": [{"owner": "a", "sockets": 5, "detail": "pid 7", "unit": ""}],
         "more": {"owners": 2, "sockets": 4},
         "unattributed": [{"reason": "none", "sockets": 2}],
         "remarks": ["Said."],

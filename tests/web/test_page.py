@@ -18,6 +18,7 @@ import pytest
 
 from exporter.daemon.daemon import page_assets
 from exporter.health.finding import Finding, Judgement, NotJudged
+from exporter.health.forecast import HORIZON
 from exporter.health.judge import Health
 from exporter.health.thresholds import DEFAULTS, SEVERITY, Range, Status, Threshold
 from exporter.prometheus.families import View
@@ -426,3 +427,12 @@ def test_a_limit_is_drawn_at_its_height_and_not_where_the_plot_does_not_reach() 
     found = plot(points(100), TcpState.LISTEN, TAKEN_AT)
     assert found is not None
     assert (found.y(50), found.y(100), found.y(900)) == (54.0, 8.0, None)
+
+
+def test_a_limit_that_fills_up_has_when_it_will_be_full_beside_its_bar() -> None:
+    to_full = {"time_wait": 11_000, "memory": HORIZON, "orphans": 0}
+    lines = text(current(sample_situation("quiet")._replace(to_full=to_full))).splitlines()
+    assert [line for line in lines if "at this rate" in line] == [
+        line for line in lines if line.startswith("Time-wait sockets") and "full in about 3 h at this rate" in line
+    ]
+    assert "full in about 3 h at this rate" in "\n".join(lines)

@@ -35,10 +35,9 @@ def _judge(window: Window) -> Finding | None:
         evidence=tuple(evidence),
         why="Most of their connections have ended, by a reset or by keepalive, and the application has not closed "
         "them. Each takes a descriptor, until accept(), connect() and open() fail with EMFILE.",
-        remedy="Find the process by its descriptors, and let the application close a socket once reading from it "
-        "returns an error or the end of data. A restart frees them for now.",
-        command="lsof -nP | grep -E 'protocol: TCP|identify protocol' | awk '{ print $1, $2 }' | sort | uniq -c | "
-        "sort -nr",
+        remedy="Find the process with `tcp-exporter who leaked`, and let the application close a socket once reading "
+        "from it returns an error or the end of data. A restart frees them for now.",
+        command="tcp-exporter who leaked",
         risk="None: it only looks.",
         states=(TcpState.CLOSE, TcpState.CLOSE_WAIT),
     )

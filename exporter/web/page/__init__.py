@@ -138,7 +138,9 @@ def _main(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
                 id="states",
                 aria_labelledby="title-states",
             ),
-            None if snapshot is None or health is None else _card("Limits", sections.limits(health), _queues(snapshot)),
+            None
+            if snapshot is None or health is None
+            else _card("Limits", sections.limits(health, snapshot.to_full or {}), _queues(snapshot)),
             id="split",
         ),
         None if health is None else _changes(health),

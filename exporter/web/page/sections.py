@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from exporter.health.finding import Finding
 from exporter.health.findings import RULES
+from exporter.health.forecast import HORIZON
 from exporter.health.judge import Health
-from exporter.health.measures import BY_NAME, RATIOS, Measure, Reading, amount
+from exporter.health.measures import BY_NAME, RATIOS, Measure, Reading, amount, duration
 from exporter.health.sysctls.verdicts import Verdict
 from exporter.health.thresholds import Result, Status, worst
 from exporter.snapshot import Listener, Snapshot, StateCounts
@@ -91,7 +92,7 @@ def _alert(result: Result) -> Sequence[Markup | str]:
     name = element("a", state.rfc9293 if state else result.measure, href=where) if where else result.measure
     if result.value is None:
         return (name, " is not known")
-    value = _percent(result.value) if ratio else f"{result.value:,.0f}"
+    value = _percent(result.value) if ratio else f"{result.value:,.10g}"
     return (name, f" {value}", "" if result.violated is None else f" ({result.violated.reason(result.value)})")
 
 
@@ -138,11 +139,11 @@ def sysctls(deviating: Sequence[Verdict]) -> Markup | None:
     return _table("Sysctls to change", ("Sysctl", "Live", "Recommended", "Why"), rows, "sysctls")
 
 
-def limits(health: Health) -> Markup:
-    """How full each limit is, as bars in the colour of its status, and in numbers."""
+def limits(health: Health, to_full: Mapping[str, int]) -> Markup:
+    """How full each limit is, as bars in the colour of its status, and in numbers; and when it will be, by resource."""
     statuses = _statuses(health)
     rows = [
-        _bar(measure, reading, statuses.get(measure.name))
+        _bar(measure, reading, statuses.get(measure.name), to_full.get(measure.resource, HORIZON))
         for measure in RATIOS
         if (reading := health.readings[measure.name]) is not None
     ]
@@ -164,7 +165,7 @@ def _statuses(health: Health) -> Mapping[str, Status]:
     return {measure: worst(statuses) for measure, statuses in judged.items()}
 
 
-def _bar(measure: Measure, it: Reading, status: Status | None) -> Markup:
+def _bar(measure: Measure, it: Reading, status: Status | None, left: int) -> Markup:
     share = 0.0 if it.share is None else max(0.0, min(it.share, 1.0))
     bar = element(
         "svg",
@@ -181,7 +182,9 @@ def _bar(measure: Measure, it: Reading, status: Status | None) -> Markup:
         "tr",
         element(
             "th", sentence(measure.title), pill(status) if status not in {None, Status.OK} else None,
-            element("small", breakable(it.place)) if it.place else None, scope="row",
+            element("small", breakable(it.place)) if it.place else None,
+            element("small", f"full in about {duration(left)} at this rate") if 0 < left < HORIZON else None,
+            scope="row",
         ),
         element("td", bar, class_="drawn"),
         element("td", used, class_="n"),
