@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import os
+import shutil
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from tests.kernels import image, report
 from tests.kernels.apt import Apt, Kernel, NotServedError
 from tests.kernels.machine import Told, boot
 
+PROGRAMS = ("apt-get", "cpio", "depmod", "dpkg-deb", "qemu-system-x86_64")
 LIST = Path(__file__).parent / "kernels.toml"
 
 
@@ -47,6 +49,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1, metavar="N",
                         help="how many guests run at the same time (default: %(default)s)")  # fmt: skip
     options = parser.parse_args(arguments)
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        print(f"kernels: not installed: {', '.join(missing)}; see the packages in .ci/run", file=sys.stderr)
+        return 1
     options.cache.mkdir(parents=True, exist_ok=True)
     try:
         kernels = [_served(it, options.cache) for it in known if not options.only or it.name in options.only]

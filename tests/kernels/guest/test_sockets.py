@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
+import time
 from collections import Counter
 
 from exporter.kernel import inetdiag
 from exporter.kernel.inetdiag import BARE, EXTENSION_INFO, PORT, STATE, TIMER, TRIES, Block, Dump
-from exporter.kernel.reader import NetlinkReader
+from exporter.kernel.reader import NetlinkReader, Procfs
+from exporter.sampling.closing import Closing
+from exporter.snapshot import PortCloses
 from exporter.tcpstate import TcpState
 from tests.kernels.guest.conftest import Note
 from tests.kernels.guest.here import Here
@@ -18,7 +22,6 @@ PATIENCE = 300.0  # seconds
 INFO = 2  # INET_DIAG_INFO
 BYTECODE = 1  # INET_DIAG_REQ_BYTECODE
 D_GE, D_LE = 4, 5  # INET_DIAG_BC_D_GE and _LE
-TCP_DESTROY = 1 << 0  # group SKNLGRP_INET_TCP_DESTROY
 RTT_AT, BYTES_RECEIVED_AT = 68, 128  # of tcpi_rtt and tcpi_bytes_received in tcp_info
 
 
@@ -105,21 +108,36 @@ def test_the_kernel_filters_a_dump_by_ports(here: Here, note: Note) -> None:
     note("filter by port in the kernel", "yes")
 
 
-def test_the_kernel_tells_of_the_end_of_a_connection(world: World, note: Note) -> None:
-    server = world.listen(7001, 10)
-    with world.socket(socket.AF_NETLINK, socket.SOCK_RAW, inetdiag.NETLINK_SOCK_DIAG) as events:
-        events.bind((0, TCP_DESTROY))
-        events.settimeout(PATIENCE)
-        (client,) = world.connect(7001, 1)
-        (served,) = world.accept(server, 1)
-        client.sendall(bytes(500))
-        assert len(served.recv(500, socket.MSG_WAITALL)) == 500
-        served.close()
-        client.close()
-        while True:
-            message = events.recv(65536)
-            if int.from_bytes(message[PORT : PORT + 2], "big") == 7001:
-                break
-    told = attributes(message)
-    assert struct.unpack_from("=Q", told[INFO], BYTES_RECEIVED_AT) == (501,)  # the FIN counts as a byte
-    note("close events", "yes, with tcp_info")
+def test_close_events_are_counted_by_port_with_their_bytes(world: World, note: Note) -> None:
+    listening = Closing(Procfs(), time.monotonic)
+    listening.told_apart = frozenset({7001}), 100
+    stop = threading.Event()
+    worker = threading.Thread(target=listening.run, args=(lambda: None if stop.is_set() else 1.0, stop.wait))
+    worker.start()
+    try:
+        wait_until(lambda: listening.closes is not None, "an open socket", patience=PATIENCE)
+        server = world.listen(7001, 10)
+        for client, served in zip(world.connect(7001, 5), world.accept(server, 5), strict=True):
+            client.sendall(bytes(500))
+            assert len(served.recv(500, socket.MSG_WAITALL)) == 500
+            served.sendall(bytes(70))
+            assert len(client.recv(70, socket.MSG_WAITALL)) == 70
+            client.shutdown(socket.SHUT_WR)
+            assert served.recv(1) == b""
+            served.close()
+            assert client.recv(1) == b""
+
+        def seen() -> PortCloses | None:
+            return None if listening.closes is None else listening.closes.ports.get("7001")
+
+        wait_until(lambda: (found := seen()) is not None and found.connections == 5, "five events", patience=PATIENCE)
+        found = seen()
+        assert found is not None
+        assert (found.received, found.sent, found.retransmitted) == (5 * 501, 5 * 70, 0)  # a FIN counts as a byte
+        assert listening.closes is not None
+        assert listening.closes.lost == 0
+    finally:
+        stop.set()
+        worker.join(PATIENCE)
+    assert listening.problem is None
+    note("close events", "exact")
