@@ -473,6 +473,20 @@ MEMORY = Row(
             ),
         ),
         Panel(
+            "Memory by unit",
+            "The ten systemd units or containers whose sockets hold the most buffer memory, of this network namespace. "
+            "A unit that grows while others do not is the one to look at. Absent with the reader procfs.",
+            (Query("topk(10, sum by (unit) (tcp_unit_memory_bytes{}))", "{{unit}}"),),
+            unit="bytes",
+        ),
+        Panel(
+            "Memory by local port",
+            "The ten local ports whose sockets hold the most buffer memory; `other` are all ports that nobody listens "
+            "on, those of outgoing connections among them. Absent with the reader procfs.",
+            (Query("topk(10, sum by (port) (tcp_port_memory_bytes{}))", "{{port}}"),),
+            unit="bytes",
+        ),
+        Panel(
             "Orphans against tcp_max_orphans",
             "Sockets that no process holds any more, of the whole host. From a quarter of the limit on the kernel may "
             'reset them, and logs "too many orphaned sockets". Growth means peers that vanish while connections close.',

@@ -111,6 +111,15 @@ class CloseWait(NamedTuple):
     served: int  # those on the port of a listener, which a server here has accepted
 
 
+class Memory(NamedTuple):
+    """Buffer memory of the sockets in bytes, which not every detail pass reads (INET_DIAG_SKMEMINFO)."""
+
+    taken_at: float  # Unix time in seconds
+    ports: Mapping[str, int]  # by local port, told apart as ``Detail.ports``; "other" is the rest
+    units: Mapping[str, int] | None  # by systemd unit or container, "other" is the rest; None without cgroup v2
+    folded: Mapping[str, int]  # by metric: how many label values are in "other"
+
+
 class Detail(NamedTuple):
     """What a dump of every socket tells beyond the states. Counts are by state, as ``StateCounts``."""
 
@@ -136,6 +145,8 @@ class Detail(NamedTuple):
     # not every process is seen.
     stateless: int | None = None
     troubles: Mapping[str, Peers] = {}  # by the names of ``kernel.troubles``; a trouble that nobody has is not there
+    memory: Memory | None = None  # None: not asked for, not told by the reader, or too old
+    memory_problem: str | None = None  # why the last reading of it failed
 
 
 class Conntrack(NamedTuple):

@@ -40,6 +40,7 @@ from exporter.snapshot import (
     Detail,
     Drops,
     Listener,
+    Memory,
     Peers,
     PortCloses,
     StateCounts,
@@ -65,6 +66,8 @@ VALUES = {
     "metric": (
         "tcp_port_connections",
         "tcp_unit_connections",
+        "tcp_port_memory_bytes",
+        "tcp_unit_memory_bytes",
         "tcp_netns_connections",
         "tcp_listener_sockets",
         "tcp_port_closed_connections_total",
@@ -112,6 +115,12 @@ DETAIL = Detail(
     folded={"tcp_port_connections": 0, "tcp_unit_connections": 3},
     close_wait=CloseWait(sockets=3, over_5_seconds=3, served_over_10_seconds=2, over_60_seconds=1, served=2),
     troubles={"retransmitting": Peers(3, 2, "198.51.100.7:5432")},
+    memory=Memory(
+        taken_at=1_700_000_000.0,
+        ports={"443": 65536, "other": 0},
+        units={"nginx.service": 65536, "other": 0},
+        folded={"tcp_port_memory_bytes": 0, "tcp_unit_memory_bytes": 0},
+    ),
 )
 
 
@@ -348,6 +357,9 @@ OPEN = {
     "detail.units.<unit>": "<state>",
     "detail.folded": "<metric>",
     "detail.troubles": "<trouble>",
+    "detail.memory.ports": "<port>",
+    "detail.memory.units": "<unit>",
+    "detail.memory.folded": "<metric>",
     "namespaces": "<netns>",
     "namespaces.<netns>": "<state>",
     "counters": "<counter>",

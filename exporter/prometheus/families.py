@@ -7,7 +7,7 @@ sample does not have is left out; what it knows to be none is 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +22,7 @@ from exporter.health.thresholds import NO_THRESHOLD, Status, Threshold
 from exporter.kernel.derivation import FEW
 from exporter.prometheus.counters import COUNTERS
 from exporter.sampling.sample import Sample
-from exporter.snapshot import RTT_BOUNDS, Closes, Detail, Listener, Snapshot, StateCounts, by_label
+from exporter.snapshot import RTT_BOUNDS, Closes, Detail, Listener, Memory, Snapshot, StateCounts, by_label
 from exporter.tcpstate import KNOWN_STATES
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class View(NamedTuple):
     hanging_on: str | None = None  # the source that a stale loop waits for
     reload_successful: bool = True
     max_series: int = MAX_SERIES  # label values that one metric may have
+    exported: Collection[str] | None = None  # the sysctls that are series; None: all
 
 
 def families(sample: Sample | None, view: View) -> Iterator[Metric]:
@@ -245,6 +246,8 @@ def _namespaces(namespaces: Mapping[str, tuple[int | None, ...]], max_series: in
 
 def _folded(snapshot: Snapshot, max_series: int) -> Iterator[Metric]:
     folded = dict(snapshot.detail.folded) if snapshot.detail is not None else {}
+    if snapshot.detail is not None and snapshot.detail.memory is not None:
+        folded |= snapshot.detail.memory.folded
     if snapshot.listeners is not None:
         names = {(it.address, it.port) for it in snapshot.listeners}
         folded["tcp_listener_sockets"] = max(0, len(names) - max_series)
@@ -289,6 +292,8 @@ def _detail(detail: Detail) -> Iterator[Metric]:
             "unit",
             detail.units,
         )
+    if detail.memory is not None:
+        yield from _held(detail.memory)
     yield GaugeMetricFamily(
         "tcp_receive_queue_bytes",
         "Bytes received and not yet read, of all sockets but listeners (inet_diag: idiag_rqueue).",
@@ -364,6 +369,24 @@ def _closes(closes: Closes) -> Iterator[Metric]:
     )
 
 
+def _held(memory: Memory) -> Iterator[Metric]:
+    yield _by_label(
+        "tcp_port_memory_bytes",
+        "Buffer memory of the sockets by local port, as tcp_port_connections, read less often (inet_diag: "
+        "SK_MEMINFO_RMEM_ALLOC, FWD_ALLOC, WMEM_QUEUED and BACKLOG).",
+        "port",
+        memory.ports,
+    )
+    if memory.units is not None:
+        yield _by_label(
+            "tcp_unit_memory_bytes",
+            "Buffer memory of the sockets by systemd unit or container, as tcp_unit_connections, read less often "
+            "(inet_diag: as tcp_port_memory_bytes).",
+            "unit",
+            memory.units,
+        )
+
+
 def _statuses(health: Health | None, view: View) -> Iterator[Metric]:
     """What was concluded. Of a stale sample everything is UNKNOWN, and what does not exist here stays absent."""
     current = None if view.stale else health
@@ -408,8 +431,13 @@ def _thresholds(thresholds: Mapping[str, Threshold]) -> Iterator[Metric]:
     yield limits
 
 
-def sysctls(snapshot: Snapshot, verdicts: Sequence[Verdict]) -> Iterator[Metric]:
-    """The sysctls: they change seldom, so whoever renders them may keep the result for the same two arguments."""
+def sysctls(
+    snapshot: Snapshot, verdicts: Sequence[Verdict], exported: Collection[str] | None = None
+) -> Iterator[Metric]:
+    """The sysctls that are *exported*, None for all.
+
+    They change seldom, so whoever renders them may keep the result for the same arguments.
+    """
     values = GaugeMetricFamily(
         "tcp_sysctl_value",
         "Numeric sysctls that bear on TCP, as the kernel prints them (/proc/sys/net/ipv4/tcp_* and a few others).",
@@ -421,6 +449,8 @@ def sysctls(snapshot: Snapshot, verdicts: Sequence[Verdict]) -> Iterator[Metric]
         labels=["name", "value"],
     )
     for value in snapshot.sysctls.values():
+        if exported is not None and value.name not in exported:
+            continue
         for field, number in value.fields:
             values.add_metric([value.name, field, value.unit], number)
         if value.text is not None:
@@ -548,6 +578,13 @@ def _by_label_and_state(name: str, documentation: str, label: str, counts: Mappi
     for value, by_state in counts.items():
         for state, number in by_label(by_state).items():
             family.add_metric([value, state], number)
+    return family
+
+
+def _by_label(name: str, documentation: str, label: str, numbers: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, documentation, labels=[label])
+    for value, number in numbers.items():
+        family.add_metric([value], number)
     return family
 
 

@@ -22,7 +22,7 @@ from exporter.health.window import Window
 from exporter.kernel.derivation import FEW, MANY
 from exporter.sampling.cadence import Plan, has_credit, plan
 from exporter.sampling.closing import Closing
-from exporter.sampling.detailer import Detailer, Wanted
+from exporter.sampling.detailer import Detailer, Wanted, is_tight
 from exporter.sampling.fullness import Fullness
 from exporter.sampling.history import History
 from exporter.sampling.past import SnapshotWindow
@@ -36,11 +36,24 @@ if TYPE_CHECKING:
     from exporter.kernel.netnsfs import Namespaces
     from exporter.sampling.sampler import Sampler
 
-SOURCES = ("netlink", "procfs", "psutil", "snmp", "netstat", "sockstat", "sockstat6", "conntrack", "sysctl", "detail",
-           "closes")  # fmt: skip
+SOURCES = (
+    "netlink",
+    "procfs",
+    "psutil",
+    "snmp",
+    "netstat",
+    "sockstat",
+    "sockstat6",
+    "conntrack",
+    "sysctl",
+    "detail",
+    "memory",
+    "closes",
+)
 """Every source that a sample may ask."""
 
 _STALE_INTERVALS = 3
+_MEMORY_EVERY = 4  # detail passes; each while the memory is tight
 _FIRST_DETAIL_SECONDS = 60.0  # so long the first detail pass may take before it counts as hanging
 _STRETCHES_TO_LOG = 3  # in a row: one dear pass is not news
 
@@ -112,6 +125,7 @@ class Loop:
         self._sysctls: tuple[Mapping[str, SysctlValue], str | None] = ({}, None)
         self._source_errors = Counter(dict.fromkeys(SOURCES, 0))
         self._detailed = _Detailed()
+        self._passes_to_memory = 0  # detail passes before one reads the memory of each socket again
         self._detail_ended = 0.0  # monotonic seconds; before the first pass ended, when the loop was started
         self._most_listed = MANY  # ESTABLISHED sockets, in the counting pass
 
@@ -228,6 +242,10 @@ class Loop:
             sysctls, sysctl_problem = {}, "sysctl: the pass that reads them hangs"
         elif made is not None and now - detailed.at > too_late:
             detailed = _Detailed(problem=detailed.problem)
+        elif detailed.detail is not None and now - detailed.memory_at > duration + _MEMORY_EVERY * (
+            too_late - duration
+        ):
+            detailed = detailed._replace(detail=detailed.detail._replace(memory=None))
         if detailed.problem is not None:
             counted.sources["detail"] = detailed.problem
         elif detailed.detail is not None:
@@ -310,7 +328,9 @@ class Loop:
         if not self._schedule.full_dumps and "detail" in self._passes:
             self._detailed = _Detailed()
             return
-        wanted, before = self._schedule.wanted, self._detailed
+        counted, before = self._counted, self._detailed
+        tight = counted is not None and is_tight(counted.snapshot)
+        wanted = self._schedule.wanted._replace(memory=tight or self._passes_to_memory <= 0)
         try:
             detail = self._detailer.detail(wanted, time.time())
         except SourceError as error:
@@ -321,7 +341,14 @@ class Loop:
             namespaces = {found.name: found.counts for found in self._namespaces.count()}
         if not self._schedule.full_dumps:  # it was made to verify the sums, once, and is not to be shown
             return
-        self._detailed = _Detailed(detail, namespaces, None, time.monotonic())
+        at, memory_at = time.monotonic(), before.memory_at
+        if detail.memory is not None:
+            memory_at = at
+        elif before.detail is not None:  # what was read last stays until it is too old
+            problem = detail.memory_problem if wanted.memory else before.detail.memory_problem
+            detail = detail._replace(memory=before.detail.memory, memory_problem=problem)
+        self._passes_to_memory = _MEMORY_EVERY - 1 if wanted.memory else self._passes_to_memory - 1
+        self._detailed = _Detailed(detail, namespaces, None, at, memory_at)
 
     def _read_sysctls(self, source: Sampler | Detailer) -> None:
         sysctls, problem = source.sysctls()
@@ -336,6 +363,7 @@ class _Detailed(NamedTuple):
     namespaces: Mapping[str, tuple[int | None, ...]] | None = None
     problem: str | None = None
     at: float = 0.0  # monotonic seconds
+    memory_at: float = 0.0  # likewise, of ``Detail.memory``
 
 
 class _Count(NamedTuple):

@@ -74,6 +74,9 @@ def assemble(
     closes: Closes | None = None,
 ) -> Snapshot:
     """The snapshot of a counting pass, and of the sysctls and the detail that were read with it or before."""
+    memory = {}
+    if detail is not None and (detail.memory is not None or detail.memory_problem is not None):
+        memory["memory"] = detail.memory_problem
     return Snapshot(
         taken_at=taken_at,
         connections=counted.connections,
@@ -81,7 +84,7 @@ def assemble(
         sockstat=counted.sockstat,
         sysctls=sysctls,
         page_size=page_size,
-        sources={**counted.sources, "sysctl": sysctl_problem},
+        sources={**counted.sources, **memory, "sysctl": sysctl_problem},
         listeners=counted.listeners,
         unmatched_half_open=counted.unmatched_half_open,
         detail=detail,

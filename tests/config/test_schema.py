@@ -58,7 +58,8 @@ def everything() -> Config:
                 "tcp_rmem": "4096 131072 6291456",
                 "net.core.somaxconn": Range.parse("4096:"),
                 "net.ipv4.ip_local_port_range": "32768 60999",
-            }
+            },
+            "used",
         ),
         WebSettings(
             (":9100", "127.0.0.1:0", "[::1]:19293", "localhost:80"), "/tcp/metrics", "/etc/tcp-exporter/web.yml", 0

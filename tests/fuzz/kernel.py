@@ -29,7 +29,7 @@ _REPEATS = (
 
 
 def _detail() -> DetailDump:
-    return DetailDump(_PORTS, _LISTENING, _REMOTE, _EPHEMERAL)
+    return DetailDump(_PORTS, _LISTENING, _REMOTE, _EPHEMERAL, memory=True)
 
 
 def netlink(data: bytes) -> None:
@@ -80,6 +80,23 @@ def netlink(data: bytes) -> None:
         for it in found
     )
     _summed(counting, detail, by_peer)
+    _weighed(detail, found, times)
+
+
+def _weighed(detail: DetailDump, found: list[reference.Socket], times: int) -> None:
+    """The memory is that of each socket, and where one of them does not tell it there is no sum."""
+    assert detail.memory is not None
+    told = detail.memory.summary({number: f"unit-{number}" for number, _ in detail.by_cgroup}, (), 3, 0.0)
+    expected = reference.memory(found)
+    assert (told is None) == (expected is None) == (detail.memory.problem is not None)
+    if told is None or expected is None:
+        return
+    by_port, by_cgroup = expected
+    assert told.units is not None
+    assert {int(port): size for port, size in told.ports.items() if port != "other"} == {
+        port: by_port[port] * times for port in _PORTS
+    }
+    assert sum(told.ports.values()) == sum(told.units.values()) == by_port.total() * times == by_cgroup.total() * times
 
 
 def _take(collector: Dump, reply: bytes, repeat: int) -> bool:

@@ -12,7 +12,7 @@ from exporter.health.judge import Health
 from exporter.health.measures import BY_NAME, RATIOS, Measure, Reading, amount, duration
 from exporter.health.sysctls.verdicts import Verdict
 from exporter.health.thresholds import Result, Status, worst
-from exporter.snapshot import Listener, Snapshot, StateCounts
+from exporter.snapshot import Listener, Memory, Snapshot, StateCounts
 from exporter.tcpstate import BY_LABEL, KNOWN_STATES
 from exporter.web.current import Current
 from exporter.web.page.machine import fragment, icon
@@ -233,6 +233,22 @@ def top(title: str, head: str, counts: Mapping[str, StateCounts] | None, missing
     return _table(title, (head, "Sockets", "States"), rows, "top", _more(len(ranked) - _NAMES))
 
 
+def memory(held: Memory) -> Iterator[Markup]:
+    """The ports and the units with the most buffer memory; those without any are not shown."""
+    for title, head, sizes in (("Memory by port", "Port", held.ports), ("Memory by unit", "Unit", held.units or {})):
+        ranked = sorted((item for item in sizes.items() if item[1]), key=lambda item: (-item[1], item[0]))
+        rows = [
+            element(
+                "tr",
+                element("th", element("code", breakable(name)), scope="row"),
+                element("td", amount(size, "bytes"), class_="n"),
+            )
+            for name, size in ranked[:_NAMES]
+        ]
+        if rows:
+            yield _table(title, (head, "Memory"), rows, "top", _more(len(ranked) - _NAMES))
+
+
 def not_judged(health: Health) -> Markup | None:
     """What does not exist or is not visible on this host, folded: it is here for whoever wonders why it is silent."""
     if not health.not_judged:
@@ -262,7 +278,7 @@ def sources(snapshot: Snapshot) -> Markup:
 
 
 def _table(caption: str, heads: Sequence[str], rows: Sequence[Markup], class_: str, *after: Content) -> Markup:
-    numbers = {"Used", "Of", "Full", "Waiting", "Limit", "Half open", "Sockets"}
+    numbers = {"Used", "Of", "Full", "Waiting", "Limit", "Half open", "Sockets", "Memory"}
     columns = [
         element("th", head, scope="col", class_="n" if head in numbers and position else None)
         if head
