@@ -1,8 +1,8 @@
 """A guest: qemu without KVM, from power-on to the last of its results.
 
-It has no network and no disk, and one processor: where a kernel patches its own code (a static key that changes), qemu
-7.2 may let another processor run into the half of it. Its first serial line is its console, which is kept as a file; on the second it writes a
-line of JSON for each check, so that a guest that hangs has told what it did before.
+It has no network, no disk and one processor: where a kernel patches its own code, a second one may trap on the half of
+it in qemu 7.2 (``Oops: int3``). Its first serial line is its console, which is kept as a file. On the second it writes
+a line of JSON for each check, so that a guest that hangs has told what it did before.
 """
 
 from __future__ import annotations
