@@ -326,7 +326,8 @@ def span(entry: Recommendation) -> str:
     if entry.low is None:
         return "any value; it only explains"
     if entry.least is not None:
-        return "at least half of the hash table, `tcp_ehash_entries` / 2, where the kernel tells it (6.1 and newer)"
+        before = ", else `tcp_max_orphans`" if entry.sysctl == "tcp_max_tw_buckets" else ""
+        return f"at least half of the hash table, `tcp_ehash_entries` / 2, where that exists (6.1 and newer){before}"
     if entry.high is None:
         return f"at least {entry.low}"
     return f"{entry.low}" if entry.low == entry.high else f"{entry.low} to {entry.high}"
