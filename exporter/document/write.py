@@ -18,7 +18,7 @@ from exporter.health.measures import BY_NAME
 from exporter.health.sysctls.verdicts import Verdict
 from exporter.sampling.history import HOLE, STEP_SECONDS, Points
 from exporter.sampling.sample import Sample
-from exporter.snapshot import Detail, Snapshot, StateCounts, by_label
+from exporter.snapshot import Connections, Detail, Snapshot, StateCounts, by_label
 from exporter.tcpstate import KNOWN_STATES
 
 
@@ -34,7 +34,7 @@ def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
         "api_version": API_VERSION,
         "version": __version__,
         "taken_at": round(snapshot.taken_at, 3),
-        "connections": None if connections is None else by_label(connections.counts),
+        "connections": None if connections is None else _counts(connections.counts, connections),
         "reader": None if connections is None else connections.reader,
         "derived": None if connections is None else connections.derived,
         "health": judged,
@@ -73,6 +73,12 @@ def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
         "deviations": judged["deviations"],
         "expectations": judged["expectations"],
     }
+
+
+def _counts(counts: StateCounts, connections: Connections | None) -> dict[str, int | None]:
+    """Counts by label; null for a state that the reader cannot count."""
+    unlisted = () if connections is None else connections.unlisted
+    return {**dict.fromkeys(state.label for state in unlisted), **by_label(counts, unlisted)}
 
 
 def _health(health: Health) -> dict[str, object]:
@@ -163,7 +169,7 @@ def sampled(sample: Sample, now: float) -> dict[str, object]:
         "age_seconds": round(now - sample.counted_at, 3),
         "stale": sample.is_stale(now),
         "stale_after_seconds": sample.stale_after,
-        "peaks": None if sample.peaks is None else by_label(sample.peaks),
+        "peaks": None if sample.peaks is None else _counts(sample.peaks, sample.snapshot.connections),
     }
 
 

@@ -116,7 +116,10 @@ class Window(NamedTuple):
 
     def count(self, state: TcpState) -> int:
         """The sockets in one state, as ``counts``."""
-        return self.counts()[state]
+        counts, connections = self.counts(), self.now.connections
+        if connections is not None and state in connections.unlisted:
+            raise NotHere(connections.why_unlisted(state))
+        return counts[state]
 
     def course(self, state: TcpState) -> list[int]:
         """The counts of *state* in every snapshot that has them, the oldest first."""

@@ -53,6 +53,8 @@ def provenance(snapshot: Snapshot) -> Iterator[str]:
         how = (
             f"TIME-WAIT, and ESTABLISHED above {FEW:,} while few change, from the kernel's counters"
             if snapshot.connections.derived
+            else "every socket of every process counted"
+            if snapshot.connections.unlisted
             else "every socket counted"
         )
         yield f"read by {snapshot.connections.reader}: {how}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 
+from exporter import system
 from exporter.errors import SourceError
 from exporter.health.window import Window
 from exporter.kernel.derivation import Trust
@@ -36,7 +36,7 @@ def snapshot(
 
     With a local *port* the states are those of its sockets. A *sampler* remembers what it has sampled before.
     """
-    procfs, trust = Procfs(procfs_root), Trust(os.uname().release)
+    procfs, trust = Procfs(procfs_root), Trust(system.release())
     sampler = sampler or Sampler(procfs, readers(reader, procfs), trust, time.monotonic)
     counted = sampler.count(netstat=netstat, queues=queues, conntrack=conntrack)
     taken_at = time.time()  # of the counters, which rates are made of: what is read below takes seconds on large hosts
@@ -45,7 +45,7 @@ def snapshot(
         counted = counted._replace(connections=by_port.connections, sources=counted.sources | by_port.sources)
     values, problem = sampler.sysctls() if sysctls else ({}, None)
     detail = None if wanted is None else _detail(procfs, reader, trust, wanted, counted, units=units)
-    return assemble(counted, values, problem, taken_at=taken_at, page_size=os.sysconf("SC_PAGE_SIZE"), detail=detail)
+    return assemble(counted, values, problem, taken_at=taken_at, page_size=system.page_size(), detail=detail)
 
 
 def apart(
@@ -54,7 +54,7 @@ def apart(
     """Two samples, *seconds* apart, for what only a change tells: the older has no sysctls and no detail."""
     procfs = Procfs(procfs_root)
     # One sampler, because it knows the listening sockets apart, which come and go.
-    sampler = Sampler(procfs, readers(reader, procfs), Trust(os.uname().release), time.monotonic)
+    sampler = Sampler(procfs, readers(reader, procfs), Trust(system.release()), time.monotonic)
     older = snapshot(procfs_root, reader, sysctls=False, sampler=sampler)
     time.sleep(seconds)
     newer = snapshot(procfs_root, reader, wanted=wanted, port=port, units=units, sampler=sampler)

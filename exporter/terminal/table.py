@@ -109,6 +109,8 @@ def states(snapshot: Snapshot, health: Health, trend: Trend | None) -> Iterator[
     how = (
         f"time-wait, and established above {FEW:,} while few change, from the kernel's counters"
         if connections.derived
+        else "every socket of every process counted"
+        if connections.unlisted
         else "every socket counted"
     )
     yield Line(f"Read by {connections.reader}: {how}.")
