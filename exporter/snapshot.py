@@ -30,9 +30,10 @@ class Connections(NamedTuple):
         """The sockets in one state; None where the reader cannot count them."""
         return None if state in self.unlisted else self.counts[state]
 
-    def why_unlisted(self, state: TcpState) -> str:
-        """Why there is no count of an unlisted state."""
-        return f"{self.reader} lists sockets by process here, and not every one in {state.rfc9293} belongs to one"
+    def why_unlisted(self, *states: TcpState) -> str:
+        """Why there is no count of these unlisted states."""
+        named = ", ".join(state.rfc9293 for state in states)
+        return f"{self.reader} lists sockets by process here, and not every one in {named} belongs to one"
 
 
 class SysctlValue(NamedTuple):

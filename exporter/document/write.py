@@ -78,7 +78,7 @@ def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
 def _counts(counts: StateCounts, connections: Connections | None) -> dict[str, int | None]:
     """Counts by label; null for a state that the reader cannot count."""
     unlisted = () if connections is None else connections.unlisted
-    return {**dict.fromkeys(state.label for state in unlisted), **by_label(counts, unlisted)}
+    return {**dict.fromkeys(state.label for state in KNOWN_STATES), **by_label(counts, unlisted)}
 
 
 def _health(health: Health) -> dict[str, object]:

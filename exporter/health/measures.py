@@ -97,7 +97,7 @@ def _no_total(snapshot: Snapshot) -> str:
     connections = snapshot.connections
     if connections is None or not connections.unlisted:
         return _unread(snapshot)
-    return connections.why_unlisted(connections.unlisted[0])
+    return connections.why_unlisted(*connections.unlisted)
 
 
 # -- ratios ------------------------------------------------------------------------------------------------------------

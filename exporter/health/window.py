@@ -103,8 +103,14 @@ class Window(NamedTuple):
         if problem is not None:
             return CannotTell(problem)
         if source not in self.now.sources:
+            if self._is_psutil:
+                return NotHere("psutil counts sockets and nothing else: it needs the counters of Linux")
             return CannotTell(f"{source} was not read")
         return NotHere(f"this kernel does not count {counter}")
+
+    @property
+    def _is_psutil(self) -> bool:
+        return self.now.connections is not None and self.now.connections.reader == "psutil"
 
     # -- the newest snapshot -------------------------------------------------------------------------------------------
 
@@ -152,7 +158,7 @@ class Window(NamedTuple):
     def undetailed(self) -> ExporterError:
         """Why there is no detail: a failure, the first one is not there yet, or nobody asked for it."""
         problem = self.now.sources.get("detail")
-        if self.now.connections is not None and self.now.connections.reader == "psutil":
+        if self._is_psutil:
             return NotHere("psutil tells too little of each socket: it needs netlink or procfs")
         if problem is not None:
             return CannotTell(problem)

@@ -48,6 +48,11 @@ class Procfs:
     def __init__(self, root: str = "/proc") -> None:
         self.root = posixpath.normpath(root)  # a path of Linux on every system
 
+    @property
+    def is_expected(self) -> bool:
+        """Whether to ask it at all: without Linux there is none, but there may be a copy of another host's."""
+        return system.LINUX or self.root != "/proc"
+
     def is_there(self) -> bool:
         """Whether this is a Linux procfs with a network side at all."""
         return os.path.isdir(f"{self.root}/net")
@@ -74,6 +79,8 @@ class Procfs:
 
     def release(self) -> str:
         """The kernel's release, as ``6.18.44``; nothing where it is not to be had."""
+        if not self.is_expected:
+            return ""
         try:
             return self.sysctl("kernel/osrelease").strip()
         except SourceError:
@@ -262,7 +269,8 @@ def _sysctl_text(path: str) -> str:
         descriptor = os.open(path, system.OPEN_FLAGS)
         try:
             size = _CHUNK
-            while len(content := os.pread(descriptor, size, 0)) == size < _LONGEST_SYSCTL:
+            while len(content := os.read(descriptor, size)) == size < _LONGEST_SYSCTL:
+                os.lseek(descriptor, 0, os.SEEK_SET)
                 size *= 4
         finally:
             os.close(descriptor)

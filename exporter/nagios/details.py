@@ -58,6 +58,8 @@ def provenance(snapshot: Snapshot) -> Iterator[str]:
             else "every socket counted"
         )
         yield f"read by {snapshot.connections.reader}: {how}"
+        if snapshot.connections.unlisted:
+            yield f"not counted: {snapshot.connections.why_unlisted(*snapshot.connections.unlisted)}"
     yield from snapshot.problems
 
 

@@ -270,7 +270,7 @@ class Loop:
 
     def _detail(self) -> None:
         self._read_sysctls(self._detailer)
-        if not self._schedule.full_dumps and "detail" in self._passes:
+        if not self._schedule.full_dumps and ("detail" in self._passes or not system.LINUX):
             self._detailed = _Detailed()
             return
         wanted, before = self._schedule.wanted, self._detailed

@@ -44,7 +44,11 @@ def snapshot(
         by_port = sampler.count_port(port)
         counted = counted._replace(connections=by_port.connections, sources=counted.sources | by_port.sources)
     values, problem = sampler.sysctls() if sysctls else ({}, None)
-    detail = None if wanted is None else _detail(procfs, reader, trust, wanted, counted, units=units)
+    detail = (
+        None
+        if wanted is None or not procfs.is_expected
+        else _detail(procfs, reader, trust, wanted, counted, units=units)
+    )
     return assemble(counted, values, problem, taken_at=taken_at, page_size=system.page_size(), detail=detail)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from exporter import system
 from exporter.errors import SourceError, SourceTimeout, UsageError
 from exporter.kernel import READERS, derivation
 from exporter.kernel.inetdiag import ALL_STATES, EXTENSION_SKMEMINFO, CountingDump, DropsDump, state_counts
@@ -43,7 +42,7 @@ def readers(name: str, procfs: Procfs) -> list[Reader]:
     if name == "auto":
         if procfs.root != "/proc":
             return [every["procfs"]]
-        if not system.LINUX:
+        if not procfs.is_expected:
             return [every["psutil"]]
         return [every["netlink"], every["procfs"]] if procfs.is_there() else [*every.values()]
     if name not in every:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from exporter import system
 from exporter.errors import SourceError, SourceMissing
 from exporter.kernel import derivation, procnet
 from exporter.kernel.reader import Procfs
@@ -44,7 +43,6 @@ class Sources:
     def __init__(self, procfs: Procfs) -> None:
         self.procfs = procfs
         self.asking = ""  # the source that is being read right now: what a hung pass hangs on
-        self._is_there = system.LINUX or procfs.root != "/proc"  # elsewhere there may be a copy of a Linux host's
 
     def sums(self, problems: dict[str, str | None]) -> Reading:
         """Read the files that carry the kernel's own sums; what they lack, they lack for this sample."""
@@ -62,7 +60,7 @@ class Sources:
         self, source: str, problems: dict[str, str | None], read: Callable[[], Answer], *, optional: bool = False
     ) -> Answer | None:
         """Read one source, or None and the reason under its name; an *optional* one may be missing without a word."""
-        if not self._is_there:
+        if not self.procfs.is_expected:
             return None
         self.asking = source
         try:
@@ -126,7 +124,7 @@ class Sources:
         """
         from exporter.kernel import sysctl  # noqa: PLC0415 - the plugin does without the catalogue unless asked
 
-        if not self._is_there:
+        if not self.procfs.is_expected:
             return {}, None
         self.asking = "sysctl"
         values: dict[str, SysctlValue] = {}

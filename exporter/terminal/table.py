@@ -114,6 +114,8 @@ def states(snapshot: Snapshot, health: Health, trend: Trend | None) -> Iterator[
         else "every socket counted"
     )
     yield Line(f"Read by {connections.reader}: {how}.")
+    if connections.unlisted:
+        yield Line(f"Not counted: {connections.why_unlisted(*connections.unlisted)}.")
 
 
 def _state(name: str, result: Result | None, lately: str) -> Line:
