@@ -19,7 +19,17 @@ from exporter.health.sysctls.verdicts import Verdict
 from exporter.health.whatif import Outcome
 from exporter.sampling.history import HOLE, STEP_SECONDS, Points
 from exporter.sampling.sample import Sample
-from exporter.snapshot import IDLE_BOUNDS, RTT_BOUNDS, Detail, Listener, Quality, Snapshot, StateCounts, by_label
+from exporter.snapshot import (
+    IDLE_BOUNDS,
+    RTT_BOUNDS,
+    Connections,
+    Detail,
+    Listener,
+    Quality,
+    Snapshot,
+    StateCounts,
+    by_label,
+)
 from exporter.tcpstate import KNOWN_STATES
 
 LISTENERS = 1000
@@ -38,7 +48,7 @@ def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
         "api_version": API_VERSION,
         "version": __version__,
         "taken_at": round(snapshot.taken_at, 3),
-        "connections": None if connections is None else by_label(connections.counts),
+        "connections": None if connections is None else _counts(connections.counts, connections),
         "reader": None if connections is None else connections.reader,
         "derived": None if connections is None else connections.derived,
         "health": judged,
@@ -88,6 +98,12 @@ def _worst(listeners: Sequence[Listener]) -> Sequence[Listener]:
     ranked = sorted(listeners, key=lambda it: (it.fullest, it.dropped or 0, it.syn_recv), reverse=True)
     kept = set(ranked[:LISTENERS])
     return [it for it in listeners if it in kept]
+
+
+def _counts(counts: StateCounts, connections: Connections | None) -> dict[str, int | None]:
+    """Counts by label; null for a state that the reader cannot count."""
+    unlisted = () if connections is None else connections.unlisted
+    return {**dict.fromkeys(state.label for state in KNOWN_STATES), **by_label(counts, unlisted)}
 
 
 def _health(health: Health) -> dict[str, object]:
@@ -229,7 +245,7 @@ def sampled(sample: Sample, now: float) -> dict[str, object]:
         "age_seconds": round(now - sample.counted_at, 3),
         "stale": sample.is_stale(now),
         "stale_after_seconds": sample.stale_after,
-        "peaks": None if sample.peaks is None else by_label(sample.peaks),
+        "peaks": None if sample.peaks is None else _counts(sample.peaks, sample.snapshot.connections),
     }
 
 

@@ -56,9 +56,13 @@ def provenance(snapshot: Snapshot) -> Iterator[str]:
         how = (
             f"TIME-WAIT, and ESTABLISHED above {FEW:,} while few change, from the kernel's counters"
             if snapshot.connections.derived
+            else "every socket of every process counted"
+            if snapshot.connections.unlisted
             else "every socket counted"
         )
         yield f"read by {snapshot.connections.reader}: {how}"
+        if snapshot.connections.unlisted:
+            yield f"not counted: {snapshot.connections.why_unlisted(*snapshot.connections.unlisted)}"
     yield from snapshot.problems
 
 

@@ -80,17 +80,19 @@ def families(sample: Sample | None, view: View) -> Iterator[Metric]:
 
 
 def _connections(sample: Sample) -> Iterator[Metric]:
-    if sample.snapshot.connections is not None:
+    connections = sample.snapshot.connections
+    unlisted = () if connections is None else connections.unlisted
+    if connections is not None:
         yield _by_state(
             "tcp_connections",
             "TCP sockets in the state, IPv4 and IPv6, at the last sample (inet_diag or /proc/net/tcp, snmp, sockstat).",
-            by_label(sample.snapshot.connections.counts),
+            by_label(connections.counts, unlisted),
         )
     if sample.peaks is not None:
         yield _by_state(
             "tcp_connections_peak",
             "Highest of the samples of tcp_connections in the last peak window, 60 s unless configured (as there).",
-            by_label(sample.peaks),
+            by_label(sample.peaks, unlisted),
         )
 
 
