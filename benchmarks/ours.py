@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 
 from benchmarks.meter import Cost, Failed, in_thread, memory, process_cpu, stopped_between
 from benchmarks.rounds import Contender
@@ -42,12 +43,13 @@ def in_process() -> list[Contender]:
             raise Failed("the counting pass counted nothing")
         return sum(connections.counts)
 
-    def detail() -> None:
-        detailer.detail(Wanted(), time.time())
+    def detail(*, with_memory: bool = False) -> None:
+        detailer.detail(Wanted(memory=with_memory), time.time())
 
     return [
         Contender.single("counting", lambda: in_thread(count)),
         Contender.single("detail", lambda: in_thread(detail)),
+        Contender.single("detail_memory", lambda: in_thread(partial(detail, with_memory=True))),
     ]
 
 

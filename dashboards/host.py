@@ -430,6 +430,55 @@ LOSS = Row(
     ),
 )  # fmt: skip
 
+CLOSES = Row(
+    "How connections ended (detail.closes)",
+    (
+        Panel(
+            "Connections that ended by local port",
+            "The ten local ports with the most connections that ended, of the events that were received: the share is "
+            "tcp_exporter_close_events_ratio. Worry where a port stops, or ends many more than it did.",
+            (Query("topk(10, rate(tcp_port_closed_connections_total{}[$__rate_interval]))", "{{port}}"),),
+            unit="cps",
+        ),
+        Panel(
+            "Bytes by local port",
+            "Payload that the ended connections received and sent, booked when they end: long connections show as "
+            "spikes. Worry where a service's bytes fall while its connections do not.",
+            (
+                Query("topk(10, rate(tcp_port_received_bytes_total{}[$__rate_interval]))", "{{port}} received"),
+                Query("topk(10, rate(tcp_port_sent_bytes_total{}[$__rate_interval]))", "{{port}} sent"),
+            ),
+            unit="Bps",
+        ),
+        Panel(
+            "Retransmitted segments for each connection that ended",
+            "Segments sent again, by local port, for each connection. Worry where one port has many more than the "
+            "others: its clients are behind a path that loses.",
+            (
+                Query(
+                    "topk(10, rate(tcp_port_retransmitted_segments_total{}[$__rate_interval])"
+                    " / (rate(tcp_port_closed_connections_total{}[$__rate_interval]) > 0))",
+                    "{{port}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Round-trip time at the end, 99 % and half of the connections",
+            "Quantiles of the smoothed round-trip time of the connections that ended, by local port. Worry where the "
+            "upper one leaves the lower: some clients are on a slow path.",
+            tuple(
+                Query(
+                    f"histogram_quantile({quantile}, sum by (port, le)"
+                    " (rate(tcp_port_connection_rtt_seconds_bucket{}[$__rate_interval]))) >= 0",
+                    f"{{{{port}}}} {quantile}",
+                )
+                for quantile in ("0.99", "0.5")
+            ),
+            unit="s",
+        ),
+    ),
+)  # fmt: skip
+
 MEMORY = Row(
     "Memory and orphans",
     (
@@ -443,6 +492,20 @@ MEMORY = Row(
                 Line("limit pressure", LIMIT_DASH, YELLOW), Line("limit max", LIMIT_DASH, RED),
                 Line("limit min", LIMIT_DASH, GREEN),
             ),
+        ),
+        Panel(
+            "Memory by unit",
+            "The ten systemd units or containers whose sockets hold the most buffer memory, of this network namespace. "
+            "A unit that grows while others do not is the one to look at. Absent with the reader procfs.",
+            (Query("topk(10, sum by (unit) (tcp_unit_memory_bytes{}))", "{{unit}}"),),
+            unit="bytes",
+        ),
+        Panel(
+            "Memory by local port",
+            "The ten local ports whose sockets hold the most buffer memory; `other` are all ports that nobody listens "
+            "on, those of outgoing connections among them. Absent with the reader procfs.",
+            (Query("topk(10, sum by (port) (tcp_port_memory_bytes{}))", "{{port}}"),),
+            unit="bytes",
         ),
         Panel(
             "Orphans against tcp_max_orphans",
@@ -620,5 +683,5 @@ DASHBOARD = Dashboard(
         Variable("instance", "Instance", 'label_values(tcp_exporter_build_info{job=~"$job"}, instance)'),
     ),
     links=(Link("Fleet", f"/d/{FLEET_UID}"), Link("Status page", "http://${instance}/", outside=True)),
-    rows=(WELL, STATES, HANDSHAKES, ACCEPT, ENDINGS, LOSS, MEMORY, SYSCTLS, EXPORTER),
+    rows=(WELL, STATES, HANDSHAKES, ACCEPT, ENDINGS, LOSS, CLOSES, MEMORY, SYSCTLS, EXPORTER),
 )

@@ -16,6 +16,12 @@ StateCounts = tuple[int, ...]
 
 NO_SOCKETS: StateCounts = (0,) * len(TcpState)
 
+CLOSED_RTT_BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Upper bounds in seconds of the round-trip times of closed connections, a true histogram; one bucket is beyond."""
+
+RTT_BOUNDS = (0.001, 0.005, 0.02, 0.1, 0.25, 1.0)
+"""Likewise of open connections: fewer, because each port has a gauge for each bucket; one bucket is beyond."""
+
 
 class Connections(NamedTuple):
     """The sockets of this network namespace, IPv4 and IPv6 together."""
@@ -108,8 +114,14 @@ class CloseWait(NamedTuple):
     served: int  # those on the port of a listener, which a server here has accepted
 
 
-RTT_BOUNDS = (0.001, 0.005, 0.02, 0.1, 0.25, 1.0)
-"""Upper bounds of the buckets of round trips, in seconds; one more bucket is without a bound."""
+class Memory(NamedTuple):
+    """Buffer memory of the sockets in bytes, which not every detail pass reads (INET_DIAG_SKMEMINFO)."""
+
+    taken_at: float  # Unix time in seconds
+    ports: Mapping[str, int]  # by local port, told apart as ``Detail.ports``; "other" is the rest
+    units: Mapping[str, int] | None  # by systemd unit or container, "other" is the rest; None without cgroup v2
+    folded: Mapping[str, int]  # by metric: how many label values are in "other"
+
 
 IDLE_BOUNDS = (1.0, 10.0, 60.0, 300.0, 1800.0, 7200.0)
 """Likewise of the time since a socket last sent or received data."""
@@ -182,6 +194,8 @@ class Detail(NamedTuple):
     # not every process is seen.
     stateless: int | None = None
     troubles: Mapping[str, Peers] = {}  # by the names of ``kernel.troubles``; a trouble that nobody has is not there
+    memory: Memory | None = None  # None: not asked for, not told by the reader, or too old
+    memory_problem: str | None = None  # why the last reading of it failed
     quality: Quality | None = None  # None: not asked for, or the reader has no tcp_info
 
 
@@ -193,6 +207,32 @@ class Conntrack(NamedTuple):
     insert_failed: int | None = None  # entries that could not be added; None where the kernel does not tell
     drops: int | None = None  # packets dropped because the table was full; None as insert_failed
     established_timeout: int | None = None  # seconds after which an idle connection is forgotten
+
+
+class PortCloses(NamedTuple):
+    """The connections of a local port that were seen to end since the daemon was started, and what they did.
+
+    Bytes are payload; of those received, each FIN counts as one. Source: the tcp_info that the kernel multicasts when
+    it destroys a socket (net/core/sock_diag.c, sock_diag_broadcast_destroy).
+    """
+
+    connections: int
+    received: int  # bytes
+    sent: int | None  # bytes, each once; None where tcp_info has no tcpi_bytes_sent (Linux before 4.19)
+    retransmitted: int  # segments
+    rtt: tuple[
+        int, ...
+    ]  # connections by smoothed round-trip time at their end: CLOSED_RTT_BOUNDS and one bucket beyond
+    rtt_sum: float  # seconds, of those in ``rtt``
+
+
+class Closes(NamedTuple):
+    """How connections ended, from the kernel's close events. Counters never fall while the daemon lives."""
+
+    ports: Mapping[str, PortCloses]  # as ``Detail.ports``, but a port that was told apart stays; "other" is the rest
+    ratio: float  # share of the last period's close events that were received: time joined, less what was lost
+    lost: int  # events that the receive buffer had no room for, since the daemon was started
+    folded: int  # ports in "other" because there are as many as there may be
 
 
 class Snapshot(NamedTuple):
@@ -210,6 +250,7 @@ class Snapshot(NamedTuple):
     namespaces: Mapping[str, tuple[int | None, ...]] | None = None  # by name, as StateCounts; None: not asked for
     unmatched_half_open: int = 0  # half-open connections that match no listener (TPROXY, sk_lookup, one just closed)
     conntrack: Conntrack | None = None  # None: the host tracks no connections, it could not be read, or was not asked
+    closes: Closes | None = None  # None: not asked for, or nothing was listened to yet
     drops: Drops | None = None  # None: there is no earlier sample to compare with, or the kernel does not count
     to_full: Mapping[str, int] | None = None
     """The seconds until each limit is full at the rate of the last hour, by resource ("conntrack"), where that is

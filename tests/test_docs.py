@@ -33,12 +33,16 @@ from exporter.sampling.history import HOLE, Points
 from exporter.sampling.loop import SOURCES
 from exporter.sampling.sample import Pass, Sample
 from exporter.snapshot import (
+    CLOSED_RTT_BOUNDS,
+    Closes,
     CloseWait,
     Conntrack,
     Detail,
     Drops,
     Listener,
+    Memory,
     Peers,
+    PortCloses,
     PortQuality,
     Quality,
     StateCounts,
@@ -62,7 +66,15 @@ VALUES = {
     "resource": tuple(ratio.name.removesuffix("_ratio") for ratio in RATIOS),
     "level": ("min", "pressure", "max"),
     "family": ("ipv4", "ipv6"),
-    "metric": ("tcp_port_connections", "tcp_unit_connections", "tcp_netns_connections", "tcp_listener_sockets"),
+    "metric": (
+        "tcp_port_connections",
+        "tcp_unit_connections",
+        "tcp_port_memory_bytes",
+        "tcp_unit_memory_bytes",
+        "tcp_netns_connections",
+        "tcp_listener_sockets",
+        "tcp_port_closed_connections_total",
+    ),
     "pass": PASSES,
     "reader": READERS[1:],
     "source": SOURCES,
@@ -106,6 +118,12 @@ DETAIL = Detail(
     folded={"tcp_port_connections": 0, "tcp_unit_connections": 3},
     close_wait=CloseWait(sockets=3, over_5_seconds=3, served_over_10_seconds=2, over_60_seconds=1, served=2),
     troubles={"retransmitting": Peers(3, 2, "198.51.100.7:5432")},
+    memory=Memory(
+        taken_at=1_700_000_000.0,
+        ports={"443": 65536, "other": 0},
+        units={"nginx.service": 65536, "other": 0},
+        folded={"tcp_port_memory_bytes": 0, "tcp_unit_memory_bytes": 0},
+    ),
     quality=Quality(
         sockets=12,
         sampled=0.25,
@@ -121,6 +139,11 @@ FINDING = Finding(
 NAMESPACES: dict[str, tuple[int | None, ...]] = {"host": (0,) * 12, "pod-1": (0, None, *[0] * 10)}
 
 
+CLOSES = Closes(
+    {"443": PortCloses(3, 300, 900, 1, (1,) * (len(CLOSED_RTT_BOUNDS) + 1), 2.5)}, ratio=1.0, lost=0, folded=0
+)
+
+
 def everything() -> Sample:
     """A sample that has all there can be: counters, listeners, detail, peaks, passes, a host's whole set of sysctls."""
     snapshot = sample_situation("quiet")._replace(
@@ -128,6 +151,7 @@ def everything() -> Sample:
         listeners=LISTENERS,
         detail=DETAIL,
         namespaces=NAMESPACES,
+        closes=CLOSES,
         conntrack=Conntrack(17, 262144, 0, 0, 432000),
         drops=Drops(10.0, 1.5, {443: 1.5}),
         to_full={"conntrack": 10_800, "memory": HORIZON},
@@ -155,7 +179,9 @@ def families_of(sample: Sample) -> list[Metric]:
 
 
 def name_of(family: Metric) -> str:
-    """The name of the family's series, which of a counter ends in _total."""
+    """The name of the family's series, which of a counter ends in _total; of a histogram that of the family."""
+    if family.type == "histogram":
+        return str(family.name)
     (name,) = {sample.name for sample in family.samples}
     return str(name)
 
@@ -173,6 +199,7 @@ def reference() -> str:
         "Sockets, memory and thresholds": [],
         "Listeners": [],
         "The detail pass": [],
+        "Close events": [],
         "Kernel counters": [],
         "Sysctls": [],
         "The daemon on itself": [],
@@ -182,8 +209,10 @@ def reference() -> str:
         family.name
         for family in families_of(sample._replace(snapshot=sample.snapshot._replace(detail=None, namespaces=None)))
     }
+    silent = {family.name for family in families_of(sample._replace(snapshot=sample.snapshot._replace(closes=None)))}
     for family in every_family():
-        groups[group_of(family) if family.name in without else "The detail pass"].append(family)
+        group = group_of(family) if family.name in without else "The detail pass"
+        groups[group if family.name in silent else "Close events"].append(family)
     parts = [f"\n## {title}\n\n{table(found)}" for title, found in groups.items()]
     values = [f"| `{label}` | {', '.join(f'`{value}`' for value in known)} |\n" for label, known in VALUES.items()]
     parts.append("\n## Label values\n\n| Label | Values |\n| --- | --- |\n" + "".join(values) + "\n")
@@ -338,6 +367,9 @@ OPEN = {
     "detail.units.<unit>": "<state>",
     "detail.folded": "<metric>",
     "detail.troubles": "<trouble>",
+    "detail.memory.ports": "<port>",
+    "detail.memory.units": "<unit>",
+    "detail.memory.folded": "<metric>",
     "detail.quality.ports": "<port>",
     "detail.quality.transfers": "<limit>",
     "namespaces": "<netns>",

@@ -38,6 +38,7 @@ DOCUMENTS = [
     "docs/sysctls.md",
     "docs/plugin.md",
     "docs/accuracy.md",
+    "docs/advise.md",
     "docs/faults.md",
     "docs/privileges.md",
     "SECURITY.md",

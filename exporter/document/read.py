@@ -26,6 +26,7 @@ from exporter.snapshot import (
     Detail,
     Drops,
     Listener,
+    Memory,
     Peers,
     PortQuality,
     Quality,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-MAX_BODY = 16 * 2**20
+MAX_BODY = 4 * 2**20  # the largest document has listeners and detail up to their caps: below a tenth of it
 _ABSURD = 1e30  # also refuses what JSON of Python has beside numbers: NaN and Infinity
 
 
@@ -105,21 +106,31 @@ def ask(url: str, access: client.Access) -> Answer:
 
 
 def read(url: str, status: int, reason: str, body: bytes) -> Answer:
-    """The sample in an answer over HTTP; ``SourceError`` says why there is none."""
+    """The sample in an answer over HTTP; ``SourceError`` says why there is none.
+
+    The parser is one call in C that no deadline interrupts: its time is bounded by the size, and by not collecting
+    garbage beside it, which takes three times as long as the parsing of an answer full of lists.
+    """
+    import gc  # noqa: PLC0415 - only for an answer
     import json  # noqa: PLC0415
 
     document: object = None
     if len(body) > MAX_BODY:
         raise SourceError(url, f"not a daemon of tcp-exporter: the answer has more than {MAX_BODY >> 20} MiB")
+    collects = gc.isenabled()
+    gc.disable()
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         if status == 200:
-            raise SourceError(url, "not a daemon of tcp-exporter: the answer is no JSON") from None
+            raise SourceError(url, "not a daemon of tcp-exporter: the answer is not JSON") from None
+    finally:
+        if collects:
+            gc.enable()
     if status != 200:
         error = document.get("error") if isinstance(document, dict) else None
         raise SourceError(
-            url, f"answered {status} {reason}".rstrip() + (f": {error}" if isinstance(error, str) else "")
+            url, f"answered {status} {reason}".rstrip() + (f": {error}" if isinstance(error, str) else _hint(status))
         )
     if not isinstance(document, dict):
         raise SourceError(url, f"not a daemon of tcp-exporter: the answer is {type(document).__name__}, not an object")
@@ -127,6 +138,10 @@ def read(url: str, status: int, reason: str, body: bytes) -> Answer:
         return _answer(url, document)
     except _Misfit as misfit:
         raise SourceError(url, f"not a daemon of tcp-exporter: {misfit}") from None
+
+
+def _hint(status: int) -> str:
+    return {401: ": the daemon asks for a password: give --credentials-file"}.get(status, "")
 
 
 def snapshot_of(document: Mapping[str, object]) -> Snapshot:
@@ -223,7 +238,23 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
             name: Peers(_field(entry, "sockets", int), _field(entry, "most", int), _field(entry, "place", str))
             for name, entry in _entries(detail, "troubles")
         },
+        memory=_memory(detail),
+        memory_problem=_nullable(detail, "memory_problem", str) if "memory_problem" in detail else None,
         quality=_quality(detail),
+    )
+
+
+def _memory(detail: Mapping[str, object]) -> Memory | None:
+    """Who holds the buffer memory; None also of a daemon that is too old to tell."""
+    if detail.get("memory") is None:
+        return None
+    memory = _field(detail, "memory", dict)
+    units = _nullable(memory, "units", dict)
+    return Memory(
+        taken_at=_number(memory, "taken_at"),
+        ports=_integers(_field(memory, "ports", dict)),
+        units=None if units is None else _integers(units),
+        folded=_integers(_field(memory, "folded", dict)),
     )
 
 

@@ -26,6 +26,7 @@ from exporter.kernel.inetdiag import (
     native,
     packed,
 )  # fmt: skip
+from exporter.kernel.memory import MemoryTally
 from exporter.kernel.portwindows import Density
 from exporter.kernel.sockets import cgroup_columns
 from exporter.kernel.troubles import Troubles
@@ -120,7 +121,8 @@ class DetailDump(Dump):
     """Collects a dump of every socket.
 
     *ports* are the local ports to count by themselves, *remote_ports* the remote ones. Where connect() picks its ports
-    is *ephemeral*; sockets on such a port, and on none of *listening*, are counted in ``destinations``.
+    is *ephemeral*; sockets on such a port, and on none of *listening*, are counted in ``destinations``. A dump that
+    has the *memory* of each socket is summed in ``memory``, which is None of others.
     """
 
     def __init__(
@@ -129,6 +131,8 @@ class DetailDump(Dump):
         listening: frozenset[int] = frozenset(),
         remote_ports: frozenset[int] = frozenset(),
         ephemeral: EphemeralPorts | None = None,
+        *,
+        memory: bool = False,
     ) -> None:
         super().__init__()
         self.troubles = Troubles()
@@ -137,6 +141,7 @@ class DetailDump(Dump):
         self.send_queue = 0
         self.listening = listening
         self.untold = len(listening - ports)  # ports with a listener that are not counted by themselves
+        self.memory = MemoryTally(ports, self.untold) if memory else None
         self._ports = ports
         self._remote_ports = remote_ports
         self._near_ports = _high_bytes(ports)
@@ -161,6 +166,8 @@ class DetailDump(Dump):
         if self.destinations is not None:
             self.destinations.add(block, states, low, high)
         self.troubles.take(block, states)
+        if self.memory is not None:
+            self.memory.take(block)
         self.density.take(block, states)
         self._fold()
 

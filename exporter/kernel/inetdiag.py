@@ -49,6 +49,8 @@ COPIED_STATES = ALL_STATES & ~(1 << TcpState.ESTABLISHED | 1 << TcpState.TIME_WA
 EXTENSION_SKMEMINFO = 1 << 6
 """Asks for ``INET_DIAG_SKMEMINFO``, the memory and the drops of each socket."""
 
+CLOSE_GROUPS = (1, 3)  # SKNLGRP_INET_TCP_DESTROY, SKNLGRP_INET6_TCP_DESTROY (include/uapi/linux/sock_diag.h)
+
 TIMER_TIMEWAIT = 3  # idiag_timer of a mini-socket
 ATTRIBUTE_SHUTDOWN = 8  # INET_DIAG_SHUTDOWN: the first attribute of every full socket, of no request socket
 

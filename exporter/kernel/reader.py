@@ -9,6 +9,7 @@ from __future__ import annotations
 import _socket as socket  # what `socket` wraps: with its enums and selectors it is a tenth of the start of the plugin
 import errno
 import os
+import sys
 import time
 from collections.abc import Iterator
 
@@ -34,6 +35,12 @@ _REPLY = 65536  # bytes; the kernel fills at most half of it, and cuts what does
 _RECEIVE_SECONDS = 5.0  # a kernel that works answers within milliseconds, however many sockets it walks
 _DUMP_SECONDS = 60.0
 _INTERRUPTED_TRIES = 3
+_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1  # include/linux/socket.h, include/uapi/linux/netlink.h
+_SO_RCVBUFFORCE, _SO_MEMINFO = 33, 55  # include/uapi/asm-generic/socket.h; Python has no names for them
+_DROPS = 8 * 4  # offset of SK_MEMINFO_DROPS in what SO_MEMINFO returns
+_EVENTS_BUFFER = 4 << 20  # bytes, which the kernel doubles; an event takes 1.3 KB of them
+_EVENT = 4096  # bytes: ten times a close event
+_EVENTS_AT_ONCE = 4096
 _CHUNK = 16384  # bytes: more than nearly any of these files has
 _LONGEST_SYSCTL = 16 * _CHUNK  # bytes: more than ip_local_reserved_ports has with every second port in it
 
@@ -166,6 +173,77 @@ class NetlinkReader:
         finally:
             if netlink is not None:
                 netlink.close()
+
+
+class CloseEvents:
+    """Membership in the groups to which the kernel multicasts every TCP socket that it destroys in this namespace.
+
+    Needs no privilege. The kernel builds messages only while somebody is a member, so it costs nothing once closed.
+    """
+
+    name = "closes"
+
+    def __init__(self) -> None:
+        """Join; raises ``SourceMissing`` where the kernel has no such groups."""
+        if not hasattr(socket, "AF_NETLINK"):
+            raise SourceMissing(self.name, "this system has no netlink")
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, inetdiag.NETLINK_SOCK_DIAG)
+        except OSError as error:
+            _raise(self.name, error)
+        try:
+            self._enlarge()
+            self._socket.bind((0, 0))  # the kernel multicasts to no socket without an address
+            for group in inetdiag.CLOSE_GROUPS:
+                self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+        except OSError as error:
+            self.close()
+            _raise(self.name, error)
+
+    def _enlarge(self) -> None:
+        """Ask for a large receive buffer: beyond rmem_max with CAP_NET_ADMIN, else as much as rmem_max allows."""
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _EVENTS_BUFFER)
+        except OSError:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _EVENTS_BUFFER)
+
+    def receive(self, seconds: float) -> list[bytes]:
+        """Every message that is there, waiting at most *seconds* for the first. At most ``_EVENTS_AT_ONCE``.
+
+        Events that the buffer had no room for are skipped; ``lost`` counts them.
+        """
+        messages: list[bytes] = []
+        try:
+            self._socket.settimeout(seconds)
+            while len(messages) < _EVENTS_AT_ONCE:
+                try:
+                    message, (port, _) = self._socket.recvfrom(_EVENT)
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:
+                        raise
+                    continue
+                if not messages:
+                    self._socket.settimeout(0)
+                if port == 0:  # from the kernel, and not from another process
+                    messages.append(message)
+        except (BlockingIOError, TimeoutError):
+            pass
+        except OSError as error:
+            _raise(self.name, error)
+        return messages
+
+    @property
+    def lost(self) -> int:
+        """Events that this membership has lost: the drops of its socket (SO_MEMINFO, SK_MEMINFO_DROPS)."""
+        try:
+            memory = self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 64)
+        except OSError as error:
+            _raise(self.name, error)
+        return int.from_bytes(memory[_DROPS : _DROPS + 4], sys.byteorder)
+
+    def close(self) -> None:
+        """Leave the groups."""
+        self._socket.close()
 
 
 class ProcfsReader:

@@ -7,11 +7,11 @@ sample does not have is left out; what it knows to be none is 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from exporter import __version__
 from exporter.defaults import MAX_SERIES
@@ -22,7 +22,19 @@ from exporter.health.thresholds import NO_THRESHOLD, Status, Threshold
 from exporter.kernel.derivation import FEW
 from exporter.prometheus.counters import COUNTERS
 from exporter.sampling.sample import Sample
-from exporter.snapshot import IDLE_BOUNDS, RTT_BOUNDS, Detail, Listener, Quality, Snapshot, StateCounts, by_label
+from exporter.snapshot import (
+    CLOSED_RTT_BOUNDS,
+    IDLE_BOUNDS,
+    RTT_BOUNDS,
+    Closes,
+    Detail,
+    Listener,
+    Memory,
+    Quality,
+    Snapshot,
+    StateCounts,
+    by_label,
+)
 from exporter.tcpstate import KNOWN_STATES
 
 if TYPE_CHECKING:
@@ -38,6 +50,7 @@ class View(NamedTuple):
     hanging_on: str | None = None  # the source that a stale loop waits for
     reload_successful: bool = True
     max_series: int = MAX_SERIES  # label values that one metric may have
+    exported: Collection[str] | None = None  # the sysctls that are series; None: all
 
 
 def families(sample: Sample | None, view: View) -> Iterator[Metric]:
@@ -58,6 +71,8 @@ def families(sample: Sample | None, view: View) -> Iterator[Metric]:
                 yield from _quality(current.detail.quality)
         if current.namespaces is not None:
             yield _namespaces(current.namespaces, view.max_series)
+        if current.closes is not None:
+            yield from _closes(current.closes)
         yield from _folded(current, view.max_series)
     yield from _statuses(None if sample is None else sample.health, view)
     yield from _thresholds(view.thresholds)
@@ -245,11 +260,15 @@ def _namespaces(namespaces: Mapping[str, tuple[int | None, ...]], max_series: in
 
 def _folded(snapshot: Snapshot, max_series: int) -> Iterator[Metric]:
     folded = dict(snapshot.detail.folded) if snapshot.detail is not None else {}
+    if snapshot.detail is not None and snapshot.detail.memory is not None:
+        folded |= snapshot.detail.memory.folded
     if snapshot.listeners is not None:
         names = {(it.address, it.port) for it in snapshot.listeners}
         folded["tcp_listener_sockets"] = max(0, len(names) - max_series)
     if snapshot.namespaces is not None:
         folded["tcp_netns_connections"] = max(0, len(snapshot.namespaces) - max_series)
+    if snapshot.closes is not None:
+        folded["tcp_port_closed_connections_total"] = snapshot.closes.folded
     family = GaugeMetricFamily(
         "tcp_exporter_folded",
         "Label values in the metric's other: beyond detail.max_series, or listeners' ports in the ephemeral range.",
@@ -287,6 +306,8 @@ def _detail(detail: Detail) -> Iterator[Metric]:
             "unit",
             detail.units,
         )
+    if detail.memory is not None:
+        yield from _held(detail.memory)
     yield GaugeMetricFamily(
         "tcp_receive_queue_bytes",
         "Bytes received and not yet read, of all sockets but listeners (inet_diag: idiag_rqueue).",
@@ -309,6 +330,74 @@ def _detail(detail: Detail) -> Iterator[Metric]:
             "Local ports that connect() may pick: the range less reserved ports and those with a listener or a bound "
             "socket (sysctls ip_local_port_range, ip_local_reserved_ports; inet_diag).",
             detail.ephemeral_available,
+        )
+
+
+def _closes(closes: Closes) -> Iterator[Metric]:
+    connections = CounterMetricFamily(
+        "tcp_port_closed_connections",
+        "Connections that were seen to end, when detail.closes asks for it, by local port as in tcp_port_connections; "
+        "without those aborted by SO_LINGER 0 (sock_diag destroy events).",
+        labels=["port"],
+    )
+    received = CounterMetricFamily(
+        "tcp_port_received_bytes",
+        "Bytes that those connections received; a FIN counts as one (sock_diag destroy events: tcpi_bytes_received).",
+        labels=["port"],
+    )
+    sent = CounterMetricFamily(
+        "tcp_port_sent_bytes",
+        "Bytes that those connections sent, each once (sock_diag destroy events: tcpi_bytes_sent less "
+        "tcpi_bytes_retrans).",
+        labels=["port"],
+    )
+    retransmitted = CounterMetricFamily(
+        "tcp_port_retransmitted_segments",
+        "Segments that those connections sent again (sock_diag destroy events: tcpi_total_retrans).",
+        labels=["port"],
+    )
+    rtt = HistogramMetricFamily(
+        "tcp_port_connection_rtt_seconds",
+        "Smoothed round-trip time of those connections when they ended (sock_diag destroy events: tcpi_rtt).",
+        labels=["port"],
+    )
+    bounds = [*map(str, CLOSED_RTT_BOUNDS), "+Inf"]
+    for port, it in closes.ports.items():
+        connections.add_metric([port], it.connections)
+        received.add_metric([port], it.received)
+        if it.sent is not None:
+            sent.add_metric([port], it.sent)
+        retransmitted.add_metric([port], it.retransmitted)
+        rtt.add_metric([port], [*zip(bounds, accumulate(it.rtt), strict=True)], it.rtt_sum)
+    yield from (connections, received, sent, retransmitted, rtt)
+    yield GaugeMetricFamily(
+        "tcp_exporter_close_events_ratio",
+        "Share of the last 10 s of close events that was received, by the time listened and what was lost: divide "
+        "rates of the counters by its average (sock_diag destroy events; /proc/net/snmp ActiveOpens, PassiveOpens).",
+        closes.ratio,
+    )
+    yield CounterMetricFamily(
+        "tcp_exporter_close_events_lost",
+        "Close events that the receive buffer had no room for, net.core.rmem_max (SO_MEMINFO: SK_MEMINFO_DROPS).",
+        closes.lost,
+    )
+
+
+def _held(memory: Memory) -> Iterator[Metric]:
+    yield _by_label(
+        "tcp_port_memory_bytes",
+        "Buffer memory of the sockets by local port, as tcp_port_connections, read less often (inet_diag: "
+        "SK_MEMINFO_RMEM_ALLOC, FWD_ALLOC, WMEM_QUEUED and BACKLOG).",
+        "port",
+        memory.ports,
+    )
+    if memory.units is not None:
+        yield _by_label(
+            "tcp_unit_memory_bytes",
+            "Buffer memory of the sockets by systemd unit or container, as tcp_unit_connections, read less often "
+            "(inet_diag: as tcp_port_memory_bytes).",
+            "unit",
+            memory.units,
         )
 
 
@@ -400,8 +489,13 @@ def _thresholds(thresholds: Mapping[str, Threshold]) -> Iterator[Metric]:
     yield limits
 
 
-def sysctls(snapshot: Snapshot, verdicts: Sequence[Verdict]) -> Iterator[Metric]:
-    """The sysctls: they change seldom, so whoever renders them may keep the result for the same two arguments."""
+def sysctls(
+    snapshot: Snapshot, verdicts: Sequence[Verdict], exported: Collection[str] | None = None
+) -> Iterator[Metric]:
+    """The sysctls that are *exported*, None for all.
+
+    They change seldom, so whoever renders them may keep the result for the same arguments.
+    """
     values = GaugeMetricFamily(
         "tcp_sysctl_value",
         "Numeric sysctls that bear on TCP, as the kernel prints them (/proc/sys/net/ipv4/tcp_* and a few others).",
@@ -413,6 +507,8 @@ def sysctls(snapshot: Snapshot, verdicts: Sequence[Verdict]) -> Iterator[Metric]
         labels=["name", "value"],
     )
     for value in snapshot.sysctls.values():
+        if exported is not None and value.name not in exported:
+            continue
         for field, number in value.fields:
             values.add_metric([value.name, field, value.unit], number)
         if value.text is not None:
@@ -540,6 +636,13 @@ def _by_label_and_state(name: str, documentation: str, label: str, counts: Mappi
     for value, by_state in counts.items():
         for state, number in by_label(by_state).items():
             family.add_metric([value, state], number)
+    return family
+
+
+def _by_label(name: str, documentation: str, label: str, numbers: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, documentation, labels=[label])
+    for value, number in numbers.items():
+        family.add_metric([value], number)
     return family
 
 

@@ -6,11 +6,12 @@ trust in the sums.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from exporter.defaults import MAX_SERIES, QUALITY
 from exporter.errors import SourceError, SourceMissing, SourceUnreadable
+from exporter.health.measures import BY_NAME
 from exporter.kernel import derivation, stateless, sysctl
 from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.detail import DetailDump, summarise, told_apart
@@ -23,7 +24,8 @@ from exporter.kernel.inetdiag import (
     EXTENSION_INFO,
     EXTENSION_SKMEMINFO,
     CountingDump,
-)  # fmt: skip
+)
+from exporter.kernel.memory import MemoryTally
 from exporter.kernel.proctcp import ProcDetail, listening_ports
 from exporter.kernel.quality import QualityDump, together
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
@@ -32,11 +34,12 @@ from exporter.record import NamedTuple
 from exporter.sampling.rotation import Rotation
 from exporter.sampling.sampler import Reader
 from exporter.sampling.sources import Sources
-from exporter.snapshot import CloseWait, Detail, PortQuality, Quality, SysctlValue
+from exporter.snapshot import CloseWait, Detail, PortQuality, Quality, Snapshot, SysctlValue
 from exporter.tcpstate import TcpState
 
 _LONGEST_LIST = 2000  # characters of reserved ports that a command can show
 _MANY_BOUND = 0.1  # of the range
+_TIGHT = 0.1  # of the max of tcp_mem
 _FEW_CLOSE_WAIT = 20  # fewer are no finding anyway
 
 
@@ -48,7 +51,15 @@ class Wanted(NamedTuple):
     max_series: int = MAX_SERIES
     namespaces: bool = False
     stateless: bool = True  # sockets in no state, for which every process of the host is looked at
+    memory: bool = False  # of each socket, which makes the dump an eighth dearer
     quality: str = QUALITY  # whose tcp_info is read: "sampled", "full" or "off"
+
+
+def is_tight(snapshot: Snapshot) -> bool:
+    """Whether so much of TCP's memory is used that everybody wants to know by whom; False where it is not known."""
+    measure = BY_NAME["memory_ratio"]
+    ratio = measure.value_of(measure.read(snapshot))
+    return ratio is not None and ratio > _TIGHT
 
 
 class Detailer:
@@ -94,7 +105,8 @@ class Detailer:
         ports = frozenset(bound.ports)
         detail = summarise(dump, units, wanted.ports, wanted.max_series, ephemeral, now, ports, close_wait)
         stateless = None if leaked is None else max(0, leaked - bound.sockets)
-        return detail._replace(stateless=stateless, quality=_of_shown_ports(quality, detail))
+        detail = detail._replace(stateless=stateless, quality=_of_shown_ports(quality, detail))
+        return detail if dump.memory is None else _with_memory(detail, dump.memory, units, wanted)
 
     def _stateless(self) -> int | None:
         try:
@@ -106,8 +118,11 @@ class Detailer:
         sockets = reader.collect(1 << TcpState.LISTEN, CountingDump).listening
         listening = frozenset(int.from_bytes(socket.local.port, "big") for socket in sockets)
         ports = told_apart(listening, wanted.ports, ephemeral)
+        remote_ports, memory = frozenset(wanted.remote_ports), wanted.memory
         return self._dump_verified(
-            reader, lambda: DetailDump(ports, listening, frozenset(wanted.remote_ports), ephemeral)
+            reader,
+            lambda: DetailDump(ports, listening, remote_ports, ephemeral, memory=memory),
+            EXTENSION_SKMEMINFO if memory else 0,
         )
 
     def _bound(self, reader: NetlinkReader, ephemeral: EphemeralPorts | None, leaked: int) -> BoundDump:
@@ -162,12 +177,12 @@ class Detailer:
             dump.add_lines(procfs.lines(path), f"{procfs.root}/{path}", family)
         return dump
 
-    def _dump_verified(self, reader: NetlinkReader, begin: Callable[[], DetailDump]) -> DetailDump:
+    def _dump_verified(self, reader: NetlinkReader, begin: Callable[[], DetailDump], extensions: int) -> DetailDump:
         """A dump of every socket; where it does not agree with the sums, the second, and the sums are not trusted."""
         problems: dict[str, str | None] = {}
         before = self._sources.sums(problems)
         for last in (False, True):
-            dump = reader.collect(ALL_STATES, begin)
+            dump = reader.collect(ALL_STATES, begin, extensions=extensions)
             after = self._sources.sums(problems)
             if not (before.sums and after.sums):
                 return dump
@@ -201,6 +216,11 @@ class Detailer:
         except SourceError:
             return default
         return dict(fields).get("", default)
+
+
+def _with_memory(detail: Detail, memory: MemoryTally, units: Mapping[int, str] | None, wanted: Wanted) -> Detail:
+    told = memory.summary(units, wanted.ports, wanted.max_series, detail.taken_at)
+    return detail._replace(memory=told, memory_problem=memory.problem)
 
 
 def _of_shown_ports(quality: Quality | None, detail: Detail) -> Quality | None:

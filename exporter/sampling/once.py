@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 
 from exporter.errors import SourceError
 from exporter.health.window import Window
@@ -32,7 +33,8 @@ def snapshot(
 ) -> Snapshot:
     """Sample this host once, and leave out what nobody asks for.
 
-    That is *netstat*, *sysctls*, *queues*, *conntrack*, and the detail *wanted*.
+    That is *netstat*, *sysctls*, *queues*, *conntrack*, and the detail *wanted*, with the memory of sockets also where
+    much of TCP's is used.
 
     With a local *port* the states are those of its sockets. A *sampler* remembers what it has sampled before.
     """
@@ -44,8 +46,10 @@ def snapshot(
         by_port = sampler.count_port(port)
         counted = counted._replace(connections=by_port.connections, sources=counted.sources | by_port.sources)
     values, problem = sampler.sysctls() if sysctls else ({}, None)
-    detail = None if wanted is None else _detail(procfs, reader, trust, wanted, counted, units=units)
-    return assemble(counted, values, problem, taken_at=taken_at, page_size=os.sysconf("SC_PAGE_SIZE"), detail=detail)
+    taken = partial(assemble, counted, values, problem, taken_at=taken_at, page_size=os.sysconf("SC_PAGE_SIZE"))
+    if wanted is None:
+        return taken()
+    return taken(detail=_detail(procfs, reader, trust, wanted, counted, taken(), units=units))
 
 
 def apart(
@@ -62,12 +66,14 @@ def apart(
 
 
 def _detail(
-    procfs: Procfs, reader: str, trust: Trust, wanted: Wanted, counted: Counted, *, units: bool
+    procfs: Procfs, reader: str, trust: Trust, wanted: Wanted, counted: Counted, without: Snapshot, *, units: bool
 ) -> Detail | None:
+    """The detail that is to be added to the snapshot *without* it."""
     from exporter.kernel.cgroupfs import Cgroups  # noqa: PLC0415 - the plugin does without unless asked
-    from exporter.sampling.detailer import Detailer  # noqa: PLC0415
+    from exporter.sampling.detailer import Detailer, is_tight  # noqa: PLC0415
 
     cgroups = Cgroups(procfs.root) if units else None
+    wanted = wanted._replace(memory=wanted.memory or is_tight(without))
     try:
         detail = Detailer(procfs, readers(reader, procfs), trust, cgroups).detail(wanted, time.time())
     except SourceError as error:

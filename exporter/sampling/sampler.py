@@ -20,7 +20,7 @@ from exporter.tcpstate import TcpState
 if TYPE_CHECKING:
     from exporter.kernel.inetdiag import Local
     from exporter.kernel.listeners import Dropped
-    from exporter.snapshot import Conntrack, SysctlValue
+    from exporter.snapshot import Closes, Conntrack, SysctlValue
 
 Reader = NetlinkReader | ProcfsReader | PsutilReader
 
@@ -71,8 +71,12 @@ def assemble(
     page_size: int,
     detail: Detail | None = None,
     namespaces: Mapping[str, tuple[int | None, ...]] | None = None,
+    closes: Closes | None = None,
 ) -> Snapshot:
     """The snapshot of a counting pass, and of the sysctls and the detail that were read with it or before."""
+    memory = {}
+    if detail is not None and (detail.memory is not None or detail.memory_problem is not None):
+        memory["memory"] = detail.memory_problem
     return Snapshot(
         taken_at=taken_at,
         connections=counted.connections,
@@ -80,12 +84,13 @@ def assemble(
         sockstat=counted.sockstat,
         sysctls=sysctls,
         page_size=page_size,
-        sources={**counted.sources, "sysctl": sysctl_problem},
+        sources={**counted.sources, **memory, "sysctl": sysctl_problem},
         listeners=counted.listeners,
         unmatched_half_open=counted.unmatched_half_open,
         detail=detail,
         namespaces=namespaces,
         conntrack=counted.conntrack,
+        closes=closes,
     )
 
 

@@ -21,7 +21,10 @@ _VERIFY = {IF_GIVEN: ssl.CERT_OPTIONAL, REQUIRED: ssl.CERT_REQUIRED}
 def context(tls: Tls) -> ssl.SSLContext:
     """The context that *tls* describes, or Refused with the key that is to blame."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.minimum_version = _VERSIONS[tls.min_version or "TLS12"]
+    suites = [CIPHERS[name] for name in tls.cipher_suites or () if name in CIPHERS]
+    # With suites of TLS 1.3 alone, no client of TLS 1.2 finds one that it has: so it is with Go's server.
+    least = "TLS13" if tls.cipher_suites and not suites else tls.min_version or "TLS12"
+    made.minimum_version = _VERSIONS[least]
     made.maximum_version = _VERSIONS[tls.max_version or "TLS13"]
     _load_identity(made, tls)
     if tls.authorities is not None:
@@ -33,7 +36,7 @@ def context(tls: Tls) -> ssl.SSLContext:
         made.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     else:
         made.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
-    _choose_ciphers(made, [CIPHERS[name] for name in tls.cipher_suites or () if name in CIPHERS])
+    _choose_ciphers(made, suites)
     for curve in tls.curve_preferences or ():
         try:
             made.set_ecdh_curve(CURVES[curve])

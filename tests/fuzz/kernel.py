@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from exporter.errors import SourceError, SourceMalformed
 from exporter.kernel import cgroup, netns, procnet, sysctl
 from exporter.kernel.catalogue import CATALOGUE
+from exporter.kernel.closes import CloseCounters, rows
 from exporter.kernel.detail import DetailDump, summarise
 from exporter.kernel.ephemeral import EphemeralPorts
 from exporter.kernel.inetdiag import AF_INET, AF_INET6, DONE, CountingDump, Dump, Local, state_counts
@@ -29,7 +30,7 @@ _REPEATS = (
 
 
 def _detail() -> DetailDump:
-    return DetailDump(_PORTS, _LISTENING, _REMOTE, _EPHEMERAL)
+    return DetailDump(_PORTS, _LISTENING, _REMOTE, _EPHEMERAL, memory=True)
 
 
 def netlink(data: bytes) -> None:
@@ -80,6 +81,23 @@ def netlink(data: bytes) -> None:
         for it in found
     )
     _summed(counting, detail, by_peer)
+    _weighed(detail, found, times)
+
+
+def _weighed(detail: DetailDump, found: list[reference.Socket], times: int) -> None:
+    """The memory is that of each socket, and where one of them does not tell it there is no sum."""
+    assert detail.memory is not None
+    told = detail.memory.summary({number: f"unit-{number}" for number, _ in detail.by_cgroup}, (), 3, 0.0)
+    expected = reference.memory(found)
+    assert (told is None) == (expected is None) == (detail.memory.problem is not None)
+    if told is None or expected is None:
+        return
+    by_port, by_cgroup = expected
+    assert told.units is not None
+    assert {int(port): size for port, size in told.ports.items() if port != "other"} == {
+        port: by_port[port] * times for port in _PORTS
+    }
+    assert sum(told.ports.values()) == sum(told.units.values()) == by_port.total() * times == by_cgroup.total() * times
 
 
 def _take(collector: Dump, reply: bytes, repeat: int) -> bool:
@@ -90,6 +108,29 @@ def _take(collector: Dump, reply: bytes, repeat: int) -> bool:
     except SourceError as error:
         assert str(error).startswith("netlink")
         return False
+
+
+def closes(data: bytes) -> None:
+    """Close events, once or in a batch: each is malformed in both or the same numbers in both."""
+    message, repeat = data[1:], _REPEATS[data[0] % len(_REPEATS)] if data else 0
+    batch = [message] * (1 + repeat)
+    try:
+        (one,) = rows([message])
+    except SourceMalformed as error:
+        assert str(error).startswith("closes:")
+        try:
+            CloseCounters().add(batch)
+        except SourceMalformed:
+            return
+        raise AssertionError("a malformed event was counted in a batch") from None
+    assert [*rows(batch)] == [one] * len(batch)
+    assert all(number >= -1 for number in one[2:])
+    counters = CloseCounters()
+    counters.tell_apart([80], 1)
+    seen = counters.add(batch)
+    assert seen in {0, len(batch)}
+    assert sum(it.connections for it in counters.values().values()) == seen
+    assert all(sum(it.rtt) <= it.connections for it in counters.values().values())
 
 
 def _end(local: Local) -> reference.Local:

@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parents[2] / "deploy" / "grafana"
 RULES = FOLDER.parent / "prometheus" / "rules.yml"
 NAMES = sorted(FILES)
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-UNITS = {"short", "none", "s", "bytes", "percentunit", "cps", "pps"}
+UNITS = {"short", "none", "s", "bytes", "percentunit", "cps", "pps", "Bps"}
 EXCLUSIONS = yaml.safe_load((FOLDER / ".lint").read_text(encoding="utf-8"))["exclusions"]
 
 
@@ -308,7 +308,8 @@ def test_target_job_rule_and_target_instance_rule(name: str) -> None:
 @dashboards
 def test_target_counter_agg_rule(name: str) -> None:
     for title, selector in used(name):
-        assert selector.metric.endswith("_total") == (selector.function in {"rate", "increase"}), title
+        rises = selector.metric.endswith("_total") or selector.metric in buckets()
+        assert rises == (selector.function in {"rate", "increase"}), title
 
 
 # -- what the words mean -----------------------------------------------------------------------------------------------
@@ -320,10 +321,16 @@ def records() -> dict[str, str]:
     return {rule["record"]: rule["expr"] for group in groups for rule in group["rules"] if "record" in rule}
 
 
+def buckets() -> dict[str, set[str]]:
+    """The buckets of every histogram, with their labels."""
+    histograms = [family for family in every_family() if family.type == "histogram"]
+    return {f"{family.name}_bucket": set(family.samples[0].labels) for family in histograms}
+
+
 def labels() -> dict[str, set[str]]:
     """The labels of every metric that there is."""
     known = {name_of(family): set(family.samples[0].labels) for family in every_family()}
-    return known | {"up": set(), "ALERTS": {"alertname", "alertstate", "severity", "measure", "finding"}}
+    return known | buckets() | {"up": set(), "ALERTS": {"alertname", "alertstate", "severity", "measure", "finding"}}
 
 
 @dashboards

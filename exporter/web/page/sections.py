@@ -13,7 +13,7 @@ from exporter.health.judge import Health
 from exporter.health.measures import BY_NAME, RATIOS, Measure, Reading, amount, duration
 from exporter.health.sysctls.verdicts import Verdict
 from exporter.health.thresholds import Result, Status, worst
-from exporter.snapshot import IDLE_BOUNDS, RTT_BOUNDS, Listener, Quality, Snapshot, StateCounts
+from exporter.snapshot import IDLE_BOUNDS, RTT_BOUNDS, Listener, Memory, Quality, Snapshot, StateCounts
 from exporter.tcpstate import BY_LABEL, KNOWN_STATES
 from exporter.web.current import Current
 from exporter.web.page.machine import fragment, icon
@@ -232,6 +232,22 @@ def top(title: str, head: str, counts: Mapping[str, StateCounts] | None, missing
         for name, by_state in ranked[:_NAMES]
     ]
     return _table(title, (head, "Sockets", "States"), rows, "top", _more(len(ranked) - _NAMES))
+
+
+def memory(held: Memory) -> Iterator[Markup]:
+    """The ports and the units with the most buffer memory; those without any are not shown."""
+    for title, head, sizes in (("Memory by port", "Port", held.ports), ("Memory by unit", "Unit", held.units or {})):
+        ranked = sorted((item for item in sizes.items() if item[1]), key=lambda item: (-item[1], item[0]))
+        rows = [
+            element(
+                "tr",
+                element("th", element("code", breakable(name)), scope="row"),
+                element("td", amount(size, "bytes"), class_="n"),
+            )
+            for name, size in ranked[:_NAMES]
+        ]
+        if rows:
+            yield _table(title, (head, "Memory"), rows, "top", _more(len(ranked) - _NAMES))
 
 
 def quality(found: Quality) -> Markup | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from exporter.health.finding import Finding
 from exporter.health.sysctls.verdicts import Verdict
 from exporter.health.thresholds import NO_THRESHOLD, SEVERITY, Status, Threshold, worst
+from exporter.health.whatif import alternatives
 from exporter.kernel.catalogue import CATALOGUE
 from exporter.sampling.history import POINTS, STEP_SECONDS
 from exporter.snapshot import Snapshot, StateCounts, SysctlValue
@@ -31,6 +32,7 @@ class States:
         self._peaks = None if at.sample is None or connections is None else at.sample.peaks
         self._health = None if at.sample is None or snapshot is None else at.sample.health
         self._thresholds = at.view.thresholds
+        self._snapshot = snapshot
         self._sysctls: Mapping[str, SysctlValue] = {} if snapshot is None else snapshot.sysctls
         verdicts = () if self._health is None else self._health.verdicts
         self._verdicts: Mapping[str, Sequence[Verdict]] = by_sysctl(verdicts)
@@ -186,6 +188,8 @@ class States:
         live = value.shown
         notes = [known.meaning] if known is not None else []
         notes += dict.fromkeys(it.arithmetic for it in verdicts if it.arithmetic)
+        others = [] if self._snapshot is None else alternatives(self._snapshot, verdicts)
+        notes += (f"With {value} instead: {meaning}" for value, meaning in others)
         deviates = any(it.deviates for it in verdicts)
         return element(
             "tr",
