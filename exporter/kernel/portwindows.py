@@ -36,7 +36,8 @@ class Density:
     def take(self, block: Block, states: bytes) -> None:
         """Add sockets of a block whose states are the column *states*."""
         step = self._every
-        columns = (block.column(offset)[::step] for offset in (PORT + 1, PORT, REMOTE_PORT + 1, REMOTE_PORT))
+        at = (PORT + 1, PORT, REMOTE_PORT + 1, REMOTE_PORT)
+        columns = (block.data[offset :: block.length * step] for offset in at)
         self._keys.extend(compress(packed(*columns), states[::step].translate(only(TcpState.ESTABLISHED))))
         while len(self._keys) > MOST_KEYS:
             del self._keys[::2]
@@ -81,7 +82,7 @@ class Window(NamedTuple):
         if low < high or (self.first & 0xFFFF, self.last & 0xFFFF) == (0, 0xFFFF):
             both_below = _holds(_LOCAL_LE, high, _REJECT) + _holds(_REMOTE_LE, high, _REJECT)
             return _assembled([*both_below, *_either([(_LOCAL_GE, low)], [(_REMOTE_GE, low)])])
-        first, last = self.first & 0xFFFF, self.last & 0xFFFF
+        first, last = self.first & 0xFFFF, min(self.last & 0xFFFF, high)  # the lower port is the lower one
         local = [(_LOCAL_GE, high), (_LOCAL_LE, high), (_REMOTE_GE, first), (_REMOTE_LE, last)]
         remote = [(_REMOTE_GE, high), (_REMOTE_LE, high), (_LOCAL_GE, first), (_LOCAL_LE, last)]
         return _assembled(_either(local, remote))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter.kernel.inetdiag import PORT, REMOTE_PORT, Block
@@ -43,6 +43,7 @@ def test_a_round_of_windows_has_every_key_once(pairs: list[tuple[int, int]], mos
 
 
 @given(PAIRS, st.integers(1, 20), PORTS, PORTS)
+@example([(1, 1), (1, 1)], 1, 1, 22)
 def test_the_bytecode_of_a_window_lists_its_keys_and_no_others(
     pairs: list[tuple[int, int]], most: int, local: int, remote: int
 ) -> None:

@@ -90,7 +90,9 @@ def test_all_are_read_where_there_are_few_and_where_all_are_wanted(service: int)
 
 def test_a_port_that_a_window_misses_keeps_what_was_told_for_five_minutes(service: int) -> None:
     rotation = Rotation(most=50)
-    found = taken(rotation, service, now=0.0)[0].ports[str(service)]
+    while not (quality := taken(rotation, service, now=0.0)[0].ports):
+        pass
+    found = quality[str(service)]
 
     def nothing(begin: Callable[[], QualityDump], _: bytes) -> QualityDump:
         return begin()
