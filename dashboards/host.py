@@ -194,6 +194,27 @@ STATES = Row(
             width=8,
         ),
         Panel(
+            "Round trips by port",
+            "The 90th percentile of the smoothed round trips of sampled ESTABLISHED sockets, by local port. Worry "
+            "where one port moves alone: its clients, or the way to them, have changed. Absent with the reader procfs.",
+            (Query("histogram_quantile(0.9, tcp_port_rtt_seconds_bucket{})", "{{port}}"),),
+            unit="s", width=8,
+        ),
+        Panel(
+            "Limited transfers by port",
+            "Which share of the time with data in flight sampled sockets waited for the peer's window or for their own "
+            "send buffer, by local port. Worry above a fifth on long paths: buffer_limits names the sysctl.",
+            (Query('tcp_port_limited_ratio{by!="path"}', "{{port}} {{by}}"),),
+            unit="percentunit", width=8, maximum=1,
+        ),
+        Panel(
+            "Retransmitting by port",
+            "The share of sampled ESTABLISHED sockets with segments in flight that were sent again, by local port. A "
+            "few percent is normal on the internet; worry where it stays above a tenth.",
+            (Query("tcp_port_retransmitting_ratio{}", "{{port}}"),),
+            unit="percentunit", width=8,
+        ),
+        Panel(
             "By family",
             "The same sockets by the family of the socket, stacked. An IPv4 client of a dual-stack listener is an IPv6 "
             "socket. Worry where one family falls to nothing: its addresses or routes are gone.",
@@ -406,6 +427,70 @@ LOSS = Row(
             ),
             unit="cps", width=8,
         ),
+        Panel(
+            "ESTABLISHED by timer",
+            "What each established connection waits for, stacked. `none` is idle without keepalive: a dead peer is "
+            "never noticed, and tcp_keepalive_time does nothing for it. Worry where `retransmit` or `probe` stays "
+            "high: peers do not acknowledge, or do not read.",
+            (Query("tcp_timer_connections{}", "{{timer}}"),),
+            stacked=True,
+        ),
+        Panel(
+            "Connections without an answer",
+            "Established connections whose last three tries or more got no answer: keepalive probes and "
+            "retransmissions go to dead peers or a broken path, window probes are dropped on their way. 0 is normal.",
+            (Query('tcp_unanswered_connections{tries="3"}', "{{kind}}, 3 or more"),
+             Query('tcp_unanswered_connections{tries="8"}', "{{kind}}, 8 or more")),
+        ),
+    ),
+)  # fmt: skip
+
+CLOSES = Row(
+    "How connections ended (detail.closes)",
+    (
+        Panel(
+            "Connections that ended by local port",
+            "The ten local ports with the most connections that ended, of the events that were received: the share is "
+            "tcp_exporter_close_events_ratio. Worry where a port stops, or ends many more than it did.",
+            (Query("topk(10, rate(tcp_port_closed_connections_total{}[$__rate_interval]))", "{{port}}"),),
+            unit="cps",
+        ),
+        Panel(
+            "Bytes by local port",
+            "Payload that the ended connections received and sent, booked when they end: long connections show as "
+            "spikes. Worry where a service's bytes fall while its connections do not.",
+            (
+                Query("topk(10, rate(tcp_port_received_bytes_total{}[$__rate_interval]))", "{{port}} received"),
+                Query("topk(10, rate(tcp_port_sent_bytes_total{}[$__rate_interval]))", "{{port}} sent"),
+            ),
+            unit="Bps",
+        ),
+        Panel(
+            "Retransmitted segments for each connection that ended",
+            "Segments sent again, by local port, for each connection. Worry where one port has many more than the "
+            "others: its clients are behind a path that loses.",
+            (
+                Query(
+                    "topk(10, rate(tcp_port_retransmitted_segments_total{}[$__rate_interval])"
+                    " / (rate(tcp_port_closed_connections_total{}[$__rate_interval]) > 0))",
+                    "{{port}}",
+                ),
+            ),
+        ),
+        Panel(
+            "Round-trip time at the end, 99 % and half of the connections",
+            "Quantiles of the smoothed round-trip time of the connections that ended, by local port. Worry where the "
+            "upper one leaves the lower: some clients are on a slow path.",
+            tuple(
+                Query(
+                    f"histogram_quantile({quantile}, sum by (port, le)"
+                    " (rate(tcp_port_connection_rtt_seconds_bucket{}[$__rate_interval]))) >= 0",
+                    f"{{{{port}}}} {quantile}",
+                )
+                for quantile in ("0.99", "0.5")
+            ),
+            unit="s",
+        ),
     ),
 )  # fmt: skip
 
@@ -422,6 +507,20 @@ MEMORY = Row(
                 Line("limit pressure", LIMIT_DASH, YELLOW), Line("limit max", LIMIT_DASH, RED),
                 Line("limit min", LIMIT_DASH, GREEN),
             ),
+        ),
+        Panel(
+            "Memory by unit",
+            "The ten systemd units or containers whose sockets hold the most buffer memory, of this network namespace. "
+            "A unit that grows while others do not is the one to look at. Absent with the reader procfs.",
+            (Query("topk(10, sum by (unit) (tcp_unit_memory_bytes{}))", "{{unit}}"),),
+            unit="bytes",
+        ),
+        Panel(
+            "Memory by local port",
+            "The ten local ports whose sockets hold the most buffer memory; `other` are all ports that nobody listens "
+            "on, those of outgoing connections among them. Absent with the reader procfs.",
+            (Query("topk(10, sum by (port) (tcp_port_memory_bytes{}))", "{{port}}"),),
+            unit="bytes",
         ),
         Panel(
             "Orphans against tcp_max_orphans",
@@ -599,5 +698,5 @@ DASHBOARD = Dashboard(
         Variable("instance", "Instance", 'label_values(tcp_exporter_build_info{job=~"$job"}, instance)'),
     ),
     links=(Link("Fleet", f"/d/{FLEET_UID}"), Link("Status page", "http://${instance}/", outside=True)),
-    rows=(WELL, STATES, HANDSHAKES, ACCEPT, ENDINGS, LOSS, MEMORY, SYSCTLS, EXPORTER),
+    rows=(WELL, STATES, HANDSHAKES, ACCEPT, ENDINGS, LOSS, CLOSES, MEMORY, SYSCTLS, EXPORTER),
 )

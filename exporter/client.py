@@ -13,10 +13,14 @@ from exporter.errors import SourceError, UsageError
 from exporter.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from http.client import HTTPResponse
     from ssl import SSLContext
     from typing import NoReturn
 
 _MAX_CREDENTIALS = 4096
+_SIZE_LINE = 256  # bytes of a line with the size of a chunk, extensions included
+_SIZE_DIGITS = 8
+_SHOWN = 40  # characters that an error repeats of an answer
 
 
 class Access(NamedTuple):
@@ -67,12 +71,46 @@ def _get(
         ):
             opener.add_handler(handler)
         with opener.open(request.Request(url, headers=dict(headers))) as answer:  # noqa: S310 - http or https: arguments
-            return answer.status, answer.reason, answer.read(limit)
+            return answer.status, answer.reason, _body(answer, limit)
     except HTTPException as error:
         raise SourceError(url, f"no answer in HTTP: {error}") from None
     except (OSError, OverflowError, ValueError) as error:
         cause = error.reason if isinstance(error, URLError) else error
+        if getattr(cause, "reason", None) == "WRONG_VERSION_NUMBER":
+            raise SourceError(url, "the server does not speak TLS on this port: try http://") from None
         raise SourceError(url, str(getattr(cause, "strerror", None) or cause)) from None
+
+
+def _body(answer: HTTPResponse, limit: int) -> bytes:
+    """The first *limit* bytes of the body; ``HTTPException`` where it is not framed as RFC 9112 has it.
+
+    ``http.client`` takes the size of a chunk from ``int()``, and reads one of size -1 to the end of the stream whatever
+    the limit is. Chunks are therefore read here: a reverse proxy that compresses sends them.
+    """
+    from http.client import HTTPException  # noqa: PLC0415
+
+    encoding = answer.headers.get("Transfer-Encoding")
+    if encoding is None:
+        return answer.read(limit)
+    if encoding.strip().lower() != "chunked":
+        raise HTTPException(f"unexpected transfer encoding {encoding[:_SHOWN]!r}: expected chunked or none")
+    body, stream = b"", answer.fp
+    while len(body) < limit:
+        size = stream.readline(_SIZE_LINE).split(b";")[0].strip()
+        if not size or len(size) > _SIZE_DIGITS or size.strip(b"0123456789abcdefABCDEF"):
+            raise HTTPException(f"a chunk of size {size[:_SHOWN].decode('latin-1')!r}: expected hexadecimal digits")
+        left = int(size, 16)
+        if not left:
+            break
+        chunk = stream.read(min(left, limit - len(body)))
+        body += chunk
+        if len(chunk) < left:
+            if len(body) < limit:
+                raise HTTPException("the answer ends within a chunk")
+            break
+        if stream.readline(2) != b"\r\n":
+            raise HTTPException("a chunk has another size than announced")
+    return body
 
 
 def _tls(access: Access) -> SSLContext:

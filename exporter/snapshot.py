@@ -6,7 +6,7 @@ comment says where the number comes from and when it is absent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from exporter.record import NamedTuple
 from exporter.tcpstate import KNOWN_STATES, TcpState
@@ -16,6 +16,12 @@ StateCounts = tuple[int, ...]
 
 NO_SOCKETS: StateCounts = (0,) * len(TcpState)
 
+CLOSED_RTT_BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Upper bounds in seconds of the round-trip times of closed connections, a true histogram; one bucket is beyond."""
+
+RTT_BOUNDS = (0.001, 0.005, 0.02, 0.1, 0.25, 1.0)
+"""Likewise of open connections: fewer, because each port has a gauge for each bucket; one bucket is beyond."""
+
 
 class Connections(NamedTuple):
     """The sockets of this network namespace, IPv4 and IPv6 together."""
@@ -24,6 +30,16 @@ class Connections(NamedTuple):
     reader: str  # "netlink", "procfs" or "psutil": who counted
     derived: bool  # what is large of ESTABLISHED, and TIME_WAIT, are from the kernel's own counters
     unknown_states: tuple[str, ...] = ()  # the numbers or names behind counts[UNKNOWN], as the kernel wrote them
+    unlisted: tuple[TcpState, ...] = ()  # the states that the reader cannot count here: their counts mean nothing
+
+    def of(self, state: TcpState) -> int | None:
+        """The sockets in one state; None where the reader cannot count them."""
+        return None if state in self.unlisted else self.counts[state]
+
+    def why_unlisted(self, *states: TcpState) -> str:
+        """Why there is no count of these unlisted states."""
+        named = ", ".join(state.rfc9293 for state in states)
+        return f"{self.reader} lists sockets by process here, and not every one in {named} belongs to one"
 
 
 class SysctlValue(NamedTuple):
@@ -108,6 +124,61 @@ class CloseWait(NamedTuple):
     served: int  # those on the port of a listener, which a server here has accepted
 
 
+class Memory(NamedTuple):
+    """Buffer memory of the sockets in bytes, which not every detail pass reads (INET_DIAG_SKMEMINFO)."""
+
+    taken_at: float  # Unix time in seconds
+    ports: Mapping[str, int]  # by local port, told apart as ``Detail.ports``; "other" is the rest
+    units: Mapping[str, int] | None  # by systemd unit or container, "other" is the rest; None without cgroup v2
+    folded: Mapping[str, int]  # by metric: how many label values are in "other"
+
+
+IDLE_BOUNDS = (1.0, 10.0, 60.0, 300.0, 1800.0, 7200.0)
+"""Likewise of the time since a socket last sent or received data."""
+
+
+class PortQuality(NamedTuple):
+    """The sampled ESTABLISHED sockets of a local port, by their tcp_info."""
+
+    sockets: int
+    rtt: tuple[int, ...]  # sockets by the buckets of RTT_BOUNDS, not cumulative; without those not measured yet
+    idle: tuple[int, ...]  # likewise of IDLE_BOUNDS, by the last data sent or received
+    retransmitting: int  # sockets that have segments in flight which were sent again
+    busy: int | None = None  # microseconds with data in flight, since they were connected; None before Linux 4.10
+    peer_window: int | None = None  # of these, waiting for the peer's window
+    send_buffer: int | None = None  # of these, with an application that waits for room in the send buffer
+
+    def limited(self) -> Mapping[str, float]:
+        """Shares of the busy time by what limited the sockets; empty where there was none or it is not known."""
+        if not self.busy or self.peer_window is None or self.send_buffer is None:
+            return {}
+        window, buffer = min(1.0, self.peer_window / self.busy), min(1.0, self.send_buffer / self.busy)
+        return {"peer_window": window, "send_buffer": buffer, "path": max(0.0, 1 - window - buffer)}
+
+
+class Transfers(NamedTuple):
+    """Sampled sockets that send much over a long path and have one limit, told by the largest of them."""
+
+    sockets: int
+    rate: int  # bytes a second (tcpi_delivery_rate)
+    share: float  # of its busy time for which it was limited so
+    rtt: float  # seconds
+    least_rtt: float  # seconds, the shortest that was measured
+    send_buffer: int | None  # bytes (SK_MEMINFO_SNDBUF)
+    window: int | None  # the peer's, bytes (tcpi_snd_wnd); None before Linux 5.4
+    place: str  # the address that it sends to
+
+
+class Quality(NamedTuple):
+    """What tcp_info tells of a sample of the ESTABLISHED sockets."""
+
+    sockets: int  # whose tcp_info was read in this pass
+    sampled: float | None  # share of ESTABLISHED that these are; None where there are none
+    ports: Mapping[str, PortQuality]  # by local port as ``Detail.ports``, those with a sampled socket
+    transfers: Mapping[str, Transfers] = {}  # by what limits them: names of ``kernel.quality``
+    problem: str | None = None  # why there is none
+
+
 class Detail(NamedTuple):
     """What a dump of every socket tells beyond the states. Counts are by state, as ``StateCounts``."""
 
@@ -133,6 +204,14 @@ class Detail(NamedTuple):
     # not every process is seen.
     stateless: int | None = None
     troubles: Mapping[str, Peers] = {}  # by the names of ``kernel.troubles``; a trouble that nobody has is not there
+    # Of ESTABLISHED sockets; None: a daemon from before this was told.
+    timers: Mapping[str, int] | None = None  # by the timer that runs: "none", "keepalive", "retransmit", "probe"
+    unanswered: Mapping[str, Mapping[int, int]] | None = None  # by kind, then by at least so many tries (1, 2, 3, 5, 8)
+    accept_pending: int | None = None  # without an inode: accept() has not taken them yet
+    problem: str | None = None  # what of the detail could not be read, while the rest could
+    memory: Memory | None = None  # None: not asked for, not told by the reader, or too old
+    memory_problem: str | None = None  # why the last reading of it failed
+    quality: Quality | None = None  # None: not asked for, or the reader has no tcp_info
 
 
 class Conntrack(NamedTuple):
@@ -143,6 +222,32 @@ class Conntrack(NamedTuple):
     insert_failed: int | None = None  # entries that could not be added; None where the kernel does not tell
     drops: int | None = None  # packets dropped because the table was full; None as insert_failed
     established_timeout: int | None = None  # seconds after which an idle connection is forgotten
+
+
+class PortCloses(NamedTuple):
+    """The connections of a local port that were seen to end since the daemon was started, and what they did.
+
+    Bytes are payload; of those received, each FIN counts as one. Source: the tcp_info that the kernel multicasts when
+    it destroys a socket (net/core/sock_diag.c, sock_diag_broadcast_destroy).
+    """
+
+    connections: int
+    received: int  # bytes
+    sent: int | None  # bytes, each once; None where tcp_info has no tcpi_bytes_sent (Linux before 4.19)
+    retransmitted: int  # segments
+    rtt: tuple[
+        int, ...
+    ]  # connections by smoothed round-trip time at their end: CLOSED_RTT_BOUNDS and one bucket beyond
+    rtt_sum: float  # seconds, of those in ``rtt``
+
+
+class Closes(NamedTuple):
+    """How connections ended, from the kernel's close events. Counters never fall while the daemon lives."""
+
+    ports: Mapping[str, PortCloses]  # as ``Detail.ports``, but a port that was told apart stays; "other" is the rest
+    ratio: float  # share of the last period's close events that were received: time joined, less what was lost
+    lost: int  # events that the receive buffer had no room for, since the daemon was started
+    folded: int  # ports in "other" because there are as many as there may be
 
 
 class Snapshot(NamedTuple):
@@ -160,6 +265,7 @@ class Snapshot(NamedTuple):
     namespaces: Mapping[str, tuple[int | None, ...]] | None = None  # by name, as StateCounts; None: not asked for
     unmatched_half_open: int = 0  # half-open connections that match no listener (TPROXY, sk_lookup, one just closed)
     conntrack: Conntrack | None = None  # None: the host tracks no connections, it could not be read, or was not asked
+    closes: Closes | None = None  # None: not asked for, or nothing was listened to yet
     drops: Drops | None = None  # None: there is no earlier sample to compare with, or the kernel does not count
     to_full: Mapping[str, int] | None = None
     """The seconds until each limit is full at the rate of the last hour, by resource ("conntrack"), where that is
@@ -183,9 +289,9 @@ class Snapshot(NamedTuple):
         return None if value is None else {field: pages * self.page_size for field, pages in value.fields}
 
 
-def by_label(counts: StateCounts) -> dict[str, int]:
-    """Counts under their labels: the eleven states always, ``unknown`` only where there is one."""
-    labelled = {state.label: counts[state] for state in KNOWN_STATES}
+def by_label(counts: StateCounts, unlisted: Collection[TcpState] = ()) -> dict[str, int]:
+    """Counts under their labels: the eleven states but for the *unlisted*, ``unknown`` only where there is one."""
+    labelled = {state.label: counts[state] for state in KNOWN_STATES if state not in unlisted}
     if counts[TcpState.UNKNOWN]:
         labelled[TcpState.UNKNOWN.label] = counts[TcpState.UNKNOWN]
     return labelled

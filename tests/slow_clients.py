@@ -26,7 +26,7 @@ from tests.certificates import Authority
 
 BIG = bytes(8 * 1024 * 1024)
 PATIENCE = 180.0  # seconds for one measurement; only a hang reaches it
-_GET = b"GET /%s HTTP/1.1\r\nHost: test\r\n\r\n"
+_GET = b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Probe(NamedTuple):

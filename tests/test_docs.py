@@ -26,13 +26,29 @@ from exporter.health.sysctls.profile import BY_SYSCTL, Recommendation
 from exporter.health.thresholds import DEFAULTS, Status
 from exporter.kernel import READERS
 from exporter.kernel.catalogue import CATALOGUE, states_of
+from exporter.kernel.timers import TRIES
 from exporter.prometheus import families as module
 from exporter.prometheus.counters import COUNTERS
 from exporter.prometheus.families import View, families, sysctls
 from exporter.sampling.history import HOLE, Points
 from exporter.sampling.loop import SOURCES
 from exporter.sampling.sample import Pass, Sample
-from exporter.snapshot import CloseWait, Conntrack, Detail, Drops, Listener, Peers, StateCounts
+from exporter.snapshot import (
+    CLOSED_RTT_BOUNDS,
+    Closes,
+    CloseWait,
+    Conntrack,
+    Detail,
+    Drops,
+    Listener,
+    Memory,
+    Peers,
+    PortCloses,
+    PortQuality,
+    Quality,
+    StateCounts,
+    Transfers,
+)
 from exporter.tcpstate import BY_LABEL, TcpState
 from exporter.web.app import application
 from exporter.web.current import Current
@@ -51,7 +67,18 @@ VALUES = {
     "resource": tuple(ratio.name.removesuffix("_ratio") for ratio in RATIOS),
     "level": ("min", "pressure", "max"),
     "family": ("ipv4", "ipv6"),
-    "metric": ("tcp_port_connections", "tcp_unit_connections", "tcp_netns_connections", "tcp_listener_sockets"),
+    "metric": (
+        "tcp_port_connections",
+        "tcp_unit_connections",
+        "tcp_port_memory_bytes",
+        "tcp_unit_memory_bytes",
+        "tcp_netns_connections",
+        "tcp_listener_sockets",
+        "tcp_port_closed_connections_total",
+    ),
+    "timer": ("none", "keepalive", "retransmit", "probe"),
+    "kind": ("keepalive", "retransmit", "probe"),
+    "tries": tuple(map(str, TRIES)),
     "pass": PASSES,
     "reader": READERS[1:],
     "source": SOURCES,
@@ -95,6 +122,21 @@ DETAIL = Detail(
     folded={"tcp_port_connections": 0, "tcp_unit_connections": 3},
     close_wait=CloseWait(sockets=3, over_5_seconds=3, served_over_10_seconds=2, over_60_seconds=1, served=2),
     troubles={"retransmitting": Peers(3, 2, "198.51.100.7:5432")},
+    timers={"none": 4, "keepalive": 3, "retransmit": 2, "probe": 1},
+    unanswered={kind: dict.fromkeys(TRIES, 1) for kind in ("keepalive", "retransmit", "probe")},
+    accept_pending=2,
+    memory=Memory(
+        taken_at=1_700_000_000.0,
+        ports={"443": 65536, "other": 0},
+        units={"nginx.service": 65536, "other": 0},
+        folded={"tcp_port_memory_bytes": 0, "tcp_unit_memory_bytes": 0},
+    ),
+    quality=Quality(
+        sockets=12,
+        sampled=0.25,
+        ports={"443": PortQuality(12, (3, 4, 0, 4, 0, 0, 1), (8, 4, 0, 0, 0, 0, 0), 3, 4000, 1000, 2000)},
+        transfers={"path": Transfers(1, 3_000_000, 0.45, 0.045, 0.04, 131072, 90112, "198.51.100.7")},
+    ),
 )
 
 
@@ -104,6 +146,11 @@ FINDING = Finding(
 NAMESPACES: dict[str, tuple[int | None, ...]] = {"host": (0,) * 12, "pod-1": (0, None, *[0] * 10)}
 
 
+CLOSES = Closes(
+    {"443": PortCloses(3, 300, 900, 1, (1,) * (len(CLOSED_RTT_BOUNDS) + 1), 2.5)}, ratio=1.0, lost=0, folded=0
+)
+
+
 def everything() -> Sample:
     """A sample that has all there can be: counters, listeners, detail, peaks, passes, a host's whole set of sysctls."""
     snapshot = sample_situation("quiet")._replace(
@@ -111,6 +158,7 @@ def everything() -> Sample:
         listeners=LISTENERS,
         detail=DETAIL,
         namespaces=NAMESPACES,
+        closes=CLOSES,
         conntrack=Conntrack(17, 262144, 0, 0, 432000),
         drops=Drops(10.0, 1.5, {443: 1.5}),
         to_full={"conntrack": 10_800, "memory": HORIZON},
@@ -138,7 +186,9 @@ def families_of(sample: Sample) -> list[Metric]:
 
 
 def name_of(family: Metric) -> str:
-    """The name of the family's series, which of a counter ends in _total."""
+    """The name of the family's series, which of a counter ends in _total; of a histogram that of the family."""
+    if family.type == "histogram":
+        return str(family.name)
     (name,) = {sample.name for sample in family.samples}
     return str(name)
 
@@ -156,6 +206,7 @@ def reference() -> str:
         "Sockets, memory and thresholds": [],
         "Listeners": [],
         "The detail pass": [],
+        "Close events": [],
         "Kernel counters": [],
         "Sysctls": [],
         "The daemon on itself": [],
@@ -165,8 +216,10 @@ def reference() -> str:
         family.name
         for family in families_of(sample._replace(snapshot=sample.snapshot._replace(detail=None, namespaces=None)))
     }
+    silent = {family.name for family in families_of(sample._replace(snapshot=sample.snapshot._replace(closes=None)))}
     for family in every_family():
-        groups[group_of(family) if family.name in without else "The detail pass"].append(family)
+        group = group_of(family) if family.name in without else "The detail pass"
+        groups[group if family.name in silent else "Close events"].append(family)
     parts = [f"\n## {title}\n\n{table(found)}" for title, found in groups.items()]
     values = [f"| `{label}` | {', '.join(f'`{value}`' for value in known)} |\n" for label, known in VALUES.items()]
     parts.append("\n## Label values\n\n| Label | Values |\n| --- | --- |\n" + "".join(values) + "\n")
@@ -273,7 +326,8 @@ def span(entry: Recommendation) -> str:
     if entry.low is None:
         return "any value; it only explains"
     if entry.least is not None:
-        return "at least half of the hash table, `tcp_ehash_entries` / 2, where the kernel tells it (6.1 and newer)"
+        before = ", else `tcp_max_orphans`" if entry.sysctl == "tcp_max_tw_buckets" else ""
+        return f"at least half of the hash table, `tcp_ehash_entries` / 2, where that exists (6.1 and newer){before}"
     if entry.high is None:
         return f"at least {entry.low}"
     return f"{entry.low}" if entry.low == entry.high else f"{entry.low} to {entry.high}"
@@ -321,6 +375,14 @@ OPEN = {
     "detail.units.<unit>": "<state>",
     "detail.folded": "<metric>",
     "detail.troubles": "<trouble>",
+    "detail.timers": "<timer>",
+    "detail.unanswered": "<kind>",
+    "detail.unanswered.<kind>": "<tries>",
+    "detail.memory.ports": "<port>",
+    "detail.memory.units": "<unit>",
+    "detail.memory.folded": "<metric>",
+    "detail.quality.ports": "<port>",
+    "detail.quality.transfers": "<limit>",
     "namespaces": "<netns>",
     "namespaces.<netns>": "<state>",
     "counters": "<counter>",

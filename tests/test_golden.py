@@ -13,8 +13,10 @@ from collections.abc import Callable
 import pytest
 
 from exporter.document import write
+from exporter.health import whatif
 from exporter.health.sysctls.verdicts import sysctl_conf
 from exporter.health.thresholds import DEFAULTS
+from exporter.health.window import Window
 from exporter.nagios import check
 from exporter.prometheus.counters import COUNTERS
 from exporter.prometheus.exposition import page
@@ -22,7 +24,8 @@ from exporter.prometheus.families import View
 from exporter.prometheus.formats import Format
 from exporter.sampling.sample import Sample
 from exporter.terminal import report, table
-from tests.conftest import SITUATIONS, judge_situation, sample_situation, situation_root
+from exporter.terminal import whatif as whatif_text
+from tests.conftest import SITUATIONS, judge_situation, judged, sample_situation, situation_root
 
 Golden = Callable[[str, str], None]
 VIEW = View(DEFAULTS, python="3.11.0")
@@ -70,6 +73,18 @@ def test_the_advice_on_each_situation(situation: str, golden: Golden) -> None:
     health = judge_situation(situation)
     said = report.render(health, [], 100, everything=False, color=False)
     golden(f"{situation}.advise", f"{said}\n--sysctl-conf:\n{sysctl_conf(health.verdicts)}")
+
+
+def test_what_other_sysctls_would_mean_in_each_situation(situation: str, golden: Golden) -> None:
+    snapshot = sample_situation(situation)
+    values = [value._replace(fields=fields) for value in snapshot.sysctls.values() if (fields := halved(value.fields))]
+    outcome = whatif.outcome(Window(snapshot), values, lambda window: judged(window.now, *window.past))
+    golden(f"{situation}.whatif", whatif_text.render(outcome, 100))
+
+
+def halved(fields: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
+    """Half of each number, to try another value of every sysctl that has some."""
+    return tuple((field, number // 2) for field, number in fields)
 
 
 def test_the_plugins_answer_to_each_situation(situation: str, golden: Golden) -> None:

@@ -6,7 +6,10 @@ import argparse
 import contextlib
 import os
 import platform
+import signal
+import stat
 import tempfile
+from types import FrameType
 
 from exporter.commands.options import add_config, add_interval, add_reading, command_parser, settings_of, write
 from exporter.commands.sample import judged
@@ -22,7 +25,11 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--format", choices=("prometheus", "openmetrics", "json"), default="prometheus",
                         help="(default: prometheus, text format 0.0.4)")  # fmt: skip
-    parser.add_argument("--output", metavar="PATH", help="replace this file atomically instead of printing")
+    parser.add_argument(
+        "--output",
+        metavar="PATH",
+        help="replace this file atomically, or the one that a symbolic link leads to, instead of printing",
+    )
     add_interval(parser)
     add_config(parser, "its thresholds")
     add_reading(parser)
@@ -41,13 +48,19 @@ def run(options: argparse.Namespace) -> int:
 
         content = document.encode(document.document(snapshot, health))
     else:
+        from exporter.health.sysctls.used import exported
         from exporter.prometheus.exposition import page
         from exporter.prometheus.families import View
         from exporter.prometheus.formats import Format
         from exporter.sampling.sample import Sample
 
         form = Format.TEXT if options.format == "prometheus" else Format.OPENMETRICS
-        view = View(settings.thresholds, python=platform.python_version(), max_series=settings.detail.max_series)
+        view = View(
+            settings.thresholds,
+            python=platform.python_version(),
+            max_series=settings.detail.max_series,
+            exported=exported(settings.sysctl.export, settings.sysctl.expected),
+        )
         content = page(Sample.single(snapshot, health), view, form)
     if options.output is not None:
         _replace(options.output, content)
@@ -57,20 +70,39 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _replace(path: str, content: bytes) -> None:
-    """Write *content* to a file beside *path* and put it in its place: a reader sees the old file or the new one."""
-    directory = os.path.dirname(path) or "."
+    """Write *content* to a file beside *path* and put it in its place: a reader sees the old file or the new one.
+
+    A symbolic link stays, and the file that it leads to is replaced. A device, a FIFO or a socket is refused: nothing
+    can be put in its place without destroying it. SIGTERM leaves nothing behind.
+    """
+    target = os.path.realpath(path)
+    try:
+        if not stat.S_ISREG(os.stat(target).st_mode):
+            raise UsageError(f"cannot write {path}: it exists and is not a regular file; print to it instead: > {path}")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+
+    def terminate(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, terminate)
     temporary = None
     try:
         # The name must not end in .prom: node_exporter reads every such file of the directory.
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=directory)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(target)}.", dir=os.path.dirname(target))
         with open(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            os.fchmod(file.fileno(), 0o644)
+            os.chmod(temporary, 0o644)
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, target)
+        temporary = None
     except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+    finally:
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
-        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+        signal.signal(signal.SIGTERM, before)

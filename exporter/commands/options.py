@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from exporter import deadline
+from exporter import client, deadline, system
 from exporter.config import file as configfile
 from exporter.config.fields import duration_within, parse_listen_address
 from exporter.config.schema import Config, parse_interval
@@ -24,6 +24,7 @@ from exporter.tcpstate import BY_LABEL, TcpState, of_name
 T = TypeVar("T")
 
 DEFAULTS = Config()
+DEFAULT_URL = "http://127.0.0.1:19293"
 _DEADLINE_SECONDS = 60.0  # for one sample of a command
 
 
@@ -53,6 +54,29 @@ def add_interval(parser: argparse.ArgumentParser) -> None:
     """Add the time between two counts."""
     parser.add_argument("--interval", type=argument(duration_within("0", "1h")), default=1.0, metavar="DURATION",
                         help="time between the two counts, 0 for only one (default: 1s)")  # fmt: skip
+
+
+def add_access(parser: argparse.ArgumentParser, what: str, default: str | None = DEFAULT_URL) -> None:
+    """Add the URL of *what*, and TLS and credentials for it."""
+    parser.add_argument("--url", default=default, help=f"where {what} is (default: {DEFAULT_URL})")
+    parser.add_argument("--ca-file", metavar="FILE", help="trust the certificates in FILE, not the system's")
+    parser.add_argument("--cert-file", metavar="FILE", help="present the client certificate in FILE")
+    parser.add_argument("--key-file", metavar="FILE", help="its key (default: in the file of the certificate)")
+    parser.add_argument("--credentials-file", metavar="FILE", help="for basic authentication: one line, user:password")
+
+
+def access_of(options: argparse.Namespace) -> client.Access:
+    """TLS and credentials of the command line."""
+    return client.Access(options.ca_file, options.cert_file, options.key_file, options.credentials_file)
+
+
+def base_url(text: str) -> str:
+    """The URL without a slash at its end; ``UsageError`` where it is none, or has a password."""
+    if not text.startswith(("http://", "https://")):
+        raise UsageError(f"--url: expected an http or https URL, got {text!r}")
+    if "@" in text:
+        raise UsageError("--url: expected no user and password in the URL: --credentials-file takes them")
+    return text.rstrip("/")
 
 
 # -- Types of arguments ------------------------------------------------------------------------------------------------
@@ -140,5 +164,8 @@ def write(data: bytes) -> None:
 
 
 def wants_color() -> bool:
-    """Whether standard output is a terminal whose user has nothing against colours (https://no-color.org)."""
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    """Whether standard output is a terminal whose user has nothing against colours (https://no-color.org).
+
+    Not all terminals of Windows know the sequences.
+    """
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ and not system.WINDOWS

@@ -18,6 +18,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("state", nargs="?", default=TcpState.ESTABLISHED, type=_state_or_leaked, metavar="STATE",
                         help="(default: established) " + " ".join((*BY_LABEL, "leaked")))  # fmt: skip
     parser.add_argument("--by", choices=who.GROUPS, default="process", help="(default: process)")
+    parser.add_argument("--by-memory", action="store_true",
+                        help="rank the owners by the buffer memory of the sockets, and show it: received, to be sent, "
+                        "and reserved for either")  # fmt: skip
     parser.add_argument("--top", type=count, default=20, metavar="N", help="rows to show, 0 for all (default: 20)")
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     return parser
@@ -31,8 +34,13 @@ def run(options: argparse.Namespace) -> int:
     """Print the owners."""
     if options.state == who.LEAKED and options.by != "process":
         return refused(f"who: --by {options.by}: leaked sockets have no {options.by}: expected --by process")
+    if options.state == who.LEAKED and options.by_memory:
+        return refused("who: --by-memory: the kernel does not list leaked sockets, nor their memory")
     with in_time():
-        holders = who.hold_leaked() if options.state == who.LEAKED else who.hold(options.state, options.by)
+        if options.state == who.LEAKED:
+            holders = who.hold_leaked()
+        else:
+            holders = (who.hold_memory if options.by_memory else who.hold)(options.state, options.by)
     if options.json:
         print(json.dumps(who.document(holders, options.top), indent=2))
     else:

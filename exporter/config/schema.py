@@ -45,6 +45,7 @@ from exporter.kernel.catalogue import BOOL, CATALOGUE, INT, PORTS, TEXT, VECTOR,
 from exporter.kernel.sysctl import is_secret
 from exporter.tcpstate import of_name
 
+EXPORTS = ("all", "used")
 LOG_LEVELS = ("debug", "info", "warn", "error")
 LOG_FORMATS = ("auto", "logfmt", "json", "console")
 
@@ -92,10 +93,11 @@ def _measure(text: str) -> str:
 
 def expectations(present: Collection[str]) -> FieldReader[Mapping[str, Range | str]]:
     """Sysctls and what they should be. Known are those of the catalogue and those *present* on this host."""
-    return table(partial(_sysctl, present), lambda name: parsed(partial(_expectation, CATALOGUE.get(name))))
+    return table(partial(sysctl_name, present), lambda name: parsed(partial(_expectation, CATALOGUE.get(name))))
 
 
-def _sysctl(present: Collection[str], text: str) -> str:
+def sysctl_name(present: Collection[str], text: str) -> str:
+    """The short name of a sysctl, or ``UsageError`` where it is unknown, a secret, or nothing can be told of it."""
     name = text.removeprefix("net.ipv4.") if text.startswith("net.ipv4.tcp_") else text
     if not _SYSCTL.fullmatch(name):
         raise UsageError("expected a sysctl such as tcp_fin_timeout or net.core.somaxconn")
@@ -120,7 +122,7 @@ def _expectation(entry: Sysctl | None, text: str) -> Range | str:
     kind = "" if entry is None else entry.kind
     if not _RANGE.fullmatch(text):
         if entry is not None and kind == VECTOR:
-            _check_vector(entry, text)
+            check_vector(entry, text)
         elif kind in {INT, BOOL} and not (len(words) == 1 and INTEGER.fullmatch(words[0])):
             raise UsageError(f"expected an integer or a range, got {text!r}")
         elif kind == BOOL and int(text) not in {0, 1}:
@@ -138,7 +140,8 @@ def _expectation(entry: Sysctl | None, text: str) -> Range | str:
     return limits
 
 
-def _check_vector(entry: Sysctl, text: str) -> None:
+def check_vector(entry: Sysctl, text: str) -> None:
+    """``UsageError`` where *text* cannot be the numbers of a vector."""
     words = text.split()
     if len(words) != len(entry.fields) or not all(map(INTEGER.fullmatch, words)):
         raise UsageError(f"expected {len(entry.fields)} integers, {' '.join(entry.fields)}, got {text!r}")
@@ -170,13 +173,16 @@ class DetailSettings:
     remote_ports: Annotated[tuple[int, ...], unique(integer(1, 65535))] = ()
     max_series: Annotated[int, integer(1)] = defaults.MAX_SERIES
     namespaces: Annotated[bool, boolean] = False
+    closes: Annotated[bool, boolean] = False
+    quality: Annotated[str, choice("sampled", "full", "off")] = defaults.QUALITY
 
 
 @dataclass(frozen=True)
 class SysctlSettings:
-    """What the operator expects of sysctls, besides the built-in recommendations: a range, or exactly a text."""
+    """What the operator expects of sysctls, a range or exactly a text, and which of them become series."""
 
     expected: Annotated[Mapping[str, Union[Range, str]], expectations(())] = field(default_factory=dict)  # noqa: UP007 - evaluated, by Python 3.9 too
+    export: Annotated[str, choice(*EXPORTS)] = "all"
 
 
 @dataclass(frozen=True)
@@ -237,7 +243,7 @@ def parse(data: bytes, source: str, present: Collection[str] = ()) -> Config:
     with found:
         document, refused = yamlnodes.compose(data)
         found.mistakes += refused
-        sysctl = section(SysctlSettings, expected=expectations(present))
+        sysctl = section(SysctlSettings, **readers_of(SysctlSettings) | {"expected": expectations(present)})
         config = section(Config, **_READERS | {"sysctl": sysctl})(document)
         if not refused:
             return config

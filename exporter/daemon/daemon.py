@@ -20,13 +20,14 @@ from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from exporter import __version__
+from exporter import __version__, system
 from exporter.config.fields import parse_listen_address
 from exporter.config.schema import Config
 from exporter.daemon import log
 from exporter.daemon.service import FIRST_SECONDS, ServiceNotifier
 from exporter.daemon.systemd import NotifySocket, passed_sockets
 from exporter.errors import ConfigError
+from exporter.health.sysctls.used import exported
 from exporter.kernel.reader import Procfs
 from exporter.prometheus.families import View
 from exporter.sampling.assembly import assemble_loop, schedule
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 _WATCH_SECONDS = 0.5
 _WATCH_AT_MOST_SECONDS = 5.0  # until a dead thread is noticed
+_READ_SECONDS = 5.0  # for the configuration's files: then the disk hangs
+_LOOK_SECONDS = 1.0  # between two looks at what the files and the clients' certificates do
 _STOP_SECONDS = 2.0  # for the sample in progress when the process ends
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _SAY_AGAIN_SECONDS = 60.0
@@ -63,7 +66,9 @@ def serve(load: Callable[[], Config], procfs: str, *, systemd_socket: bool = Fal
         from exporter.web.protection import Protection  # noqa: PLC0415 - a megabyte, only with TLS or users
 
         protection = Protection(settings.web.config_file, logger)
-    return asyncio.run(_Daemon(load, settings, Procfs(procfs), protection, logger, notifier).run(passed))
+    daemon = _Daemon(load, settings, Procfs(procfs), protection, logger, notifier)
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:  # also on Windows: the server adds readers
+        return runner.run(daemon.run(passed))
 
 
 def page_assets() -> Assets:
@@ -88,20 +93,23 @@ class _Daemon:
         self._gate: Gate | None = None
         self._log = logger
         self._reload_successful = True
-        self._reading = self._read_again = False
+        self._reading_since: float | None = None  # time.monotonic
+        self._read_again = False
+        self._read_number = 0  # of the latest read: what one that was given up finds is ignored
+        self._waiting: set[str] = set()  # files whose disk hangs
+        self._said_handshake = -_SAY_AGAIN_SECONDS
+        self._unsaid_handshakes = 0
         self._started = time.monotonic()
         self._said_exhausted = -_SAY_AGAIN_SECONDS
         self._service = ServiceNotifier(notifier.send, self._started, watched=notifier.watchdog is not None)
         self._look_within = min(_WATCH_AT_MOST_SECONDS, (notifier.watchdog or float("inf")) / 2)
-        self._loop = assemble_loop(settings, procfs, os.uname().release, time.monotonic, logger)
+        self._loop = assemble_loop(settings, procfs, system.release(), time.monotonic, logger)
 
     async def run(self, passed: list[socket.socket] | None) -> int:
         stop = asyncio.Event()
         events = asyncio.get_running_loop()
         events.set_exception_handler(self._unexpected)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            events.add_signal_handler(number, stop.set)
-        events.add_signal_handler(signal.SIGHUP, self._reload, events)
+        self._handle_signals(events, stop)
         server = self._server()
         if passed is None:
             urls = await server.start([parse_listen_address(text) for text in self._settings.web.listen_address])
@@ -113,7 +121,7 @@ class _Daemon:
             for url in urls:
                 self._log.info("listening", address=url)
             self._watch_protection()
-            code = await self._watch(stop)
+            code = await self._watch(stop, server)
         finally:
             self._service.stopping()
             await server.close()
@@ -121,6 +129,23 @@ class _Daemon:
                 self._gate.close()
             self._loop.stop(_STOP_SECONDS)
         return code
+
+    def _handle_signals(self, events: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+        """SIGTERM and SIGINT, on Windows Ctrl-C and Ctrl-Break, set *stop*; SIGHUP, which Windows has not, reloads."""
+        if not system.WINDOWS:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                events.add_signal_handler(number, stop.set)
+            events.add_signal_handler(signal.SIGHUP, self._reload, events)
+            return
+        reading, woken = socket.socketpair()  # the loop has none for signals there, and select(2) would sleep on
+        for each in (reading, woken):
+            each.settimeout(0)
+        signal.set_wakeup_fd(woken.fileno())
+        events.add_reader(reading, reading.recv, 64)
+        self._waking = (reading, woken)
+        numbers = {getattr(signal, name, signal.SIGINT) for name in ("SIGTERM", "SIGINT", "SIGBREAK")}
+        for number in numbers:
+            signal.signal(number, lambda *_: stop.set())
 
     def _server(self) -> Server:
         """The server, with the gate and TLS of the web configuration."""
@@ -136,6 +161,7 @@ class _Daemon:
             limits=Limits(max_requests=self._settings.web.max_requests),
             on_error=lambda error: self._failed("request failed", error),
             on_starved=lambda error: self._log.error("connections cannot be accepted", error=repr(error)),
+            on_handshake=self._handshake_failed,
             gate=self._gate,
             tls=tls,
         )
@@ -148,7 +174,7 @@ class _Daemon:
             self._log.warning("basic authentication without TLS sends passwords in clear text")
         threading.Thread(target=self._protection.watch, name="protection", daemon=True).start()
 
-    async def _watch(self, stop: asyncio.Event) -> int:
+    async def _watch(self, stop: asyncio.Event, server: Server) -> int:
         """Log when sampling stalls and resumes, until *stop* is set (0) or the polling loop has died (1).
 
         systemd is notified from here as well, so that a dead or stuck event loop sends no sign of life.
@@ -157,6 +183,8 @@ class _Daemon:
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), wait)
+            server.end_unadmitted()
+            self._observe_reload()
             if not self._loop.is_alive:
                 self._log.error("the polling loop has died")
                 return 1
@@ -168,6 +196,8 @@ class _Daemon:
                     wait = sample.counted_at + sample.stale_after - now + _WATCH_SECONDS
             self._service.observe(sample, now, self._loop.asking)
             wait = min(wait, self._look_within)
+            if self._protection is not None or self._reading_since is not None:
+                wait = min(wait, _LOOK_SECONDS)
             if silent and not was_silent:
                 self._log.warning("no sample in time", waiting_for=self._loop.asking or "nothing")
             elif was_silent and not silent:
@@ -183,8 +213,11 @@ class _Daemon:
             platform.python_version(),
             stale=stale,
             hanging_on=self._loop.asking if stale or sample is None else None,
-            reload_successful=self._reload_successful and (self._protection is None or self._protection.successful),
+            reload_successful=self._reload_successful
+            and not self._waiting
+            and (self._protection is None or self._protection.successful),
             max_series=self._settings.detail.max_series,
+            exported=exported(self._settings.sysctl.export, self._settings.sysctl.expected),
         )
         return Current(
             sample, view, now, self._settings.web.telemetry_path, socket.gethostname(), self._loop.history.points
@@ -192,19 +225,24 @@ class _Daemon:
 
     def _reload(self, events: asyncio.AbstractEventLoop) -> None:
         """Read the configuration again, in a thread because a disk may hang."""
+        self._observe_reload()
         if self._protection is not None:
+            if "web configuration" in self._waiting:
+                self._watch_protection()
             self._protection.ask()
-        if self._reading:
+        if self._reading_since is not None and "configuration" not in self._waiting:
             self._read_again = True
             return
-        self._reading = True
+        self._reading_since = time.monotonic()  # one that hangs is given up: the file may be another by now
+        self._read_number += 1
         self._service.reloading(time.monotonic())
+        arguments = (events, self._read_number)
         try:
-            threading.Thread(target=self._read, args=(events,), name="configuration", daemon=True).start()
+            threading.Thread(target=self._read, args=arguments, name="configuration", daemon=True).start()
         except RuntimeError as error:  # no memory for it
-            self._take(events, self._settings, [f"it cannot be read: {error}"])
+            self._take(*arguments, self._settings, [f"it cannot be read: {error}"])
 
-    def _read(self, events: asyncio.AbstractEventLoop) -> None:
+    def _read(self, events: asyncio.AbstractEventLoop, number: int) -> None:
         settings, mistakes = self._settings, list[str]()
         try:
             settings = self._load()
@@ -213,11 +251,13 @@ class _Daemon:
         except Exception as error:  # noqa: BLE001 - also for want of memory: else no reload would ever follow
             mistakes = [f"it cannot be read: {type(error).__name__} {error}".rstrip()]
         with contextlib.suppress(RuntimeError):  # the event loop closed while the file was being read
-            events.call_soon_threadsafe(self._take, events, settings, mistakes)
+            events.call_soon_threadsafe(self._take, events, number, settings, mistakes)
 
-    def _take(self, events: asyncio.AbstractEventLoop, settings: Config, mistakes: list[str]) -> None:
+    def _take(self, events: asyncio.AbstractEventLoop, number: int, settings: Config, mistakes: list[str]) -> None:
         """Put the configuration in force as a whole, or keep the previous one and log why."""
-        self._reading = False
+        if number != self._read_number:
+            return
+        self._reading_since = None
         self._reload_successful = not mistakes
         for mistake in mistakes:
             self._log.error("configuration rejected; keeping the previous one", error=mistake)
@@ -231,6 +271,28 @@ class _Daemon:
         if self._read_again:
             self._read_again = False
             self._reload(events)
+
+    def _observe_reload(self) -> None:
+        """Log once when a file is not read in time: the disk hangs, and what the file says is not in force."""
+        waiting = {name for name, since in self._reads() if time.monotonic() - since >= _READ_SECONDS}
+        for name in sorted(waiting - self._waiting):
+            self._log.error("reload is waiting for the disk; keeping the previous configuration", source=name)
+        self._waiting = waiting
+
+    def _reads(self) -> list[tuple[str, float]]:
+        """What is being read at this moment, and since when (``time.monotonic``)."""
+        web = None if self._protection is None else self._protection.reading_since
+        found = (("configuration", self._reading_since), ("web configuration", web))
+        return [(name, since) for name, since in found if since is not None]
+
+    def _handshake_failed(self, address: str, reason: str) -> None:
+        """Log why a client's handshake failed, once a minute, with the number of those that were left out."""
+        now = time.monotonic()
+        if now - self._said_handshake < _SAY_AGAIN_SECONDS:
+            self._unsaid_handshakes += 1
+            return
+        left_out, self._unsaid_handshakes, self._said_handshake = self._unsaid_handshakes, 0, now
+        self._log.warning("TLS handshake failed", client=address, error=reason, others_before=left_out)
 
     def _unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._failed("unexpected error", context.get("exception"), error=context.get("message"))

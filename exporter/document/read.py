@@ -18,17 +18,24 @@ from exporter.health.sysctls.drift import Drift, line_of
 from exporter.health.thresholds import Range, Status, Threshold
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import (
+    IDLE_BOUNDS,
+    RTT_BOUNDS,
     CloseWait,
     Connections,
     Conntrack,
     Detail,
     Drops,
     Listener,
+    Memory,
     Peers,
+    PortQuality,
+    Quality,
     Snapshot,
     Sockstat,
     StateCounts,
     SysctlValue,
+    Transfers,
+    by_label,
 )
 from exporter.tcpstate import BY_LABEL, KNOWN_STATES, TcpState
 
@@ -37,7 +44,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-MAX_BODY = 16 * 2**20
+MAX_BODY = 4 * 2**20  # the largest document has listeners and detail up to their caps: below a tenth of it
 _ABSURD = 1e30  # also refuses what JSON of Python has beside numbers: NaN and Infinity
 
 
@@ -58,6 +65,7 @@ class Answer(NamedTuple):
     measures: Mapping[str, float | None]  # those that the daemon has
     counts: StateCounts | None  # None: the daemon cannot count
     peaks: StateCounts | None
+    unlisted: tuple[TcpState, ...]  # whose counts and peaks mean nothing
     expectations: int  # how many sysctls the daemon's configuration expects something of
     drifting: Mapping[str, str]  # by sysctl what is not as it expects
     concluded: Concluded | None  # None: a daemon from before there was any
@@ -77,7 +85,8 @@ class Answer(NamedTuple):
     def values(self, names: Iterable[str], *, peak: bool) -> dict[str, float | None]:
         """The values of *names*, with *peak* the highest of the window for the states; None where there is none."""
         counts = self.peaks if peak else self.counts
-        states = {state.label: None if counts is None else counts[state] for state in KNOWN_STATES}
+        listed = {} if counts is None else by_label(counts, self.unlisted)
+        states = {state.label: listed.get(state.label) for state in KNOWN_STATES}
         return {name: states[name] if name in states else self.measures.get(name) for name in names}
 
     def reason(self, name: str, *, peak: bool) -> str:
@@ -100,21 +109,31 @@ def ask(url: str, access: client.Access) -> Answer:
 
 
 def read(url: str, status: int, reason: str, body: bytes) -> Answer:
-    """The sample in an answer over HTTP; ``SourceError`` says why there is none."""
+    """The sample in an answer over HTTP; ``SourceError`` says why there is none.
+
+    The parser is one call in C that no deadline interrupts: its time is bounded by the size, and by not collecting
+    garbage beside it, which takes three times as long as the parsing of an answer full of lists.
+    """
+    import gc  # noqa: PLC0415 - only for an answer
     import json  # noqa: PLC0415
 
     document: object = None
     if len(body) > MAX_BODY:
         raise SourceError(url, f"not a daemon of tcp-exporter: the answer has more than {MAX_BODY >> 20} MiB")
+    collects = gc.isenabled()
+    gc.disable()
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         if status == 200:
-            raise SourceError(url, "not a daemon of tcp-exporter: the answer is no JSON") from None
+            raise SourceError(url, "not a daemon of tcp-exporter: the answer is not JSON") from None
+    finally:
+        if collects:
+            gc.enable()
     if status != 200:
         error = document.get("error") if isinstance(document, dict) else None
         raise SourceError(
-            url, f"answered {status} {reason}".rstrip() + (f": {error}" if isinstance(error, str) else "")
+            url, f"answered {status} {reason}".rstrip() + (f": {error}" if isinstance(error, str) else _hint(status))
         )
     if not isinstance(document, dict):
         raise SourceError(url, f"not a daemon of tcp-exporter: the answer is {type(document).__name__}, not an object")
@@ -122,6 +141,10 @@ def read(url: str, status: int, reason: str, body: bytes) -> Answer:
         return _answer(url, document)
     except _Misfit as misfit:
         raise SourceError(url, f"not a daemon of tcp-exporter: {misfit}") from None
+
+
+def _hint(status: int) -> str:
+    return {401: ": the daemon asks for a password: give --credentials-file"}.get(status, "")
 
 
 def snapshot_of(document: Mapping[str, object]) -> Snapshot:
@@ -142,12 +165,18 @@ def snapshot_of(document: Mapping[str, object]) -> Snapshot:
         page_size = next(sizes, 0) or 1
     counts, connections = _nullable(document, "connections", dict), None
     if counts is not None:
-        connections = Connections(_counts(counts), _field(document, "reader", str), _field(document, "derived", bool))
+        connections = Connections(
+            _counts(counts),
+            _field(document, "reader", str),
+            _field(document, "derived", bool),
+            unlisted=_unlisted(counts),
+        )
     used, sockstat = _nullable(document, "sockstat", dict), None
     if used is not None:
         orphans, tw, memory = (_field(used, name, int) for name in ("orphans", "timewait_sockets", "memory_bytes"))
-        # What the document does not have (inuse, alloc) is in no measure and in no text of the plugin.
-        sockstat = Sockstat(inuse=0, orphan=orphans, tw=tw, alloc=0, mem=memory // page_size)
+        # What the document does not have (inuse, alloc of an older daemon) is in no measure and no text of the plugin.
+        allocated = _field(used, "allocated_sockets", int) if "allocated_sockets" in used else 0
+        sockstat = Sockstat(inuse=0, orphan=orphans, tw=tw, alloc=allocated, mem=memory // page_size)
     return Snapshot(
         taken_at=_number(document, "taken_at"),
         connections=connections,
@@ -218,7 +247,76 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
             name: Peers(_field(entry, "sockets", int), _field(entry, "most", int), _field(entry, "place", str))
             for name, entry in _entries(detail, "troubles")
         },
+        timers=_integers(_field(detail, "timers", dict)) if detail.get("timers") is not None else None,
+        unanswered=None if detail.get("unanswered") is None else _unanswered(detail),
+        accept_pending=_nullable(detail, "accept_pending", int) if "accept_pending" in detail else None,
+        problem=_nullable(detail, "problem", str) if "problem" in detail else None,
+        memory=_memory(detail),
+        memory_problem=_nullable(detail, "memory_problem", str) if "memory_problem" in detail else None,
+        quality=_quality(detail),
     )
+
+
+def _memory(detail: Mapping[str, object]) -> Memory | None:
+    """Who holds the buffer memory; None also of a daemon that is too old to tell."""
+    if detail.get("memory") is None:
+        return None
+    memory = _field(detail, "memory", dict)
+    units = _nullable(memory, "units", dict)
+    return Memory(
+        taken_at=_number(memory, "taken_at"),
+        ports=_integers(_field(memory, "ports", dict)),
+        units=None if units is None else _integers(units),
+        folded=_integers(_field(memory, "folded", dict)),
+    )
+
+
+def _quality(detail: Mapping[str, object]) -> Quality | None:
+    """The sampled sockets; None also of a daemon that is too old to tell, or has other buckets."""
+    if detail.get("quality") is None:
+        return None
+    quality = _field(detail, "quality", dict)
+    if (_numbers(quality, "rtt_bounds"), _numbers(quality, "idle_bounds")) != (RTT_BOUNDS, IDLE_BOUNDS):
+        return None
+    return Quality(
+        sockets=_field(quality, "sockets", int),
+        sampled=None if quality.get("sampled") is None else _number(quality, "sampled"),
+        ports={
+            port: PortQuality(
+                sockets=_field(entry, "sockets", int),
+                rtt=tuple(map(int, _numbers(entry, "rtt"))),
+                idle=tuple(map(int, _numbers(entry, "idle"))),
+                retransmitting=_field(entry, "retransmitting", int),
+                busy=_nullable(entry, "busy", int),
+                peer_window=_nullable(entry, "peer_window", int),
+                send_buffer=_nullable(entry, "send_buffer", int),
+            )
+            for port, entry in _entries(quality, "ports")
+        },
+        transfers={
+            limit: Transfers(
+                sockets=_field(entry, "sockets", int),
+                rate=_field(entry, "rate", int),
+                share=_number(entry, "share"),
+                rtt=_number(entry, "rtt"),
+                least_rtt=_number(entry, "least_rtt"),
+                send_buffer=_nullable(entry, "send_buffer", int),
+                window=_nullable(entry, "window", int),
+                place=_field(entry, "place", str),
+            )
+            for limit, entry in _entries(quality, "transfers")
+        },
+        problem=_nullable(quality, "problem", str),
+    )
+
+
+def _unanswered(detail: Mapping[str, object]) -> dict[str, dict[int, int]]:
+    found = {}
+    for kind, tries in _entries(detail, "unanswered"):
+        if not all(least.isascii() and least.isdigit() and len(least) < 4 for least in tries):
+            raise _Misfit(f"unanswered of {kind} is not by tries")
+        found[kind] = {int(least): number for least, number in _integers(tries).items()}
+    return found
 
 
 def _to_full(document: Mapping[str, object]) -> dict[str, int] | None:
@@ -279,6 +377,7 @@ def _answer(url: str, document: Mapping[str, object]) -> Answer:
         measures,
         None if snapshot.connections is None else snapshot.connections.counts,
         None if peaks is None else _counts(peaks),
+        () if snapshot.connections is None else snapshot.connections.unlisted,
         *_expectations(document),
         concluded,
     )
@@ -397,12 +496,20 @@ def _status(of: Mapping[str, object], name: str) -> Status:
     return Status[text]
 
 
+def _numbers(of: Mapping[str, object], name: str) -> tuple[float, ...]:
+    return tuple(_number({name: entry}, name) for entry in _field(of, name, list))
+
+
 def _texts(of: Mapping[str, object], name: str) -> tuple[str, ...]:
     return tuple(_field({name: entry}, name, str) for entry in _field(of, name, list))
 
 
+def _unlisted(of: Mapping[str, object]) -> tuple[TcpState, ...]:
+    return tuple(state for state in KNOWN_STATES if of.get(state.label, 0) is None)
+
+
 def _counts(of: Mapping[str, object]) -> StateCounts:
-    every = {TcpState.UNKNOWN.label: 0, **of}
+    every = {TcpState.UNKNOWN.label: 0, **of} | dict.fromkeys((it.label for it in _unlisted(of)), 0)
     return tuple(_field(every, state.label, int) for state in TcpState)
 
 

@@ -14,12 +14,26 @@ from exporter.document import API_VERSION
 from exporter.health.finding import Finding
 from exporter.health.forecast import HORIZON
 from exporter.health.judge import Health
-from exporter.health.measures import BY_NAME
+from exporter.health.measures import BY_NAME, Reading
 from exporter.health.sysctls.verdicts import Verdict
+from exporter.health.whatif import Outcome
 from exporter.sampling.history import HOLE, STEP_SECONDS, Points
 from exporter.sampling.sample import Sample
-from exporter.snapshot import Detail, Snapshot, StateCounts, by_label
+from exporter.snapshot import (
+    IDLE_BOUNDS,
+    RTT_BOUNDS,
+    Connections,
+    Detail,
+    Listener,
+    Quality,
+    Snapshot,
+    StateCounts,
+    by_label,
+)
 from exporter.tcpstate import KNOWN_STATES
+
+LISTENERS = 1000
+"""Listeners in a document: it is sent whole to everyone who asks, and any local user can listen on 20,000 ports."""
 
 
 def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
@@ -34,7 +48,7 @@ def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
         "api_version": API_VERSION,
         "version": __version__,
         "taken_at": round(snapshot.taken_at, 3),
-        "connections": None if connections is None else by_label(connections.counts),
+        "connections": None if connections is None else _counts(connections.counts, connections),
         "reader": None if connections is None else connections.reader,
         "derived": None if connections is None else connections.derived,
         "health": judged,
@@ -43,13 +57,15 @@ def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
         if sockstat is None
         else {
             "orphans": sockstat.orphan,
+            "allocated_sockets": sockstat.alloc,
             "timewait_sockets": sockstat.tw,
             "memory_bytes": sockstat.mem * snapshot.page_size,
         },
         "memory_limit_bytes": snapshot.memory_limits,
         "listeners": None
         if snapshot.listeners is None
-        else [it._asdict() | {"fullest": it.fullest} for it in snapshot.listeners],
+        else [it._asdict() | {"fullest": it.fullest} for it in _worst(snapshot.listeners)],
+        "listeners_left_out": 0 if snapshot.listeners is None else max(0, len(snapshot.listeners) - LISTENERS),
         "unmatched_half_open": snapshot.unmatched_half_open,
         "conntrack": None if snapshot.conntrack is None else snapshot.conntrack._asdict(),
         "listen_drops": None
@@ -73,6 +89,21 @@ def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
         "deviations": judged["deviations"],
         "expectations": judged["expectations"],
     }
+
+
+def _worst(listeners: Sequence[Listener]) -> Sequence[Listener]:
+    """The ``LISTENERS`` that are fullest and have dropped most, in the order of *listeners*."""
+    if len(listeners) <= LISTENERS:
+        return listeners
+    ranked = sorted(listeners, key=lambda it: (it.fullest, it.dropped or 0, it.syn_recv), reverse=True)
+    kept = set(ranked[:LISTENERS])
+    return [it for it in listeners if it in kept]
+
+
+def _counts(counts: StateCounts, connections: Connections | None) -> dict[str, int | None]:
+    """Counts by label; null for a state that the reader cannot count."""
+    unlisted = () if connections is None else connections.unlisted
+    return {**dict.fromkeys(state.label for state in KNOWN_STATES), **by_label(counts, unlisted)}
 
 
 def _health(health: Health) -> dict[str, object]:
@@ -137,8 +168,41 @@ def advised(
     return answer | ({"sysctls": [verdict_fields(verdict) for verdict in health.verdicts]} if everything else {})
 
 
+def what_if(outcome: Outcome, taken_at: float) -> dict[str, object]:
+    """What ``tcp-exporter advise --what-if --json`` prints."""
+
+    def reading(it: Reading | None) -> dict[str, object] | None:
+        return None if it is None else {**it._asdict(), "share": it.share}
+
+    return {
+        "api_version": API_VERSION,
+        "version": __version__,
+        "taken_at": round(taken_at, 3),
+        "status": {"before": outcome.status_before.name, "after": outcome.status_after.name},
+        "sysctls": [it._asdict() for it in outcome.effects],
+        "meanings": [it._asdict() for it in outcome.meanings],
+        "measures": [
+            {
+                "measure": it.measure,
+                "unit": BY_NAME[it.measure].unit,
+                "before": reading(it.before),
+                "after": reading(it.after),
+                "status": {"before": it.status_before.name, "after": it.status_after.name},
+            }
+            for it in outcome.shifts
+        ],
+        "findings": [
+            {"finding": it.finding, "before": it.before.name, "after": it.after.name, "what": it.what}
+            for it in outcome.turns
+        ],
+    }
+
+
 def _namespaces(namespaces: Mapping[str, tuple[int | None, ...]]) -> dict[str, dict[str, int | None]]:
-    return {name: {state.label: counts[state] for state in KNOWN_STATES} for name, counts in namespaces.items()}
+    """At most as many as listeners, those with the most sockets."""
+    ranked = sorted(namespaces, key=lambda name: (-sum(count or 0 for count in namespaces[name]), name))
+    kept = ranked if len(ranked) <= LISTENERS else ranked[:LISTENERS]
+    return {name: {state.label: namespaces[name][state] for state in KNOWN_STATES} for name in sorted(kept)}
 
 
 def _detail(detail: Detail) -> dict[str, object]:
@@ -154,6 +218,24 @@ def _detail(detail: Detail) -> dict[str, object]:
         "folded": dict(detail.folded),
         "close_wait": None if detail.close_wait is None else detail.close_wait._asdict(),
         "troubles": {name: peers._asdict() for name, peers in detail.troubles.items()},
+        "unanswered": None
+        if detail.unanswered is None
+        else {
+            kind: {str(least): number for least, number in tries.items()} for kind, tries in detail.unanswered.items()
+        },
+        "memory": None
+        if detail.memory is None
+        else detail.memory._asdict() | {"taken_at": round(detail.memory.taken_at, 3)},
+        "quality": None if detail.quality is None else _quality(detail.quality),
+    }
+
+
+def _quality(quality: Quality) -> dict[str, object]:
+    return quality._asdict() | {
+        "rtt_bounds": RTT_BOUNDS,
+        "idle_bounds": IDLE_BOUNDS,
+        "ports": {port: it._asdict() for port, it in quality.ports.items()},
+        "transfers": {limit: it._asdict() for limit, it in quality.transfers.items()},
     }
 
 
@@ -163,7 +245,7 @@ def sampled(sample: Sample, now: float) -> dict[str, object]:
         "age_seconds": round(now - sample.counted_at, 3),
         "stale": sample.is_stale(now),
         "stale_after_seconds": sample.stale_after,
-        "peaks": None if sample.peaks is None else by_label(sample.peaks),
+        "peaks": None if sample.peaks is None else _counts(sample.peaks, sample.snapshot.connections),
     }
 
 

@@ -1,7 +1,8 @@
 """The catalogue of sysctls: what each value is, in which unit, since when, and what it does in one line.
 
 ``sysctl`` reads values by it, the plugin's ``-v`` and the advice explain them. A sysctl that is missing here is still
-exported, with an empty unit. The states that one bears on are written once, in ``tcpstate``.
+exported, with an empty unit. Releases and defaults are mainline's; stable releases and vendors have some of later ones.
+``tests/kernels`` holds them against real kernels. The states that one bears on are written once, in ``tcpstate``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class Sysctl(NamedTuple):
     name: str
     kind: str
     unit: str  # of the number as the kernel prints it; "" where it is a switch, a mode or a plain factor
-    default: str  # of current kernels, older ones in brackets; "" where it depends on the host
+    default: str  # of current mainline kernels, older ones in brackets; "" where it depends on the host
     since: str  # the mainline release that brought it, as far as known; vendors and stable releases have backports
     meaning: str
     fields: tuple[str, ...] = ()  # names of a vector's numbers
@@ -199,3 +200,32 @@ _ENTRIES = (
 
 CATALOGUE: Mapping[str, Sysctl] = {entry.name: entry for entry in _ENTRIES}
 """Every known sysctl by name."""
+
+LIMITS: Mapping[str, tuple[int, int]] = {
+    "net.core.somaxconn": (0, 2**31 - 1),
+    "net.ipv4.ip_local_port_range": (1, 65535),
+    "tcp_ecn": (0, 5),  # 0 to 2 before accurate ECN
+    "tcp_fin_timeout": (0, 2**31 // 1000),
+    "tcp_keepalive_intvl": (1, 32767),  # include/net/tcp.h: MAX_TCP_KEEPINTVL; the file itself takes more
+    "tcp_keepalive_probes": (0, 255),
+    "tcp_keepalive_time": (1, 2**31 // 1000),
+    "tcp_mem": (0, 2**63 - 1),
+    "tcp_min_rtt_wlen": (0, 86400),
+    "tcp_orphan_retries": (0, 255),
+    "tcp_pacing_ca_ratio": (0, 1000),
+    "tcp_pacing_ss_ratio": (0, 1000),
+    "tcp_reordering": (1, 300),
+    "tcp_retries1": (0, 255),
+    "tcp_retries2": (0, 255),
+    "tcp_rmem": (1, 2**31 - 1),
+    "tcp_rto_max_ms": (1000, 120000),
+    "tcp_syn_linear_timeouts": (0, 127),
+    "tcp_syn_retries": (1, 127),
+    "tcp_synack_retries": (0, 255),
+    "tcp_syncookies": (0, 2),  # the file takes up to 255, which acts as 2
+    "tcp_timestamps": (0, 2),  # likewise
+    "tcp_tw_reuse": (0, 2),
+    "tcp_tw_reuse_delay": (1, 60000),
+    "tcp_wmem": (1, 2**31 - 1),
+}
+"""The least and the most that means something to the kernel: net/ipv4/sysctl_net_ipv4.c, measured on 6.18."""

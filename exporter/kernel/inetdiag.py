@@ -49,6 +49,8 @@ COPIED_STATES = ALL_STATES & ~(1 << TcpState.ESTABLISHED | 1 << TcpState.TIME_WA
 EXTENSION_SKMEMINFO = 1 << 6
 """Asks for ``INET_DIAG_SKMEMINFO``, the memory and the drops of each socket."""
 
+CLOSE_GROUPS = (1, 3)  # SKNLGRP_INET_TCP_DESTROY, SKNLGRP_INET6_TCP_DESTROY (include/uapi/linux/sock_diag.h)
+
 TIMER_TIMEWAIT = 3  # idiag_timer of a mini-socket
 ATTRIBUTE_SHUTDOWN = 8  # INET_DIAG_SHUTDOWN: the first attribute of every full socket, of no request socket
 
@@ -65,6 +67,7 @@ _QUEUES = struct.Struct("=72xII")  # of a message: receive and send queue, of a 
 _IDENTITY = struct.Struct("=16xB3x2s2x16s16xI8s")  # family, local port and address, device, cookie
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _WORD = struct.Struct("=I")
+_REQUEST_BYTECODE = 1  # INET_DIAG_REQ_BYTECODE
 _SKMEMINFO, _DROPS_AT = 7, 4 + 8 * 4  # INET_DIAG_SKMEMINFO; SK_MEMINFO_DROPS is its ninth word
 _IS_SYN_RECV = bytes(state == TcpState.SYN_RECV for state in range(256))  # for bytes.translate
 _IS_NOT_FULL = bytes(attribute != ATTRIBUTE_SHUTDOWN for attribute in range(256))
@@ -74,18 +77,29 @@ Tally = Counter[tuple[int, int, int, int]]
 """Sockets by (family, state, timer, type of the first attribute or 0), as the messages say."""
 
 
-def request_both(states: int, sequence: int, port: int = 0, extensions: int = 0) -> bytes:
-    """A dump of both families, of one local port unless it is 0: ``inet_diag_req``, 60 bytes."""
+def request_both(states: int, sequence: int, port: int = 0, extensions: int = 0, bytecode: bytes = b"") -> bytes:
+    """A dump of both families, of one local port unless it is 0: ``inet_diag_req``, 60 bytes.
+
+    *bytecode* chooses sockets within the kernel, as ``portwindows`` writes it.
+    """
     local = port.to_bytes(2, "big")
     body = struct.pack("=3xB2s34x3I2I", extensions, local, 0, _ANY_COOKIE, _ANY_COOKIE, states, 0)
+    body += _chosen_by(bytecode)
     return _HEADER.pack(16 + len(body), TCPDIAG_GETSOCK, NLM_F_DUMP, sequence, 0) + body
 
 
-def request_family(family: int, states: int, sequence: int, port: int = 0, extensions: int = 0) -> bytes:
-    """A dump of one family, of one local port unless it is 0: ``inet_diag_req_v2``, 56 bytes."""
+def request_family(
+    family: int, states: int, sequence: int, port: int = 0, extensions: int = 0, bytecode: bytes = b""
+) -> bytes:
+    """A dump of one family, of one local port unless it is 0: ``inet_diag_req_v2``, 56 bytes. As ``request_both``."""
     local = port.to_bytes(2, "big")
     body = struct.pack("=4BI2s34x3I", family, IPPROTO_TCP, extensions, 0, states, local, 0, _ANY_COOKIE, _ANY_COOKIE)
+    body += _chosen_by(bytecode)
     return _HEADER.pack(16 + len(body), SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, sequence, 0) + body
+
+
+def _chosen_by(bytecode: bytes) -> bytes:
+    return _ATTRIBUTE.pack(4 + len(bytecode), _REQUEST_BYTECODE) + bytecode if bytecode else b""
 
 
 class DumpInterrupted(SourceError):

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import psutil
 
@@ -22,7 +22,8 @@ from exporter.errors import SourceError, SourceMissing
 from exporter.kernel import sockets
 from exporter.kernel.cgroup import unit_name
 from exporter.kernel.cgroupfs import Cgroups
-from exporter.kernel.inetdiag import AF_INET, AF_INET6, ALL_STATES, BOUND_INACTIVE, Block
+from exporter.kernel.inetdiag import AF_INET, AF_INET6, ALL_STATES, BOUND_INACTIVE, EXTENSION_SKMEMINFO, Block
+from exporter.kernel.memory import Weighing
 from exporter.kernel.proctcp import replay
 from exporter.kernel.reader import NetlinkReader, Procfs
 from exporter.tcpstate import TcpState
@@ -70,8 +71,7 @@ def by_process(state: TcpState) -> tuple[Counter[int], Survey]:
     Raises ``SourceError`` where the sockets cannot be listed, as the other functions here.
     """
     counts = _count(state, sockets.inodes)
-    wanted = {inode for inode in counts if inode}
-    return counts, _survey(wanted, _socket_inodes) if wanted else Survey((), 0, 0, hidden=False)
+    return counts, _survey_of(counts)
 
 
 def leaked() -> Survey:
@@ -125,12 +125,43 @@ def _listed_in(process: str) -> Iterable[int]:
     return counting.sockets
 
 
-def by_unit(state: TcpState) -> Counter[str]:
+class Weighed(NamedTuple, Generic[K]):
+    """Sockets and their buffer memory in bytes by one of the columns; each has the same keys."""
+
+    sockets: Counter[K]
+    received: Counter[K]
+    to_send: Counter[K]
+    reserved: Counter[K]
+
+
+def memory_by_process(state: TcpState) -> tuple[Weighed[int], Survey]:
+    """As ``by_process``, with the memory of the sockets, which only netlink knows."""
+    weighed = _weigh(state, sockets.inodes)
+    return weighed, _survey_of(weighed.sockets)
+
+
+def memory_by_unit(state: TcpState) -> Weighed[str]:
+    """As ``by_unit``, with the memory of the sockets."""
+    return Weighed(*(by_unit(state, counts) for counts in _weigh(state, sockets.cgroup_ids)))
+
+
+def memory_by_port(state: TcpState) -> Weighed[str]:
+    """As ``by_port``, with the memory of the sockets."""
+    return Weighed(*(by_port(state, counts) for counts in _weigh(state, sockets.ports)))
+
+
+def memory_by_remote(state: TcpState) -> Weighed[str]:
+    """As ``by_remote``, with the memory of the sockets."""
+    return Weighed(*(by_remote(state, counts) for counts in _weigh(state, sockets.peers)))
+
+
+def by_unit(state: TcpState, counted: Counter[int] | None = None) -> Counter[str]:
     """The sockets by unit, "" for those without a cgroup. ``cgroup.GONE`` and ``cgroup.OUTSIDE`` are no units.
 
-    Raises ``SourceError`` also where netlink or cgroup v2 is not to be had.
+    What is *counted* by cgroup id is not counted anew, also in ``by_port`` and ``by_remote``. Raises ``SourceError``
+    also where netlink or cgroup v2 is not to be had.
     """
-    counts = _count(state, sockets.cgroup_ids)
+    counts = _count(state, sockets.cgroup_ids) if counted is None else Counter(counted)
     without = counts.pop(0, 0)
     if without and not counts and state not in MINI_STATES:
         since = f"Linux {sockets.CGROUP_ID_SINCE} and newer do"
@@ -144,15 +175,16 @@ def by_unit(state: TcpState) -> Counter[str]:
     return merged
 
 
-def by_port(state: TcpState) -> Counter[str]:
+def by_port(state: TcpState, counted: Counter[int] | None = None) -> Counter[str]:
     """The sockets by local port."""
-    return Counter({str(port): count for port, count in _count(state, sockets.ports).items()})
+    counts = _count(state, sockets.ports) if counted is None else counted
+    return Counter({str(port): count for port, count in counts.items()})
 
 
-def by_remote(state: TcpState) -> Counter[str]:
+def by_remote(state: TcpState, counted: Counter[sockets.Peer] | None = None) -> Counter[str]:
     """The sockets by the peer's address, IPv4 mapped into IPv6 as what it is."""
     merged: Counter[str] = Counter()
-    for peer, count in _count(state, sockets.peers).items():
+    for peer, count in (_count(state, sockets.peers) if counted is None else counted).items():
         merged[sockets.address(peer)] += count
     return merged
 
@@ -169,6 +201,17 @@ def _count(state: TcpState, column: Callable[[Block], Iterable[K]]) -> Counter[K
     with suppress(SourceMissing):  # no tcp6: no IPv6
         replay(procfs.lines("net/tcp6"), "/proc/net/tcp6", AF_INET6, counting, 1 << state)
     return counting.sockets
+
+
+def _weigh(state: TcpState, column: Callable[[Block], Iterable[K]]) -> Weighed[K]:
+    found = NetlinkReader().collect(1 << state, lambda: Weighing(column), extensions=EXTENSION_SKMEMINFO)
+    return Weighed(found.sockets, found.received, found.to_send, found.reserved)
+
+
+def _survey_of(inodes: Iterable[int]) -> Survey:
+    """The processes that have one of the sockets open."""
+    wanted = {inode for inode in inodes if inode}
+    return _survey(wanted, _socket_inodes) if wanted else Survey((), 0, 0, hidden=False)
 
 
 def _survey(wanted: AbstractSet[int] | None, inodes_of: Callable[[int], Iterator[int]]) -> Survey:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import _socket as socket  # what `socket` wraps: with its enums and selectors it is a tenth of the start of the plugin
 import errno
 import os
+import posixpath
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from exporter import system
 from exporter.errors import SourceError, SourceMissing, SourceTimeout, SourceUnreadable
 from exporter.kernel import inetdiag, procnet
 from exporter.record import TYPE_CHECKING
@@ -21,6 +24,8 @@ from exporter.tcpstate import TcpState
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn, Protocol, TypeVar
+
+    from psutil._ntuples import sconn
 
     class Collector(Protocol):
         """Takes the replies of one dump as they come."""
@@ -34,6 +39,12 @@ _REPLY = 65536  # bytes; the kernel fills at most half of it, and cuts what does
 _RECEIVE_SECONDS = 5.0  # a kernel that works answers within milliseconds, however many sockets it walks
 _DUMP_SECONDS = 60.0
 _INTERRUPTED_TRIES = 3
+_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1  # include/linux/socket.h, include/uapi/linux/netlink.h
+_SO_RCVBUFFORCE, _SO_MEMINFO = 33, 55  # include/uapi/asm-generic/socket.h; Python has no names for them
+_DROPS = 8 * 4  # offset of SK_MEMINFO_DROPS in what SO_MEMINFO returns
+_EVENTS_BUFFER = 4 << 20  # bytes, which the kernel doubles; an event takes 1.3 KB of them
+_EVENT = 4096  # bytes: ten times a close event
+_EVENTS_AT_ONCE = 4096
 _CHUNK = 16384  # bytes: more than nearly any of these files has
 _LONGEST_SYSCTL = 16 * _CHUNK  # bytes: more than ip_local_reserved_ports has with every second port in it
 
@@ -42,7 +53,12 @@ class Procfs:
     """The files below a mount point of procfs."""
 
     def __init__(self, root: str = "/proc") -> None:
-        self.root = os.path.normpath(root)
+        self.root = posixpath.normpath(root)  # a path of Linux on every system
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether to ask it at all: without Linux there is none, but there may be a copy of another host's."""
+        return system.LINUX or self.root != "/proc"
 
     def is_there(self) -> bool:
         """Whether this is a Linux procfs with a network side at all."""
@@ -70,6 +86,8 @@ class Procfs:
 
     def release(self) -> str:
         """The kernel's release, as ``6.18.44``; nothing where it is not to be had."""
+        if not self.is_expected:
+            return ""
         try:
             return self.sysctl("kernel/osrelease").strip()
         except SourceError:
@@ -98,16 +116,18 @@ class NetlinkReader:
         self._dump_seconds = dump_seconds
         self._legacy = True  # whether TCPDIAG_GETSOCK is offered; once refused, two dumps by family are asked for
 
-    def collect(self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0) -> C:
+    def collect(
+        self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0, bytecode: bytes = b""
+    ) -> C:
         """Hand a dump of the sockets whose state is in the mask to the collector that *begin* makes, reply by reply.
 
         With a local *port* the kernel lists that port's sockets only; *extensions* are bits of attributes to ask for
-        (``inetdiag.EXTENSION_INFO``). An interrupted dump is taken again, into a new
-        collector.
+        (``inetdiag.EXTENSION_INFO``), and *bytecode* chooses sockets (``portwindows``). An interrupted dump is taken
+        again, into a new collector.
         """
         for attempt in range(1, _INTERRUPTED_TRIES + 1):
             try:
-                return self._collect_both(states, begin, port, extensions)
+                return self._collect_both(states, begin, port, extensions, bytecode)
             except inetdiag.DumpInterrupted:
                 if attempt == _INTERRUPTED_TRIES:
                     raise SourceUnreadable(self.name, f"the dump was interrupted {attempt} times in a row") from None
@@ -117,11 +137,11 @@ class NetlinkReader:
         """Count every socket, or every one of a local port."""
         return inetdiag.state_counts(self.collect(inetdiag.ALL_STATES, inetdiag.TallyDump, port).sockets)
 
-    def _collect_both(self, states: int, begin: Callable[[], C], port: int, extensions: int) -> C:
+    def _collect_both(self, states: int, begin: Callable[[], C], port: int, extensions: int, bytecode: bytes) -> C:
         if self._legacy:
             collector = begin()
             try:
-                self._dump(inetdiag.request_both(states, 1, port, extensions), collector)
+                self._dump(inetdiag.request_both(states, 1, port, extensions, bytecode), collector)
             except SourceMissing:
                 self._legacy = False
             else:
@@ -129,7 +149,7 @@ class NetlinkReader:
         collector = begin()
         for family in (inetdiag.AF_INET, inetdiag.AF_INET6):
             try:
-                self._dump(inetdiag.request_family(family, states, 1, port, extensions), collector)
+                self._dump(inetdiag.request_family(family, states, 1, port, extensions, bytecode), collector)
             except SourceMissing:
                 self._legacy = True
                 raise
@@ -166,6 +186,77 @@ class NetlinkReader:
                 netlink.close()
 
 
+class CloseEvents:
+    """Membership in the groups to which the kernel multicasts every TCP socket that it destroys in this namespace.
+
+    Needs no privilege. The kernel builds messages only while somebody is a member, so it costs nothing once closed.
+    """
+
+    name = "closes"
+
+    def __init__(self) -> None:
+        """Join; raises ``SourceMissing`` where the kernel has no such groups."""
+        if not hasattr(socket, "AF_NETLINK"):
+            raise SourceMissing(self.name, "this system has no netlink")
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, inetdiag.NETLINK_SOCK_DIAG)
+        except OSError as error:
+            _raise(self.name, error)
+        try:
+            self._enlarge()
+            self._socket.bind((0, 0))  # the kernel multicasts to no socket without an address
+            for group in inetdiag.CLOSE_GROUPS:
+                self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+        except OSError as error:
+            self.close()
+            _raise(self.name, error)
+
+    def _enlarge(self) -> None:
+        """Ask for a large receive buffer: beyond rmem_max with CAP_NET_ADMIN, else as much as rmem_max allows."""
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _EVENTS_BUFFER)
+        except OSError:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _EVENTS_BUFFER)
+
+    def receive(self, seconds: float) -> list[bytes]:
+        """Every message that is there, waiting at most *seconds* for the first. At most ``_EVENTS_AT_ONCE``.
+
+        Events that the buffer had no room for are skipped; ``lost`` counts them.
+        """
+        messages: list[bytes] = []
+        try:
+            self._socket.settimeout(seconds)
+            while len(messages) < _EVENTS_AT_ONCE:
+                try:
+                    message, (port, _) = self._socket.recvfrom(_EVENT)
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:
+                        raise
+                    continue
+                if not messages:
+                    self._socket.settimeout(0)
+                if port == 0:  # from the kernel, and not from another process
+                    messages.append(message)
+        except (BlockingIOError, TimeoutError):
+            pass
+        except OSError as error:
+            _raise(self.name, error)
+        return messages
+
+    @property
+    def lost(self) -> int:
+        """Events that this membership has lost: the drops of its socket (SO_MEMINFO, SK_MEMINFO_DROPS)."""
+        try:
+            memory = self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 64)
+        except OSError as error:
+            _raise(self.name, error)
+        return int.from_bytes(memory[_DROPS : _DROPS + 4], sys.byteorder)
+
+    def close(self) -> None:
+        """Leave the groups."""
+        self._socket.close()
+
+
 class ProcfsReader:
     """Counts the lines of /proc/net/tcp and tcp6: where netlink is missing or refused."""
 
@@ -192,6 +283,8 @@ class PsutilReader:
     """Counts what psutil lists: where there is no Linux."""
 
     name = "psutil"
+    unlisted = tuple(system.UNLISTED)
+    """The states that it cannot count on this system: their counts are 0 and mean nothing."""
 
     def full(self, port: int = 0) -> tuple[StateCounts, tuple[str, ...]]:
         """Count every socket that psutil shows to this user, or every one of a local port."""
@@ -203,16 +296,32 @@ class PsutilReader:
         unknown = set()
         try:
             connections = psutil.net_connections(kind="tcp")
+        except psutil.AccessDenied:
+            raise SourceUnreadable(self.name, _DENIED) from None
         except (psutil.Error, OSError, KeyError, RuntimeError) as error:  # KeyError: a state psutil has no name for
             raise SourceUnreadable(self.name, f"{type(error).__name__}: {error}") from None
-        for connection in connections:
+        for connection in _each_once(connections) if system.MACOS else connections:
             if port and (not connection.laddr or connection.laddr.port != port):
                 continue
             state = _PSUTIL_STATES.get(connection.status, TcpState.UNKNOWN)
+            if state in self.unlisted:
+                continue  # a part of them, which would pass for all
             counts[state] += 1
             if state is TcpState.UNKNOWN:
                 unknown.add(str(connection.status))
         return tuple(counts), tuple(sorted(unknown))
+
+
+def _each_once(connections: Iterable[sconn]) -> Iterator[sconn]:
+    """Each socket once where psutil lists it for every process that inherited it; those without a port are no pairs."""
+    seen = set()
+    for connection in connections:
+        key = (connection.family, connection.laddr, connection.raddr)
+        if connection.raddr or (connection.laddr and connection.laddr.port):
+            if key in seen:
+                continue
+            seen.add(key)
+        yield connection
 
 
 def _is_sysctl_name(name: str) -> bool:
@@ -224,7 +333,7 @@ def _is_sysctl_name(name: str) -> bool:
 def _text(path: str) -> str:
     """The whole of one small file, by bare system calls: a file object costs more than what procfs does."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, system.OPEN_FLAGS)
         try:
             content = os.read(descriptor, _CHUNK)
             while more := os.read(descriptor, _CHUNK):
@@ -239,10 +348,11 @@ def _text(path: str) -> str:
 def _sysctl_text(path: str) -> str:
     """The whole of a sysctl, by one read: a long list of ports is cut by the buffer, and a second read has nothing."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, system.OPEN_FLAGS)
         try:
             size = _CHUNK
-            while len(content := os.pread(descriptor, size, 0)) == size < _LONGEST_SYSCTL:
+            while len(content := os.read(descriptor, size)) == size < _LONGEST_SYSCTL:
+                os.lseek(descriptor, 0, os.SEEK_SET)
                 size *= 4
         finally:
             os.close(descriptor)
@@ -253,6 +363,7 @@ def _sysctl_text(path: str) -> str:
     return content.decode("utf-8", "backslashreplace")
 
 
+_DENIED = f"{system.NAME} shows the sockets of other users' processes to root only: run it as root"
 _PSUTIL_STATES = {state.name: state for state in TcpState}
 
 

@@ -64,7 +64,7 @@ def inodes(block: Block) -> Iterable[int]:
 
 def cgroup_columns(block: Block) -> list[bytes]:
     """The cgroup v2 id of every socket as eight columns, the lowest byte first; 0 where the kernel does not say."""
-    headers = _attributes(block.data[: block.length])
+    headers = attributes(block.data[: block.length])
     offset = next((offset for offset, header in headers.items() if header == _CGROUP_HEADER), 0)
     for start, header in ({offset: _CGROUP_HEADER} if offset else headers).items():
         if any(block.column(start + i).count(byte) != block.number for i, byte in enumerate(header)):
@@ -104,13 +104,13 @@ def address_text(family: int, packed: bytes) -> str:
 
 
 def _cgroup_id(message: bytes) -> int:
-    for offset, header in _attributes(message).items():
+    for offset, header in attributes(message).items():
         if header == _CGROUP_HEADER:
             return int.from_bytes(message[offset + 4 : offset + 12], sys.byteorder)
     return 0
 
 
-def _attributes(message: bytes) -> dict[int, bytes]:
+def attributes(message: bytes) -> dict[int, bytes]:
     """The header, length and type, of each attribute by its offset; what is cut or makes no sense ends them."""
     headers = {}
     offset = BARE

@@ -37,17 +37,17 @@ class Exposition:
     """Renders pages, and keeps the part with the sysctls, which seldom changes, from one sample to the next."""
 
     def __init__(self) -> None:
-        self._sysctls: dict[Format, tuple[object, object, bytes]] = {}
+        self._sysctls: dict[Format, tuple[object, object, object, bytes]] = {}
 
     def page(self, sample: Sample | None, view: View, form: Format) -> bytes:
         """The page of *sample* as seen by *view*, in *form*."""
         parts = [render(families(sample, view), form)]
         if sample is not None and not view.stale:
             verdicts = sample.health.verdicts
-            kept, judged, part = self._sysctls.get(form, (None, None, b""))
-            if kept is not sample.snapshot.sysctls or judged is not verdicts:
-                part = render(sysctls(sample.snapshot, verdicts), form)
-                self._sysctls[form] = (sample.snapshot.sysctls, verdicts, part)
+            kept, judged, exported, part = self._sysctls.get(form, (None, None, None, b""))
+            if kept is not sample.snapshot.sysctls or judged is not verdicts or exported != view.exported:
+                part = render(sysctls(sample.snapshot, verdicts, view.exported), form)
+                self._sysctls[form] = (sample.snapshot.sysctls, verdicts, view.exported, part)
             parts.append(part)
         return b"".join(parts if form is Format.TEXT else [*parts, _END])
 

@@ -7,10 +7,11 @@ sample does not have is left out; what it knows to be none is 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from exporter import __version__
 from exporter.defaults import MAX_SERIES
@@ -21,7 +22,19 @@ from exporter.health.thresholds import NO_THRESHOLD, Status, Threshold
 from exporter.kernel.derivation import FEW
 from exporter.prometheus.counters import COUNTERS
 from exporter.sampling.sample import Sample
-from exporter.snapshot import Detail, Listener, Snapshot, StateCounts, by_label
+from exporter.snapshot import (
+    CLOSED_RTT_BOUNDS,
+    IDLE_BOUNDS,
+    RTT_BOUNDS,
+    Closes,
+    Detail,
+    Listener,
+    Memory,
+    Quality,
+    Snapshot,
+    StateCounts,
+    by_label,
+)
 from exporter.tcpstate import KNOWN_STATES
 
 if TYPE_CHECKING:
@@ -37,6 +50,7 @@ class View(NamedTuple):
     hanging_on: str | None = None  # the source that a stale loop waits for
     reload_successful: bool = True
     max_series: int = MAX_SERIES  # label values that one metric may have
+    exported: Collection[str] | None = None  # the sysctls that are series; None: all
 
 
 def families(sample: Sample | None, view: View) -> Iterator[Metric]:
@@ -53,8 +67,12 @@ def families(sample: Sample | None, view: View) -> Iterator[Metric]:
             yield from _listeners(current.listeners, view.max_series)
         if current.detail is not None:
             yield from _detail(current.detail)
+            if current.detail.quality is not None:
+                yield from _quality(current.detail.quality)
         if current.namespaces is not None:
             yield _namespaces(current.namespaces, view.max_series)
+        if current.closes is not None:
+            yield from _closes(current.closes)
         yield from _folded(current, view.max_series)
     yield from _statuses(None if sample is None else sample.health, view)
     yield from _thresholds(view.thresholds)
@@ -62,17 +80,19 @@ def families(sample: Sample | None, view: View) -> Iterator[Metric]:
 
 
 def _connections(sample: Sample) -> Iterator[Metric]:
-    if sample.snapshot.connections is not None:
+    connections = sample.snapshot.connections
+    unlisted = () if connections is None else connections.unlisted
+    if connections is not None:
         yield _by_state(
             "tcp_connections",
             "TCP sockets in the state, IPv4 and IPv6, at the last sample (inet_diag or /proc/net/tcp, snmp, sockstat).",
-            by_label(sample.snapshot.connections.counts),
+            by_label(connections.counts, unlisted),
         )
     if sample.peaks is not None:
         yield _by_state(
             "tcp_connections_peak",
             "Highest of the samples of tcp_connections in the last peak window, 60 s unless configured (as there).",
-            by_label(sample.peaks),
+            by_label(sample.peaks, unlisted),
         )
 
 
@@ -82,6 +102,11 @@ def _memory(snapshot: Snapshot) -> Iterator[Metric]:
             "tcp_orphans",
             "Sockets that no process holds any more, of the whole host (/proc/net/sockstat TCP: orphan).",
             snapshot.sockstat.orphan,
+        )
+        yield GaugeMetricFamily(
+            "tcp_allocated_sockets",
+            "TCP sockets in memory, those in no state among them, of the whole host (/proc/net/sockstat TCP: alloc).",
+            snapshot.sockstat.alloc,
         )
         yield GaugeMetricFamily(
             "tcp_timewait_sockets",
@@ -242,11 +267,15 @@ def _namespaces(namespaces: Mapping[str, tuple[int | None, ...]], max_series: in
 
 def _folded(snapshot: Snapshot, max_series: int) -> Iterator[Metric]:
     folded = dict(snapshot.detail.folded) if snapshot.detail is not None else {}
+    if snapshot.detail is not None and snapshot.detail.memory is not None:
+        folded |= snapshot.detail.memory.folded
     if snapshot.listeners is not None:
         names = {(it.address, it.port) for it in snapshot.listeners}
         folded["tcp_listener_sockets"] = max(0, len(names) - max_series)
     if snapshot.namespaces is not None:
         folded["tcp_netns_connections"] = max(0, len(snapshot.namespaces) - max_series)
+    if snapshot.closes is not None:
+        folded["tcp_port_closed_connections_total"] = snapshot.closes.folded
     family = GaugeMetricFamily(
         "tcp_exporter_folded",
         "Label values in the metric's other: beyond detail.max_series, or listeners' ports in the ephemeral range.",
@@ -284,6 +313,8 @@ def _detail(detail: Detail) -> Iterator[Metric]:
             "unit",
             detail.units,
         )
+    if detail.memory is not None:
+        yield from _held(detail.memory)
     yield GaugeMetricFamily(
         "tcp_receive_queue_bytes",
         "Bytes received and not yet read, of all sockets but listeners (inet_diag: idiag_rqueue).",
@@ -306,6 +337,150 @@ def _detail(detail: Detail) -> Iterator[Metric]:
             "Local ports that connect() may pick: the range less reserved ports and those with a listener or a bound "
             "socket (sysctls ip_local_port_range, ip_local_reserved_ports; inet_diag).",
             detail.ephemeral_available,
+        )
+    yield from _waiting(detail)
+
+
+def _waiting(detail: Detail) -> Iterator[Metric]:
+    if detail.timers is not None:
+        timers = GaugeMetricFamily(
+            "tcp_timer_connections",
+            "ESTABLISHED sockets by the timer that runs; none is idle and without keepalive (inet_diag: idiag_timer, "
+            "or /proc/net/tcp: tr).",
+            labels=["timer"],
+        )
+        for timer, number in detail.timers.items():
+            timers.add_metric([timer], number)
+        yield timers
+    if detail.unanswered is not None:
+        unanswered = GaugeMetricFamily(
+            "tcp_unanswered_connections",
+            "ESTABLISHED sockets with at least so many tries of a kind in a row without an answer (inet_diag: "
+            "idiag_retrans, or /proc/net/tcp: retrnsmt, timeout).",
+            labels=["kind", "tries"],
+        )
+        for kind, by_tries in detail.unanswered.items():
+            for least, number in by_tries.items():
+                unanswered.add_metric([kind, str(least)], number)
+        yield unanswered
+    if detail.accept_pending is not None:
+        yield GaugeMetricFamily(
+            "tcp_accept_pending",
+            "ESTABLISHED sockets that accept(2) has not taken yet (inet_diag: idiag_inode, or /proc/net/tcp: inode, "
+            "is 0).",
+            detail.accept_pending,
+        )
+
+
+def _closes(closes: Closes) -> Iterator[Metric]:
+    connections = CounterMetricFamily(
+        "tcp_port_closed_connections",
+        "Connections that were seen to end, when detail.closes asks for it, by local port as in tcp_port_connections; "
+        "without those aborted by SO_LINGER 0 (sock_diag destroy events).",
+        labels=["port"],
+    )
+    received = CounterMetricFamily(
+        "tcp_port_received_bytes",
+        "Bytes that those connections received; a FIN counts as one (sock_diag destroy events: tcpi_bytes_received).",
+        labels=["port"],
+    )
+    sent = CounterMetricFamily(
+        "tcp_port_sent_bytes",
+        "Bytes that those connections sent, each once (sock_diag destroy events: tcpi_bytes_sent less "
+        "tcpi_bytes_retrans).",
+        labels=["port"],
+    )
+    retransmitted = CounterMetricFamily(
+        "tcp_port_retransmitted_segments",
+        "Segments that those connections sent again (sock_diag destroy events: tcpi_total_retrans).",
+        labels=["port"],
+    )
+    rtt = HistogramMetricFamily(
+        "tcp_port_connection_rtt_seconds",
+        "Smoothed round-trip time of those connections when they ended (sock_diag destroy events: tcpi_rtt).",
+        labels=["port"],
+    )
+    bounds = [*map(str, CLOSED_RTT_BOUNDS), "+Inf"]
+    for port, it in closes.ports.items():
+        connections.add_metric([port], it.connections)
+        received.add_metric([port], it.received)
+        if it.sent is not None:
+            sent.add_metric([port], it.sent)
+        retransmitted.add_metric([port], it.retransmitted)
+        rtt.add_metric([port], [*zip(bounds, accumulate(it.rtt), strict=True)], it.rtt_sum)
+    yield from (connections, received, sent, retransmitted, rtt)
+    yield GaugeMetricFamily(
+        "tcp_exporter_close_events_ratio",
+        "Share of the last 10 s of close events that was received, by the time listened and what was lost: divide "
+        "rates of the counters by its average (sock_diag destroy events; /proc/net/snmp ActiveOpens, PassiveOpens).",
+        closes.ratio,
+    )
+    yield CounterMetricFamily(
+        "tcp_exporter_close_events_lost",
+        "Close events that the receive buffer had no room for, net.core.rmem_max (SO_MEMINFO: SK_MEMINFO_DROPS).",
+        closes.lost,
+    )
+
+
+def _held(memory: Memory) -> Iterator[Metric]:
+    yield _by_label(
+        "tcp_port_memory_bytes",
+        "Buffer memory of the sockets by local port, as tcp_port_connections, read less often (inet_diag: "
+        "SK_MEMINFO_RMEM_ALLOC, FWD_ALLOC, WMEM_QUEUED and BACKLOG).",
+        "port",
+        memory.ports,
+    )
+    if memory.units is not None:
+        yield _by_label(
+            "tcp_unit_memory_bytes",
+            "Buffer memory of the sockets by systemd unit or container, as tcp_unit_connections, read less often "
+            "(inet_diag: as tcp_port_memory_bytes).",
+            "unit",
+            memory.units,
+        )
+
+
+def _quality(quality: Quality) -> Iterator[Metric]:
+    """The sampled sockets by local port. The buckets are cumulative, as those of a histogram, and gauges."""
+    rtt = GaugeMetricFamily(
+        "tcp_port_rtt_seconds_bucket",
+        "Sampled ESTABLISHED sockets with a smoothed round trip of at most le, by local port; a gauge, so never "
+        "rate() it (inet_diag: tcpi_rtt).",
+        labels=["port", "le"],
+    )
+    idle = GaugeMetricFamily(
+        "tcp_port_idle_seconds_bucket",
+        "Sampled ESTABLISHED sockets that sent or received data at most le ago, by local port; a gauge, so never "
+        "rate() it (inet_diag: tcpi_last_data_sent, tcpi_last_data_recv).",
+        labels=["port", "le"],
+    )
+    retransmitting = GaugeMetricFamily(
+        "tcp_port_retransmitting_ratio",
+        "Share of the sampled ESTABLISHED sockets with segments in flight that were sent again, by local port "
+        "(inet_diag: tcpi_retrans).",
+        labels=["port"],
+    )
+    limited = GaugeMetricFamily(
+        "tcp_port_limited_ratio",
+        "Share of the time with data in flight that the peer's window, the own send buffer, or neither of them, so "
+        "the path, limited the sampled ESTABLISHED sockets, since they were connected, by local port "
+        "(inet_diag: tcpi_rwnd_limited, tcpi_sndbuf_limited, tcpi_busy_time).",
+        labels=["port", "by"],
+    )
+    for port, found in quality.ports.items():
+        for family, bounds, buckets in ((rtt, RTT_BOUNDS, found.rtt), (idle, IDLE_BOUNDS, found.idle)):
+            for bound, number in zip((*bounds, math.inf), accumulate(buckets), strict=True):
+                family.add_metric([port, "+Inf" if bound == math.inf else str(bound)], number)
+        retransmitting.add_metric([port], found.retransmitting / found.sockets)
+        for limit, share in found.limited().items():
+            limited.add_metric([port, limit], share)
+    yield from (rtt, idle, retransmitting, limited)
+    if quality.sampled is not None:
+        yield GaugeMetricFamily(
+            "tcp_exporter_sampled_ratio",
+            "Share of the ESTABLISHED sockets whose tcp_info the last detail pass read; it reads others in the next "
+            "(inet_diag).",
+            quality.sampled,
         )
 
 
@@ -353,8 +528,13 @@ def _thresholds(thresholds: Mapping[str, Threshold]) -> Iterator[Metric]:
     yield limits
 
 
-def sysctls(snapshot: Snapshot, verdicts: Sequence[Verdict]) -> Iterator[Metric]:
-    """The sysctls: they change seldom, so whoever renders them may keep the result for the same two arguments."""
+def sysctls(
+    snapshot: Snapshot, verdicts: Sequence[Verdict], exported: Collection[str] | None = None
+) -> Iterator[Metric]:
+    """The sysctls that are *exported*, None for all.
+
+    They change seldom, so whoever renders them may keep the result for the same arguments.
+    """
     values = GaugeMetricFamily(
         "tcp_sysctl_value",
         "Numeric sysctls that bear on TCP, as the kernel prints them (/proc/sys/net/ipv4/tcp_* and a few others).",
@@ -366,6 +546,8 @@ def sysctls(snapshot: Snapshot, verdicts: Sequence[Verdict]) -> Iterator[Metric]
         labels=["name", "value"],
     )
     for value in snapshot.sysctls.values():
+        if exported is not None and value.name not in exported:
+            continue
         for field, number in value.fields:
             values.add_metric([value.name, field, value.unit], number)
         if value.text is not None:
@@ -493,6 +675,13 @@ def _by_label_and_state(name: str, documentation: str, label: str, counts: Mappi
     for value, by_state in counts.items():
         for state, number in by_label(by_state).items():
             family.add_metric([value, state], number)
+    return family
+
+
+def _by_label(name: str, documentation: str, label: str, numbers: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, documentation, labels=[label])
+    for value, number in numbers.items():
+        family.add_metric([value], number)
     return family
 
 

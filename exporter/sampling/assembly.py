@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from exporter import system
 from exporter.config.schema import Config
 from exporter.defaults import DETAIL_INTERVAL
 from exporter.health.judge import Judge
 from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.derivation import Trust, has_netns_tw
 from exporter.kernel.netnsfs import Namespaces
-from exporter.kernel.reader import Procfs
+from exporter.kernel.reader import NetlinkReader, Procfs
+from exporter.sampling.closing import Closing
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.loop import Loop, PassSchedule, Schedule
 from exporter.sampling.samplelog import Logger
@@ -22,10 +24,12 @@ _SYSCTL_SECONDS = DETAIL_INTERVAL  # between two readings of the sysctls where t
 def assemble_loop(settings: Config, procfs: Procfs, release: str, clock: Callable[[], float], logger: Logger) -> Loop:
     """A loop that is not started yet, on the running kernel's *release*; *clock* is monotonic seconds."""
     trust = Trust(release)
-    sampler = Sampler(procfs, readers(settings.sample.reader, procfs), trust, clock)
+    chain = readers(settings.sample.reader, procfs)
+    sampler = Sampler(procfs, chain, trust, clock)
     detailer = Detailer(procfs, readers(settings.sample.reader, procfs), trust, Cgroups(procfs.root))
     namespaces = Namespaces(procfs.root, derivable=has_netns_tw(release))
-    return Loop(sampler, detailer, namespaces, schedule(settings), logger, Judge(procfs.release()))
+    closing = Closing(procfs, clock) if any(isinstance(reader, NetlinkReader) for reader in chain) else None
+    return Loop(sampler, detailer, namespaces, schedule(settings), logger, Judge(procfs.release()), closing)
 
 
 def schedule(settings: Config) -> Schedule:
@@ -35,8 +39,9 @@ def schedule(settings: Config) -> Schedule:
         PassSchedule(settings.sample.interval, settings.sample.max_cpu_ratio),
         PassSchedule(settings.detail.interval or _SYSCTL_SECONDS, settings.detail.max_cpu_ratio),
         settings.sample.peak_window,
-        full_dumps=settings.detail.interval > 0,
-        wanted=Wanted(detail.ports, detail.remote_ports, detail.max_series, detail.namespaces),
+        full_dumps=settings.detail.interval > 0 and system.LINUX,
+        wanted=Wanted(detail.ports, detail.remote_ports, detail.max_series, detail.namespaces, quality=detail.quality),
+        closes=detail.closes,
         thresholds=settings.thresholds,
         expected=settings.sysctl.expected,
     )

@@ -6,27 +6,40 @@ trust in the sums.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from exporter.defaults import MAX_SERIES
+from exporter.defaults import MAX_SERIES, QUALITY
 from exporter.errors import SourceError, SourceMissing, SourceUnreadable
+from exporter.health.measures import BY_NAME
 from exporter.kernel import derivation, stateless, sysctl
 from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.detail import DetailDump, summarise, told_apart
-from exporter.kernel.ephemeral import BoundDump, EphemeralPorts
-from exporter.kernel.inetdiag import AF_INET, AF_INET6, ALL_STATES, BOUND_INACTIVE, EXTENSION_INFO, CountingDump
+from exporter.kernel.ephemeral import BoundDump, EphemeralPorts, lists_bound
+from exporter.kernel.inetdiag import (
+    AF_INET,
+    AF_INET6,
+    ALL_STATES,
+    BOUND_INACTIVE,
+    EXTENSION_INFO,
+    EXTENSION_SKMEMINFO,
+    CountingDump,
+)
+from exporter.kernel.memory import MemoryTally
 from exporter.kernel.proctcp import ProcDetail, listening_ports
+from exporter.kernel.quality import QualityDump, together
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
 from exporter.kernel.silence import SilenceDump
 from exporter.record import NamedTuple
+from exporter.sampling.rotation import Rotation
 from exporter.sampling.sampler import Reader
 from exporter.sampling.sources import Sources
-from exporter.snapshot import CloseWait, Detail, SysctlValue
+from exporter.snapshot import CloseWait, Detail, PortQuality, Quality, Snapshot, SysctlValue
 from exporter.tcpstate import TcpState
 
 _LONGEST_LIST = 2000  # characters of reserved ports that a command can show
 _MANY_BOUND = 0.1  # of the range
+_TIGHT = 0.1  # of the max of tcp_mem
 _FEW_CLOSE_WAIT = 20  # fewer are no finding anyway
 
 
@@ -38,10 +51,21 @@ class Wanted(NamedTuple):
     max_series: int = MAX_SERIES
     namespaces: bool = False
     stateless: bool = True  # sockets in no state, for which every process of the host is looked at
+    memory: bool = False  # of each socket, which makes the dump an eighth dearer
+    quality: str = QUALITY  # whose tcp_info is read: "sampled", "full" or "off"
+
+
+def is_tight(snapshot: Snapshot) -> bool:
+    """Whether so much of TCP's memory is used that everybody wants to know by whom; False where it is not known."""
+    measure = BY_NAME["memory_ratio"]
+    ratio = measure.value_of(measure.read(snapshot))
+    return ratio is not None and ratio > _TIGHT
 
 
 class Detailer:
     """Lists every socket with the first of its readers that can; without *cgroups* it names no units."""
+
+    collector = DetailDump
 
     def __init__(
         self, procfs: Procfs, chain: Sequence[Reader], trust: derivation.Trust, cgroups: Cgroups | None = None
@@ -50,6 +74,8 @@ class Detailer:
         self._chain = chain
         self._trust = trust
         self._cgroups = cgroups
+        self._rotation = Rotation()
+        self._lists_bound = lists_bound(procfs.release())
 
     def sysctls(self) -> tuple[dict[str, SysctlValue], str | None]:
         """As ``Sources.sysctls``."""
@@ -68,19 +94,41 @@ class Detailer:
     def _detail_by(self, reader: Reader, wanted: Wanted, now: float) -> Detail:
         ephemeral, units = self._ephemeral_ports(), None
         leaked = self._stateless() if wanted.stateless else None
-        bound, close_wait = BoundDump(), None
+        bound: BoundDump | None = None
+        close_wait, quality, problem = None, None, None
         if isinstance(reader, NetlinkReader):
             dump = self._by_netlink(reader, wanted, ephemeral)
             if self._cgroups is not None:
                 units = self._cgroups.units({cgroup for cgroup, _ in dump.by_cgroup if cgroup})
-            bound, close_wait = self._bound(reader, ephemeral, leaked or 0), self._close_wait(reader, dump)
+            try:
+                bound = self._bound(reader, ephemeral, leaked or 0)
+            except SourceError as error:  # the rest of the detail is worth having without it
+                problem = f"sockets that are bound and in no state: {error}"
+            close_wait = self._close_wait(reader, dump)
+            quality = self._quality(reader, dump, wanted, now)
         elif isinstance(reader, ProcfsReader):
             dump = self._by_procfs(wanted, ephemeral)
         else:
             raise SourceMissing(reader.name, "it does not list what a detail pass needs")
-        ports = frozenset(bound.ports)
+        ports = frozenset[int]() if bound is None else frozenset(bound.ports)
         detail = summarise(dump, units, wanted.ports, wanted.max_series, ephemeral, now, ports, close_wait)
-        return detail._replace(stateless=None if leaked is None else max(0, leaked - bound.sockets))
+        if problem is not None:
+            detail = detail._replace(ephemeral_available=None, problem=problem)
+        detail = detail._replace(stateless=self._leaked(leaked, bound))
+        detail = detail._replace(quality=_of_shown_ports(quality, detail))
+        return detail if dump.memory is None else _with_memory(detail, dump.memory, units, wanted)
+
+    def _leaked(self, stateless: int | None, bound: BoundDump | None) -> int | None:
+        """Of the sockets in no state those that are not *bound*; None where these are unknown and may be all of them.
+
+        Before 6.8 the kernel lists no bound ones (net/ipv4/inet_diag.c, inet_diag_dump_icsk: TCPF_BOUND_INACTIVE), and
+        says nothing of that; a kernel that lists some has the change, whatever its release.
+        """
+        if not stateless:
+            return stateless
+        if bound is None or not (bound.sockets or self._lists_bound):
+            return None
+        return max(0, stateless - bound.sockets)
 
     def _stateless(self) -> int | None:
         try:
@@ -92,22 +140,25 @@ class Detailer:
         sockets = reader.collect(1 << TcpState.LISTEN, CountingDump).listening
         listening = frozenset(int.from_bytes(socket.local.port, "big") for socket in sockets)
         ports = told_apart(listening, wanted.ports, ephemeral)
+        remote_ports, memory = frozenset(wanted.remote_ports), wanted.memory
         return self._dump_verified(
-            reader, lambda: DetailDump(ports, listening, frozenset(wanted.remote_ports), ephemeral)
+            reader,
+            lambda: self.collector(ports, listening, remote_ports, ephemeral, memory=memory),
+            EXTENSION_SKMEMINFO if memory else 0,
         )
 
-    def _bound(self, reader: NetlinkReader, ephemeral: EphemeralPorts | None, leaked: int) -> BoundDump:
-        """The sockets that are bound and in no state.
+    def _bound(self, reader: NetlinkReader, ephemeral: EphemeralPorts | None, leaked: int) -> BoundDump | None:
+        """The sockets that are bound and in no state; None where they were not listed.
 
         The kernel walks the bind hash of the whole host for it, so it is asked only where so many sockets are in no
         state that a tenth of the range could be theirs, or that some were taken for *leaked*.
         """
         sockstat = self._sources.sums({}).sockstat
         if sockstat is None:
-            return BoundDump()
+            return None
         stateless = sockstat.alloc - sockstat.inuse - (sockstat.inuse6 or 0) - sockstat.orphan
         if not leaked and (ephemeral is None or stateless < ephemeral.number * _MANY_BOUND):
-            return BoundDump()
+            return None
         return reader.collect(BOUND_INACTIVE, BoundDump)
 
     def _close_wait(self, reader: NetlinkReader, dump: DetailDump) -> CloseWait | None:
@@ -119,6 +170,20 @@ class Detailer:
         with suppress(SourceError):  # the detail is worth having without it
             return reader.collect(mask, lambda: SilenceDump(listening), extensions=EXTENSION_INFO).close_wait()
         return None
+
+    def _quality(self, reader: NetlinkReader, dump: DetailDump, wanted: Wanted, now: float) -> Quality | None:
+        """The tcp_info of those whose turn it is; None where nobody wants it."""
+        if wanted.quality == "off":
+            return None
+        mask, extensions = 1 << TcpState.ESTABLISHED, EXTENSION_INFO | EXTENSION_SKMEMINFO
+
+        def read(begin: Callable[[], QualityDump], bytecode: bytes) -> QualityDump:
+            return reader.collect(mask, begin, extensions=extensions, bytecode=bytecode)
+
+        ports = dump.ports()
+        established = sum(counts[TcpState.ESTABLISHED] for counts in ports.values())
+        everything = wanted.quality == "full"
+        return self._rotation.read(read, dump.density, established, [*filter(None, ports)], now, everything=everything)
 
     def _by_procfs(self, wanted: Wanted, ephemeral: EphemeralPorts | None) -> DetailDump:
         """Without units, which /proc does not know."""
@@ -134,12 +199,12 @@ class Detailer:
             dump.add_lines(procfs.lines(path), f"{procfs.root}/{path}", family)
         return dump
 
-    def _dump_verified(self, reader: NetlinkReader, begin: Callable[[], DetailDump]) -> DetailDump:
+    def _dump_verified(self, reader: NetlinkReader, begin: Callable[[], DetailDump], extensions: int) -> DetailDump:
         """A dump of every socket; where it does not agree with the sums, the second, and the sums are not trusted."""
         problems: dict[str, str | None] = {}
         before = self._sources.sums(problems)
         for last in (False, True):
-            dump = reader.collect(ALL_STATES, begin)
+            dump = reader.collect(ALL_STATES, begin, extensions=extensions)
             after = self._sources.sums(problems)
             if not (before.sums and after.sums):
                 return dump
@@ -173,3 +238,20 @@ class Detailer:
         except SourceError:
             return default
         return dict(fields).get("", default)
+
+
+def _with_memory(detail: Detail, memory: MemoryTally, units: Mapping[int, str] | None, wanted: Wanted) -> Detail:
+    told = memory.summary(units, wanted.ports, wanted.max_series, detail.taken_at)
+    return detail._replace(memory=told, memory_problem=memory.problem)
+
+
+def _of_shown_ports(quality: Quality | None, detail: Detail) -> Quality | None:
+    """The quality by the ports that *detail* shows with ESTABLISHED sockets; ports that it folds are ``other``."""
+    if quality is None:
+        return None
+    shown: dict[str, PortQuality] = {}
+    for port, found in quality.ports.items():
+        name = port if port in detail.ports else "other"
+        if detail.ports[name][TcpState.ESTABLISHED]:
+            shown[name] = found if name not in shown else together(shown[name], found)
+    return quality._replace(ports=shown)

@@ -6,14 +6,13 @@ serves reads ``sample`` and judges its age: a read that hangs leaves the old sam
 
 from __future__ import annotations
 
-import mmap
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter import defaults
+from exporter import defaults, system
 from exporter.errors import SourceError
 from exporter.health.judge import Health, Judge, failed
 from exporter.health.sysctls.verdicts import NO_EXPECTATIONS, Expectations
@@ -21,24 +20,41 @@ from exporter.health.thresholds import DEFAULTS, Threshold
 from exporter.health.window import Window
 from exporter.kernel.derivation import FEW, MANY
 from exporter.sampling.cadence import Plan, has_credit, plan
-from exporter.sampling.detailer import Detailer, Wanted
+from exporter.sampling.closing import Closing
+from exporter.sampling.detailer import Detailer, Wanted, is_tight
 from exporter.sampling.fullness import Fullness
-from exporter.sampling.history import History
+from exporter.sampling.history import HOLE, History
 from exporter.sampling.past import SnapshotWindow
 from exporter.sampling.peaks import Peaks
 from exporter.sampling.sample import Pass, Sample
 from exporter.sampling.samplelog import Logger, SampleLog
 from exporter.sampling.sampler import assemble
-from exporter.snapshot import Detail, Snapshot, StateCounts, SysctlValue
+from exporter.snapshot import Closes, Connections, Detail, Snapshot, StateCounts, SysctlValue
+from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
     from exporter.kernel.netnsfs import Namespaces
     from exporter.sampling.sampler import Sampler
 
-SOURCES = ("netlink", "procfs", "psutil", "snmp", "netstat", "sockstat", "sockstat6", "conntrack", "sysctl", "detail")
+SOURCES = (
+    "netlink",
+    "procfs",
+    "psutil",
+    "snmp",
+    "netstat",
+    "sockstat",
+    "sockstat6",
+    "conntrack",
+    "sysctl",
+    "detail",
+    "memory",
+    "closes",
+    "quality",
+)
 """Every source that a sample may ask."""
 
 _STALE_INTERVALS = 3
+_MEMORY_EVERY = 4  # detail passes; each while the memory is tight
 _FIRST_DETAIL_SECONDS = 60.0  # so long the first detail pass may take before it counts as hanging
 _STRETCHES_TO_LOG = 3  # in a row: one dear pass is not news
 
@@ -60,6 +76,7 @@ class Schedule(NamedTuple):
     peak_window: float = defaults.PEAK_WINDOW
     full_dumps: bool = True  # without, only the first detail pass does
     wanted: Wanted = Wanted()
+    closes: bool = False  # whether close events are listened to
     thresholds: Mapping[str, Threshold] = DEFAULTS
     expected: Expectations = NO_EXPECTATIONS
 
@@ -79,6 +96,7 @@ class Loop:
         schedule: Schedule,
         logger: Logger,
         judge: Judge,
+        closing: Closing | None = None,
     ) -> None:
         self.sample: Sample | None = None
         self.history = History()
@@ -88,6 +106,9 @@ class Loop:
         self._schedule = schedule
         self._log = SampleLog(logger)
         self._judge = judge
+        self._closing = closing
+        self._closes_thread: threading.Thread | None = None
+        self._closes_wake = threading.Event()
         self._past = SnapshotWindow()
         self._fullness = Fullness()
         # Daemon threads: a read that never returns must not keep the process from ending.
@@ -105,6 +126,7 @@ class Loop:
         self._sysctls: tuple[Mapping[str, SysctlValue], str | None] = ({}, None)
         self._source_errors = Counter(dict.fromkeys(SOURCES, 0))
         self._detailed = _Detailed()
+        self._passes_to_memory = 0  # detail passes before one reads the memory of each socket again
         self._detail_ended = 0.0  # monotonic seconds; before the first pass ended, when the loop was started
         self._most_listed = MANY  # ESTABLISHED sockets, in the counting pass
 
@@ -119,13 +141,14 @@ class Loop:
         self._stopping = True
         for wake in self._wake.values():
             wake.set()
-        for thread in self._threads.values():
+        self._closes_wake.set()
+        for thread in (*self._threads.values(), *filter(None, [self._closes_thread])):
             thread.join(seconds)
 
     def reschedule(self, schedule: Schedule) -> None:
         """Sample on another schedule from now on."""
         self._schedule = schedule
-        for wake in self._wake.values():
+        for wake in (*self._wake.values(), self._closes_wake):
             wake.set()
 
     @property
@@ -220,18 +243,28 @@ class Loop:
             sysctls, sysctl_problem = {}, "sysctl: the pass that reads them hangs"
         elif made is not None and now - detailed.at > too_late:
             detailed = _Detailed(problem=detailed.problem)
+        elif detailed.detail is not None and now - detailed.memory_at > duration + _MEMORY_EVERY * (
+            too_late - duration
+        ):
+            detailed = detailed._replace(detail=detailed.detail._replace(memory=None))
         if detailed.problem is not None:
             counted.sources["detail"] = detailed.problem
         elif detailed.detail is not None:
             counted.sources["detail"] = None
+            if detailed.detail.quality is not None:
+                counted.sources["quality"] = detailed.detail.quality.problem
+        closes = None
+        if self._schedule.closes:
+            closes, counted.sources["closes"] = self._listened(detailed.detail)
         snapshot = assemble(
             counted,
             sysctls,
             sysctl_problem,
             taken_at=taken_at,
-            page_size=mmap.PAGESIZE,
+            page_size=system.page_size(),
             detail=detailed.detail,
             namespaces=detailed.namespaces,
+            closes=closes,
         )
         past = self._past.before(now, taken_at)
         snapshot = snapshot._replace(
@@ -241,7 +274,7 @@ class Loop:
         connections = snapshot.connections
         peaks = None if connections is None else self._peaks.add(now, connections.counts)
         held = _STALE_INTERVALS * self._passes["counting"].interval if "counting" in self._passes else 0.0
-        self.history.add(now, taken_at, None if connections is None else connections.counts, held=held)
+        self.history.add(now, taken_at, None if connections is None else _drawn(connections), held=held)
         self._source_errors.update(source for source, problem in snapshot.sources.items() if problem is not None)
         health = self._health(snapshot, past)
         self._fullness.add(now, health.readings)
@@ -268,12 +301,39 @@ class Loop:
                 self._log.works(f"judging {it.name}", "judging succeeds again", finding=it.name)
         return health
 
+    def _listened(self, detail: Detail | None) -> tuple[Closes | None, str | None]:
+        """What close events have told so far, and what is wrong with them; starts the thread that listens to them."""
+        closing, wanted = self._closing, self._schedule.wanted
+        if closing is None:
+            return None, "closes: only the reader netlink has close events"
+        if detail is not None:
+            closing.told_apart = frozenset(int(port) for port in detail.ports if port != "other"), wanted.max_series
+        elif not self._schedule.full_dumps:
+            closing.told_apart = frozenset(wanted.ports), wanted.max_series
+        if self._closes_thread is None or not self._closes_thread.is_alive():
+            work = lambda: closing.run(self._closes_ratio, self._closes_wait)  # noqa: E731 - an argument
+            self._closes_thread = threading.Thread(
+                target=self._guard, args=(work, "closes", "listening to close events"), name="closes", daemon=True
+            )
+            self._closes_thread.start()
+        return closing.closes, closing.problem
+
+    def _closes_ratio(self) -> float | None:
+        schedule = self._schedule
+        return schedule.detail.max_cpu_ratio if schedule.closes and not self._stopping else None
+
+    def _closes_wait(self, seconds: float) -> None:
+        if self._closes_wake.wait(seconds):
+            self._closes_wake.clear()
+
     def _detail(self) -> None:
         self._read_sysctls(self._detailer)
-        if not self._schedule.full_dumps and "detail" in self._passes:
+        if not self._schedule.full_dumps and ("detail" in self._passes or not system.LINUX):
             self._detailed = _Detailed()
             return
-        wanted, before = self._schedule.wanted, self._detailed
+        counted, before = self._counted, self._detailed
+        tight = counted is not None and is_tight(counted.snapshot)
+        wanted = self._schedule.wanted._replace(memory=tight or self._passes_to_memory <= 0)
         try:
             detail = self._detailer.detail(wanted, time.time())
         except SourceError as error:
@@ -284,7 +344,14 @@ class Loop:
             namespaces = {found.name: found.counts for found in self._namespaces.count()}
         if not self._schedule.full_dumps:  # it was made to verify the sums, once, and is not to be shown
             return
-        self._detailed = _Detailed(detail, namespaces, None, time.monotonic())
+        at, memory_at = time.monotonic(), before.memory_at
+        if detail.memory is not None:
+            memory_at = at
+        elif before.detail is not None:  # what was read last stays until it is too old
+            problem = detail.memory_problem if wanted.memory else before.detail.memory_problem
+            detail = detail._replace(memory=before.detail.memory, memory_problem=problem)
+        self._passes_to_memory = _MEMORY_EVERY - 1 if wanted.memory else self._passes_to_memory - 1
+        self._detailed = _Detailed(detail, namespaces, detail.problem, at, memory_at)
 
     def _read_sysctls(self, source: Sampler | Detailer) -> None:
         sysctls, problem = source.sysctls()
@@ -299,6 +366,7 @@ class _Detailed(NamedTuple):
     namespaces: Mapping[str, tuple[int | None, ...]] | None = None
     problem: str | None = None
     at: float = 0.0  # monotonic seconds
+    memory_at: float = 0.0  # likewise, of ``Detail.memory``
 
 
 class _Count(NamedTuple):
@@ -306,6 +374,13 @@ class _Count(NamedTuple):
     peaks: StateCounts | None
     at: float  # monotonic seconds
     health: Health
+
+
+def _drawn(connections: Connections) -> StateCounts:
+    """The counts as the history takes them: a hole for a state that cannot be counted here."""
+    if not connections.unlisted:
+        return connections.counts
+    return tuple(HOLE if state in connections.unlisted else connections.counts[state] for state in TcpState)
 
 
 def _schedule_of(schedule: Schedule, kind: str) -> PassSchedule:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
+from functools import partial
 
+from exporter import system
 from exporter.errors import SourceError
 from exporter.health.window import Window
 from exporter.kernel.derivation import Trust
@@ -32,11 +33,12 @@ def snapshot(
 ) -> Snapshot:
     """Sample this host once, and leave out what nobody asks for.
 
-    That is *netstat*, *sysctls*, *queues*, *conntrack*, and the detail *wanted*.
+    That is *netstat*, *sysctls*, *queues*, *conntrack*, and the detail *wanted*, with the memory of sockets also where
+    much of TCP's is used.
 
     With a local *port* the states are those of its sockets. A *sampler* remembers what it has sampled before.
     """
-    procfs, trust = Procfs(procfs_root), Trust(os.uname().release)
+    procfs, trust = Procfs(procfs_root), Trust(system.release())
     sampler = sampler or Sampler(procfs, readers(reader, procfs), trust, time.monotonic)
     counted = sampler.count(netstat=netstat, queues=queues, conntrack=conntrack)
     taken_at = time.time()  # of the counters, which rates are made of: what is read below takes seconds on large hosts
@@ -44,8 +46,10 @@ def snapshot(
         by_port = sampler.count_port(port)
         counted = counted._replace(connections=by_port.connections, sources=counted.sources | by_port.sources)
     values, problem = sampler.sysctls() if sysctls else ({}, None)
-    detail = None if wanted is None else _detail(procfs, reader, trust, wanted, counted, units=units)
-    return assemble(counted, values, problem, taken_at=taken_at, page_size=os.sysconf("SC_PAGE_SIZE"), detail=detail)
+    taken = partial(assemble, counted, values, problem, taken_at=taken_at, page_size=system.page_size())
+    if wanted is None or not procfs.is_expected:
+        return taken()
+    return taken(detail=_detail(procfs, reader, trust, wanted, counted, taken(), units=units))
 
 
 def apart(
@@ -54,7 +58,7 @@ def apart(
     """Two samples, *seconds* apart, for what only a change tells: the older has no sysctls and no detail."""
     procfs = Procfs(procfs_root)
     # One sampler, because it knows the listening sockets apart, which come and go.
-    sampler = Sampler(procfs, readers(reader, procfs), Trust(os.uname().release), time.monotonic)
+    sampler = Sampler(procfs, readers(reader, procfs), Trust(system.release()), time.monotonic)
     older = snapshot(procfs_root, reader, sysctls=False, sampler=sampler)
     time.sleep(seconds)
     newer = snapshot(procfs_root, reader, wanted=wanted, port=port, units=units, sampler=sampler)
@@ -62,14 +66,21 @@ def apart(
 
 
 def _detail(
-    procfs: Procfs, reader: str, trust: Trust, wanted: Wanted, counted: Counted, *, units: bool
+    procfs: Procfs, reader: str, trust: Trust, wanted: Wanted, counted: Counted, without: Snapshot, *, units: bool
 ) -> Detail | None:
+    """The detail that is to be added to the snapshot *without* it."""
     from exporter.kernel.cgroupfs import Cgroups  # noqa: PLC0415 - the plugin does without unless asked
-    from exporter.sampling.detailer import Detailer  # noqa: PLC0415
+    from exporter.sampling.detailer import Detailer, is_tight  # noqa: PLC0415
 
     cgroups = Cgroups(procfs.root) if units else None
+    wanted = wanted._replace(memory=wanted.memory or is_tight(without))
     try:
-        return Detailer(procfs, readers(reader, procfs), trust, cgroups).detail(wanted, time.time())
+        detail = Detailer(procfs, readers(reader, procfs), trust, cgroups).detail(wanted, time.time())
     except SourceError as error:
         counted.sources["detail"] = str(error)
         return None
+    if detail.quality is not None:
+        counted.sources["quality"] = detail.quality.problem
+    if detail.problem is not None:
+        counted.sources["detail"] = detail.problem
+    return detail

@@ -19,7 +19,7 @@ _WIDEST, _NARROWEST = 100, 40
 
 def render(health: Health, problems: Sequence[str], width: int, *, everything: bool, color: bool) -> str:
     """Findings, then sysctls that deviate, with *everything* also the others, and what could not be judged."""
-    columns = max(_NARROWEST, min(width, _WIDEST))
+    columns = block_width(width)
     parts = [_finding(finding, columns, color=color) for finding in health.findings]
     parts += [_verdict(verdict, columns) for verdict in health.deviations]
     if everything:
@@ -49,27 +49,27 @@ def _summary(health: Health) -> Iterator[str]:
 def _finding(finding: Finding, columns: int, *, color: bool) -> list[str]:
     head = textwrap.wrap(printable(f"{finding.severity.name}: {finding.what}."), columns)
     lines = [paint(line, finding.severity, color=color) for line in head]
-    lines += _labelled("evidence", finding.evidence, columns)
-    lines += _labelled("why", [finding.why], columns)
-    lines += _labelled("do", [finding.remedy], columns)
+    lines += labelled("evidence", finding.evidence, columns)
+    lines += labelled("why", [finding.why], columns)
+    lines += labelled("do", [finding.remedy], columns)
     if finding.command is not None:
         lines.append(f"{'  run':<{_LABEL + 2}}{finding.command}")
-    lines += _labelled("risk", [finding.risk], columns)
-    return [*lines, *_labelled("runbook", [f"docs/runbooks/{finding.runbook}.md"], columns)]
+    lines += labelled("risk", [finding.risk], columns)
+    return [*lines, *labelled("runbook", [f"docs/runbooks/{finding.runbook}.md"], columns)]
 
 
 def _verdict(verdict: Verdict, columns: int) -> list[str]:
     lines = textwrap.wrap(
         f"{verdict.key}{f' ({verdict.field})' if verdict.field else ''} = {verdict.live}{_judgement(verdict)}", columns
     )
-    lines += _labelled("why", [verdict.reason], columns)
+    lines += labelled("why", [verdict.reason], columns)
     if verdict.arithmetic:
-        lines += _labelled("that is", [f"{verdict.arithmetic}."], columns)
+        lines += labelled("that is", [f"{verdict.arithmetic}."], columns)
     if verdict.risk:
-        lines += _labelled("risk", [verdict.risk], columns)
+        lines += labelled("risk", [verdict.risk], columns)
     if verdict.elsewhere:
-        lines += _labelled("elsewhere", [verdict.elsewhere], columns)
-    return [*lines, *_labelled("source", [f"{verdict.source}."], columns)]
+        lines += labelled("elsewhere", [verdict.elsewhere], columns)
+    return [*lines, *labelled("source", [f"{verdict.source}."], columns)]
 
 
 def _judgement(verdict: Verdict) -> str:
@@ -80,7 +80,17 @@ def _judgement(verdict: Verdict) -> str:
     return f": {'expected' if verdict.expected else 'recommended'} is {verdict.accepted}"
 
 
-def _labelled(label: str, sentences: Sequence[str], columns: int) -> Iterator[str]:
+def block_width(width: int) -> int:
+    """The columns of text on a terminal of *width*."""
+    return max(_NARROWEST, min(width, _WIDEST))
+
+
+def wrapped(text: str, columns: int) -> list[str]:
+    """A sentence from the left margin on."""
+    return textwrap.wrap(printable(text), columns, break_on_hyphens=False)
+
+
+def labelled(label: str, sentences: Sequence[str], columns: int) -> Iterator[str]:
     """Sentences, each on lines of its own, beside their label."""
     for sentence in sentences:
         yield from textwrap.wrap(

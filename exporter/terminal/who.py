@@ -8,10 +8,12 @@ all of it is pure; colour is an argument.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from exporter.health.measures import amount
 from exporter.kernel import cgroup, owners
+from exporter.kernel.memory import Buffers
 from exporter.kernel.owners import Process, Survey
 from exporter.printable import escaped, shortened
 from exporter.tcpstate import TcpState
@@ -45,6 +47,7 @@ class Row(NamedTuple):
     sockets: int
     detail: str = ""  # what else a person wants to know of the owner
     unit: str = ""  # of a process
+    buffers: Buffers | None = None  # their memory, where that was asked for
 
     @property
     def text(self) -> str:
@@ -67,6 +70,7 @@ class Holders(NamedTuple):
     rows: tuple[Row, ...]  # the largest first, then by name
     remarks: tuple[str, ...] = ()  # how far the answer reaches
     unattributed: tuple[Row, ...] = ()  # sockets without an owner, each row a reason: never folded away
+    buffers: Buffers | None = None  # the memory of all of them, where that was asked for: then it ranks the rows
 
 
 def hold(state: TcpState, by: str) -> Holders:
@@ -76,7 +80,36 @@ def hold(state: TcpState, by: str) -> Holders:
     """
     if by == "process":
         return held_by_process(state.label, *owners.by_process(state))
-    counts = {"unit": owners.by_unit, "port": owners.by_port, "remote": owners.by_remote}[by](state)
+    count: Mapping[str, Callable[[TcpState], Mapping[str, int]]]
+    count = {"unit": owners.by_unit, "port": owners.by_port, "remote": owners.by_remote}
+    return _named(state, by, count[by](state))
+
+
+def hold_memory(state: TcpState, by: str) -> Holders:
+    """As ``hold``, with the buffer memory of the sockets, the most first. Only netlink knows it."""
+    if by == "process":
+        by_inode, survey = owners.memory_by_process(state)
+        return joined([held_by_process(state.label, counts, survey) for counts in by_inode])
+    weigh = {"unit": owners.memory_by_unit, "port": owners.memory_by_port, "remote": owners.memory_by_remote}[by]
+    return joined([_named(state, by, counts) for counts in weigh(state)])
+
+
+def joined(of: Sequence[Holders]) -> Holders:
+    """One answer from four of the same owners: their sockets, then the bytes received, to send and reserved."""
+    counted, *weighed = of
+    sizes = [{row.label: row.sockets for row in (*it.rows, *it.unattributed)} for it in weighed]
+
+    def with_memory(row: Row) -> Row:
+        return row._replace(buffers=Buffers(*(size.get(row.label, 0) for size in sizes)))
+
+    return counted._replace(
+        rows=tuple(sorted(map(with_memory, counted.rows), key=_rank)),
+        unattributed=tuple(map(with_memory, counted.unattributed)),
+        buffers=Buffers(*(it.total for it in weighed)),
+    )
+
+
+def _named(state: TcpState, by: str, counts: Mapping[str, int]) -> Holders:
     if by != "unit":
         return holders(state.label, by, (Row(name, count) for name, count in counts.items()))
     found = [Row(name, count) for name, count in counts.items() if name not in _NO_UNIT]
@@ -143,11 +176,14 @@ def attribute(sockets: Mapping[int, int], processes: Iterable[Process]) -> list[
 def render(holders: Holders, top: int, *, color: bool) -> str:
     """The answer for a terminal, of at most *top* owners; 0 for all."""
     shown, folded = _fold(holders, top)
+    total = Row("total", holders.total, buffers=holders.buffers)
+    heads = [_TITLES] if holders.buffers is not None else []
     lines = [
         f"{holders.state} by {holders.by}:",
-        _paint(f"{holders.total:>9}  total", "1", color=color),
-        *(f"{row.sockets:>9}  {row.within(_COLUMNS)}" for row in (*shown, *folded)),
-        *(_paint(f"{row.sockets:>9}  {row.text}", "2", color=color) for row in holders.unattributed),
+        *heads,
+        _paint(_line(total, total.text), "1", color=color),
+        *(_line(row, row.within(_COLUMNS)) for row in (*shown, *folded)),
+        *(_paint(_line(row, row.text), "2", color=color) for row in holders.unattributed),
     ]
     if holders.remarks:
         lines += ["", *holders.remarks]
@@ -161,25 +197,59 @@ def document(holders: Holders, top: int) -> dict[str, object]:
         "state": holders.state,
         "by": holders.by,
         "total": holders.total,
+        **_bytes(holders.buffers),
         "owners": [
-            {"owner": row.label, "sockets": row.sockets, "detail": row.detail, "unit": row.unit} for row in shown
+            {"owner": row.label, "sockets": row.sockets, "detail": row.detail, "unit": row.unit, **_bytes(row.buffers)}
+            for row in shown
         ],
-        "more": {"owners": len(holders.rows) - len(shown), "sockets": sum(row.sockets for row in folded)},
-        "unattributed": [{"reason": row.label, "sockets": row.sockets} for row in holders.unattributed],
+        "more": {
+            "owners": len(holders.rows) - len(shown),
+            "sockets": sum(row.sockets for row in folded),
+            **_bytes(holders.buffers and _summed(folded)),
+        },
+        "unattributed": [
+            {"reason": row.label, "sockets": row.sockets, **_bytes(row.buffers)} for row in holders.unattributed
+        ],
         "remarks": list(holders.remarks),
     }
 
 
-def _rank(row: Row) -> tuple[int, int, str]:
-    """The largest first, then by name; ports by number."""
-    return -row.sockets, len(row.label) if row.label.isdecimal() else 0, row.label
+_TITLES = f"{'memory':>12} {'received':>12} {'to send':>12} {'reserved':>12} {'sockets':>9}  owner"
+
+
+def _line(row: Row, text: str) -> str:
+    """One row before its *text*: of memory all of it and its three parts, then how many sockets there are."""
+    if row.buffers is None:
+        return f"{row.sockets:>9}  {text}"
+    sizes = " ".join(f"{amount(size, 'bytes'):>12}" for size in (row.buffers.total, *row.buffers))
+    return f"{sizes} {row.sockets:>9}  {text}"
+
+
+def _bytes(buffers: Buffers | None) -> dict[str, int]:
+    """The fields of a document that has the memory; none of one that has not."""
+    if buffers is None:
+        return {}
+    return {"memory_bytes": buffers.total} | {f"{name}_bytes": size for name, size in buffers._asdict().items()}
+
+
+def _summed(rows: Iterable[Row]) -> Buffers:
+    return Buffers(*map(sum, zip((0, 0, 0), *(row.buffers for row in rows if row.buffers is not None), strict=True)))
+
+
+def _rank(row: Row) -> tuple[int, int, int, str]:
+    """The most memory first, then the most sockets, then by name; ports by number."""
+    memory = 0 if row.buffers is None else row.buffers.total
+    return -memory, -row.sockets, len(row.label) if row.label.isdecimal() else 0, row.label
 
 
 def _fold(holders: Holders, top: int) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     """The rows that are shown, and the row that sums the others where there are any."""
     shown = holders.rows[: top or None]
     others = holders.rows[len(shown) :]
-    folded = (Row(f"... and {len(others)} more", sum(row.sockets for row in others)),) if others else ()
+    buffers = None if holders.buffers is None else _summed(others)
+    folded = (
+        (Row(f"... and {len(others)} more", sum(row.sockets for row in others), buffers=buffers),) if others else ()
+    )
     return shown, folded
 
 

@@ -51,7 +51,8 @@ class Gate:
         config = self._config()
         response = await self._answer(request, handler, config)
         given = {name.lower() for name, _ in response.headers}
-        more = [pair for pair in config.http_server_config.headers.items() if pair[0].lower() not in given]
+        configured = config.http_server_config.headers.items()
+        more = [(name, text) for name, text in configured if text and name.lower() not in given]
         return response._replace(headers=(*response.headers, *more))
 
     async def _answer(self, request: Request, handler: Handler, config: WebConfig) -> Response:

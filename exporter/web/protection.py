@@ -1,8 +1,8 @@
 """The web configuration in force, and how it changes while the daemon runs. A rim module: it reads and watches files.
 
 Changed files are read after a second without a change, so that none is read half written, nor a certificate without its
-key. A file with mistakes leaves the previous configuration in force. A reload never takes TLS or all passwords away:
-switching either off takes a restart.
+key. A file with mistakes leaves the previous configuration in force. A reload never takes TLS, all passwords or the
+demand for client certificates away: switching one off takes a restart.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from exporter.config import files
 from exporter.config.yamlnodes import MAX_BYTES
 from exporter.errors import ConfigError
 from exporter.web import tls
-from exporter.web.webconfig import ServerTls, WebConfig, parse
+from exporter.web.webconfig import REQUIRED, ServerTls, WebConfig, parse
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -59,6 +60,8 @@ class Protection:
         self._changing = False
         self._asked = threading.Event()
         self._mistakes: list[str] = []
+        self._watcher = 0  # the thread whose reading counts
+        self.reading_since: float | None = None  # time.monotonic; None while no file is read or looked at
         self.config = load(path, self._note)
 
     @property
@@ -75,15 +78,21 @@ class Protection:
         """Request a reload, whether or not files have changed."""
         self._asked.set()
 
-    def watch(self) -> NoReturn:
-        """Check the files every second, for as long as the process lasts."""
+    def watch(self) -> None:
+        """Check the files every second, until another thread watches them: this one may hang on a disk."""
+        self._watcher = watcher = threading.get_ident()
         while True:
             asked = self._asked.wait(LOOK_SECONDS)
+            if self._watcher != watcher:
+                return
             self._asked.clear()
+            self.reading_since = time.monotonic()
             try:
                 self.reload() if asked else self.look()
             except Exception as error:  # noqa: BLE001 - a bug must not end the watch: changes would be missed silently
                 self._log.error("web configuration cannot be watched", exc_info=error)
+            if self._watcher == watcher:
+                self.reading_since = None
 
     def look(self) -> None:
         """Reload files that have changed or could not be used, once they stay the same from one look to the next."""
@@ -101,6 +110,7 @@ class Protection:
         """
         self._changing = False
         before, self._seen = self._seen, {}
+        watcher = self._watcher
         try:
             fresh = load(self.path, self._note)
         except ConfigError as error:
@@ -109,6 +119,8 @@ class Protection:
                 self._log.error("web configuration rejected; keeping the previous one", error=mistake)
             self._mistakes = error.mistakes
         else:
+            if self._watcher != watcher:
+                return
             self.config = self._never_less(fresh)
             self._mistakes = []
             self._log.info("web configuration reloaded")
@@ -122,6 +134,11 @@ class Protection:
         if (now.tls_server_config is None) != (fresh.tls_server_config is None):
             self._log.warning("TLS switched on or off on disk; restart to apply", key="tls_server_config")
             fresh = replace(fresh, tls_server_config=now.tls_server_config)
+        elif now.tls_server_config is not None and fresh.tls_server_config is not None:
+            required = (each.client_auth_type == REQUIRED for each in (now.tls_server_config, fresh.tls_server_config))
+            if list(required) == [True, False]:
+                self._log.warning("client certificates not required on disk; restart to apply", key="client_auth_type")
+                fresh = replace(fresh, tls_server_config=now.tls_server_config)
         if now.basic_auth_users and not fresh.basic_auth_users:
             self._log.warning("authentication switched off on disk; restart to apply", key="basic_auth_users")
             fresh = replace(fresh, basic_auth_users=now.basic_auth_users)

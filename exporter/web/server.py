@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import select
+import ipaddress
+import random
 import socket
 import struct
+import time
 from asyncio import sslproto
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from itertools import count
@@ -21,6 +24,7 @@ from urllib.parse import unquote
 
 import h11
 
+from exporter import system
 from exporter.errors import UsageError
 from exporter.web import unixsocket
 from exporter.web.http import Handler, Middleware, Request, Response, plain_text
@@ -36,6 +40,7 @@ _ACCEPTS = 2  # in a row: the first of a crowd are read before so many more arri
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset and leaves nothing, neither data nor TIME-WAIT
 _STARVED = 0.25  # seconds until accept(2) is retried after the system refused a descriptor
 _CLOSING = 0.01  # the same after an eviction, which frees a descriptor
+_HANDSHAKE_GRACE = 2.0  # seconds that a TLS client is spared after its first byte: a far one is silent for round trips
 _STARVED_SILENT = 60.0  # seconds without a refusal, after which the next one is reported again
 
 # asyncio's TLS allocates 256 KiB for each connection: 25 MiB for the silent ones alone. A record has 16 KiB.
@@ -66,7 +71,10 @@ class Server:
 
     The *gate* runs before it: authentication may take long there and does not count against ``Limits.max_requests``.
     With *tls*, which is called for each connection, every address serves HTTPS. *on_starved* is called once when
-    accept(2) begins to fail.
+    accept(2) begins to fail, *on_handshake* with the client's address and the reason of each failed TLS handshake.
+
+    A listener on a loopback address answers only to names of this host, because a browser on this host that is led
+    there by another name (DNS rebinding) would read it for a stranger.
     """
 
     def __init__(
@@ -76,6 +84,7 @@ class Server:
         limits: Limits = DEFAULT_LIMITS,
         on_error: Callable[[BaseException], None],
         on_starved: Callable[[OSError | MemoryError], None] = lambda _: None,
+        on_handshake: Callable[[str, str], None] = lambda _, __: None,
         gate: Middleware | None = None,
         tls: Callable[[], ServerTls] | None = None,
     ) -> None:
@@ -83,6 +92,7 @@ class Server:
         self._limits = limits
         self._on_error = on_error
         self._on_starved = on_starved
+        self._on_handshake = on_handshake
         self._gate = gate
         self._tls = tls
         self._listeners: dict[socket.socket, asyncio.Task[None]] = {}
@@ -137,6 +147,12 @@ class Server:
         if self._connections:
             await asyncio.wait(self._connections.values())
 
+    def end_unadmitted(self) -> None:
+        """End the connections of clients whose certificate is not accepted any more: expired, or after a reload."""
+        for connection in list(self._connections):
+            if not connection.is_admitted() and not connection.dropped:
+                connection.evict()
+
     def _unix(self, path: str) -> socket.socket:
         listening, remove = unixsocket.bind(path)
         self._files.callback(remove)
@@ -152,7 +168,8 @@ class Server:
         # Where the protocol is named, asyncio turns Nagle's algorithm off: it would hold answers back for 40 ms.
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if not system.WINDOWS:  # where it would let another process take the port over
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
             listening.bind(address)
@@ -171,16 +188,20 @@ class Server:
         except BaseException:
             listening.close()
             raise
-        self._listeners[listening] = asyncio.get_running_loop().create_task(self._accept_all(listening))
+        own = frozenset({"localhost", socket.gethostname().lower()}) if _is_loopback(listening) else None
+        self._listeners[listening] = asyncio.get_running_loop().create_task(self._accept_all(listening, own))
         return _url(listening, "https" if self._tls else "http")
 
-    async def _accept_all(self, listening: socket.socket) -> None:
-        """Accept connections. When out of descriptors or memory, evict one and back off instead of spinning."""
+    async def _accept_all(self, listening: socket.socket, own: frozenset[str] | None) -> None:
+        """Accept connections, which answer to *own* names, or to any name where that is None.
+
+        When out of descriptors or memory, evict one and back off instead of spinning.
+        """
         loop, silent_until = asyncio.get_running_loop(), 0.0
         for number in count(1):
             try:
                 accepted, _ = await loop.sock_accept(listening)
-                self._accept(accepted)
+                self._accept(accepted, own)
             except ConnectionError:
                 pass  # the client left before it was accepted
             except (OSError, MemoryError) as error:
@@ -191,11 +212,11 @@ class Server:
             if number % _ACCEPTS == 0:
                 await asyncio.sleep(0)  # a queue that is never empty lets the others have their turn
 
-    def _accept(self, accepted: socket.socket) -> None:
+    def _accept(self, accepted: socket.socket, own: frozenset[str] | None) -> None:
         if self._closing or not self._has_room():
             accepted.close()
             return
-        connection = _Connection(accepted, self._limits, self._answer, self._tls)
+        connection = _Connection(accepted, self._limits, self._answer, self._tls, self._on_handshake, own)
         task = asyncio.get_running_loop().create_task(connection.run())
         self._connections[connection] = connection.task = task
 
@@ -217,16 +238,17 @@ class Server:
         """Evict the least valuable connection; return whether one was evicted.
 
         The larger of two groups gives, so neither can take all places: connections that were never admitted (silent,
-        in their handshake, without the password), the oldest first, and connections that are idle between two requests,
-        the longest idle first. A connection whose bytes wait to be read is spared, because the loop was only too busy
-        to read them. Where both groups are empty, the connection whose answer stays unread goes. So no client can keep
-        Prometheus out.
+        in their handshake, without the password), and connections that are idle between two requests. In it, the
+        address with the most connections gives, so one client cannot take the places of others; among equal addresses
+        one at random, so many addresses cannot know whom they push out. Of the address, the oldest stranger or the
+        longest idle goes. A connection whose bytes wait to be read is spared, because the loop was only too busy to
+        read them, and so is one that has begun its handshake a moment ago, because a far client is silent for the time
+        of a round trip. Where both groups are empty, the connection whose answer stays unread goes.
         """
         idle = [connection for connection in self._connections if not connection.dropped and not connection.busy]
         served = [connection for connection in idle if connection.served]
         larger = served if 2 * len(served) > len(idle) else [it for it in idle if not it.served]
-        longest = sorted(larger, key=lambda each: each.since)
-        victim = next((it for it in longest if not it.is_speaking), longest[0] if longest else self._unread())
+        victim = _least_valuable(larger) if larger else self._unread()
         if victim is not None:
             victim.evict()
         return victim is not None
@@ -269,6 +291,8 @@ class _Connection:
         limits: Limits,
         answer: Callable[[_Connection, Request], Awaitable[Response]],
         tls: Callable[[], ServerTls] | None,
+        on_handshake: Callable[[str, str], None],
+        own: frozenset[str] | None,
     ) -> None:
         self._accepted = accepted
         self._address = _address(accepted)
@@ -276,6 +300,11 @@ class _Connection:
         self._limits = limits
         self._answer = answer
         self._tls = tls
+        self._on_handshake = on_handshake
+        self._own = own
+        self._admitted_by: ServerTls | None = None  # what admitted the client, and its certificate
+        self._certificate: Mapping[str, object] | None = None
+        self._begun_at: float | None = None  # when the first byte of a TLS handshake came
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
         self._last = False
         self.task: asyncio.Task[None] | None = None  # the task of ``run``
@@ -291,9 +320,31 @@ class _Connection:
         """Whether bytes of the client wait to be read: then it is not silent."""
         if self._accepted.fileno() < 0:
             return False  # closed, and its task has not run since
-        poll = select.poll()
-        poll.register(self._accepted, select.POLLIN)
-        return bool(poll.poll(0))
+        try:
+            self._accepted.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:  # the error waits to be read
+            pass
+        return True
+
+    @property
+    def is_spared(self) -> bool:
+        """Whether the client has done its part and waits for this server, or for a long way."""
+        begun, now = self._begun_at, asyncio.get_running_loop().time()
+        return self.is_speaking or (begun is not None and not self.served and now - begun < _HANDSHAKE_GRACE)
+
+    @property
+    def address(self) -> str:
+        """The client's address."""
+        return self._address
+
+    def is_admitted(self) -> bool:
+        """Whether the client's certificate is still accepted."""
+        if self._tls is None or self._admitted_by is None:
+            return True
+        now = self._tls()
+        return now.clients == self._admitted_by.clients and now.admits(self._certificate, time.time())
 
     def finish(self) -> None:
         """End after the request in flight, or at once where there is none."""
@@ -322,8 +373,14 @@ class _Connection:
     async def run(self) -> None:
         """Serve requests until either side ends the connection."""
         try:
+            if self._tls is not None and await self._speaks_plain_http():
+                await self._explain_tls()
+                return
             writer = self._writer = await self._open()
-        except OSError:  # of TLS too: without a handshake there is no way to answer
+        except OSError as error:  # of TLS too: without a handshake there is no way to answer
+            reason = getattr(error, "reason", None)
+            if isinstance(reason, str) and not self.dropped:
+                self._on_handshake(self._address, reason.lower().replace("_", " "))
             return
         orderly = False
         try:
@@ -339,8 +396,36 @@ class _Connection:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
+    async def _speaks_plain_http(self) -> bool:
+        """Whether the first byte, which is waited for, is one of a method's name and not of a TLS handshake."""
+        loop = asyncio.get_running_loop()
+        readable = loop.create_future()
+
+        def came() -> None:
+            if not readable.done():
+                readable.set_result(None)
+
+        loop.add_reader(self._accepted, came)
+        try:
+            async with asyncio.timeout(self._limits.handshake):
+                await readable
+        finally:
+            loop.remove_reader(self._accepted)
+        self._begun_at = loop.time()
+        return self._accepted.recv(1, socket.MSG_PEEK).isupper()
+
+    async def _explain_tls(self) -> None:
+        """Answer plain HTTP on a port of TLS as Go's server does."""
+        loop = asyncio.get_running_loop()
+        text = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+        await loop.sock_sendall(self._accepted, text)
+        self._accepted.shutdown(socket.SHUT_WR)
+        async with asyncio.timeout(_LINGER):  # closing with bytes unread would lose the answer
+            while await loop.sock_recv(self._accepted, _READ):
+                pass
+
     async def _open(self) -> asyncio.StreamWriter:
-        """The stream, after the handshake where there is one; PermissionError for a client that is not let in."""
+        """The stream, after the handshake where there is one; ``_NotAdmittedError`` for a client that is not let in."""
         loop = asyncio.get_running_loop()
         tls = self._tls() if self._tls is not None else None
         self._reader = asyncio.StreamReader(self._limits.head_bytes, loop)
@@ -352,9 +437,11 @@ class _Connection:
             ssl_handshake_timeout=self._limits.handshake if tls else None,
             ssl_shutdown_timeout=self._limits.close if tls else None,
         )
-        if tls is not None and not tls.admits(transport.get_extra_info("peercert")):
-            transport.abort()
-            raise PermissionError
+        if tls is not None:
+            self._admitted_by, self._certificate = tls, transport.get_extra_info("peercert")
+            if not tls.admits(self._certificate, time.time()):
+                transport.abort()
+                raise _NotAdmittedError
         # drain() then returns when the system has the bytes, so the write deadline covers the end of a body too.
         # Not 0: asyncio's TLS transport pauses at the limit, and at 0 it would never resume.
         transport.set_write_buffer_limits(high=1)
@@ -369,9 +456,11 @@ class _Connection:
             head = await self._head()
             if head is None:
                 return False
+            if not self.is_admitted():
+                return False
             self.busy = True
             method = head.method
-            response = _refusal(head, self._limits)
+            response = _refusal(head, self._limits, self._own)
             if response is None:
                 self._http.next_event()  # the end of a request without a body
                 response = await self._answer(self, _request(head, self._address))
@@ -436,20 +525,69 @@ class _Connection:
                     pass
 
 
-def _refusal(head: h11.Request, limits: Limits) -> Response | None:
-    """The answer to a head that h11 finds well-formed and that is not served."""
+class _NotAdmittedError(PermissionError):
+    """A client certificate that verifies and is not admitted."""
+
+    reason = "the client's certificate has expired or none of its names is in client_allowed_sans"
+
+
+def _least_valuable(connections: Sequence[_Connection]) -> _Connection:
+    """As ``Server._make_room`` has it; *connections* are of one group and not empty."""
+    places = Counter(each.address for each in connections)
+    most = max(places.values())
+    ranked = sorted((it for it in connections if places[it.address] == most), key=lambda each: each.since)
+    oldest: dict[str, _Connection] = {}
+    for each in [it for it in ranked if not it.is_spared] or ranked:
+        oldest.setdefault(each.address, each)
+    return random.choice(list(oldest.values()))  # noqa: S311 - fairness, not a secret
+
+
+def _refusal(head: h11.Request, limits: Limits, own: frozenset[str] | None) -> Response | None:
+    """The answer to a head that h11 finds well-formed and that is not served; *own* are the names that are."""
     headers = dict(head.headers)
     if len(head.headers) > limits.headers:
         return _refuse(431)
     if not head.http_version.startswith(b"1."):
         return _refuse(505)
-    if not head.target.startswith(b"/"):
-        return _refuse(400)  # this is not a proxy: the only target is a path
-    if b"transfer-encoding" in headers:
+    host, target = _target(head)
+    if not target.startswith(b"/"):
         return _refuse(400)
-    if headers.get(b"content-length", b"").strip(b"0"):
-        return _refuse(413)
-    return None
+    if own is not None and not _is_own(host.decode("latin-1"), own):
+        # RFC 9110, 15.5.20
+        text = "This address answers only to names of this host: to localhost, an IP address or the host's name."
+        return plain_text(421, text, ("Connection", "close"))
+    has_body = headers.get(b"content-length", b"").strip(b"0")
+    return _refuse(400) if b"transfer-encoding" in headers else _refuse(413) if has_body else None
+
+
+def _target(head: h11.Request) -> tuple[bytes, bytes]:
+    """The host that is asked and the target's path and query, of both forms that a server must accept.
+
+    Source: RFC 9112, 3.2.2: the host of a target in absolute form takes precedence over the header.
+    """
+    scheme, separator, rest = head.target.partition(b"://")
+    if separator and scheme.lower() in {b"http", b"https"}:
+        end = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
+        path = rest[end:]
+        return rest[:end], path if path.startswith(b"/") else b"/" + path
+    return dict(head.headers).get(b"host", b""), head.target
+
+
+def _is_own(host: str, own: frozenset[str]) -> bool:
+    """Whether *host*, as a Host header has it, is an IP address, one of the *own* names, or missing."""
+    name = host.rpartition("@")[2].strip().lower()
+    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0].rstrip(".")
+    if not name or name in own or name.endswith(".localhost") or name in {it.partition(".")[0] for it in own}:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(listening: socket.socket) -> bool:
+    return listening.family != socket.AF_UNIX and ipaddress.ip_address(listening.getsockname()[0]).is_loopback
 
 
 def _refuse(status: int) -> Response:
@@ -467,7 +605,7 @@ def _address(accepted: socket.socket) -> str:
 
 
 def _request(head: h11.Request, address: str) -> Request:
-    path, _, query = head.target.decode("ascii").partition("?")
+    path, _, query = _target(head)[1].decode("ascii").partition("?")
     headers: dict[str, str] = {}
     for raw_name, raw_value in head.headers:
         name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
@@ -477,7 +615,7 @@ def _request(head: h11.Request, address: str) -> Request:
 
 def _url(listening: socket.socket, scheme: str) -> str:
     name = listening.getsockname()
-    if listening.family == socket.AF_UNIX:
+    if not isinstance(name, tuple):  # of a unix socket
         return f"unix:{name}" if isinstance(name, str) else f"unix:@{name[1:].decode(errors='replace')}"  # abstract
     return f"{scheme}://{_host_port(*name[:2])}"
 

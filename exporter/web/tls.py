@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
+import tempfile
 from collections.abc import Iterator
 from typing import NoReturn
 
+from exporter import system
 from exporter.web.webconfig import CIPHERS, CURVES, IF_GIVEN, REQUIRED, Refused, Tls
 
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
@@ -21,7 +23,10 @@ _VERIFY = {IF_GIVEN: ssl.CERT_OPTIONAL, REQUIRED: ssl.CERT_REQUIRED}
 def context(tls: Tls) -> ssl.SSLContext:
     """The context that *tls* describes, or Refused with the key that is to blame."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.minimum_version = _VERSIONS[tls.min_version or "TLS12"]
+    suites = [CIPHERS[name] for name in tls.cipher_suites or () if name in CIPHERS]
+    # With suites of TLS 1.3 alone, no client of TLS 1.2 finds one that it has: so it is with Go's server.
+    least = "TLS13" if tls.cipher_suites and not suites else tls.min_version or "TLS12"
+    made.minimum_version = _VERSIONS[least]
     made.maximum_version = _VERSIONS[tls.max_version or "TLS13"]
     _load_identity(made, tls)
     if tls.authorities is not None:
@@ -33,7 +38,7 @@ def context(tls: Tls) -> ssl.SSLContext:
         made.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     else:
         made.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
-    _choose_ciphers(made, [CIPHERS[name] for name in tls.cipher_suites or () if name in CIPHERS])
+    _choose_ciphers(made, suites)
     for curve in tls.curve_preferences or ():
         try:
             made.set_ecdh_curve(CURVES[curve])
@@ -92,7 +97,16 @@ def _because(error: ssl.SSLError) -> str:
 
 @contextlib.contextmanager
 def _as_file(content: bytes) -> Iterator[str]:
-    """A path to *content* in memory, for as long as the block lasts."""
+    """A path to *content* in memory, for as long as the block lasts; where Linux is not, in a file of this user's."""
+    if not system.LINUX:
+        descriptor, path = tempfile.mkstemp()  # closed before OpenSSL opens it: Windows refuses a second open
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(content)
+            yield path
+        finally:
+            os.unlink(path)
+        return
     descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
     try:
         with open(descriptor, "wb", closefd=False) as file:

@@ -11,7 +11,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ssl import SSLContext
+from ssl import SSLContext, cert_time_to_seconds
 from typing import Annotated, NamedTuple
 
 from exporter.config import yamlnodes
@@ -22,7 +22,6 @@ from exporter.config.fields import (
     integer,
     key_of,
     of,
-    optional,
     parsed,
     section,
     table,
@@ -84,14 +83,27 @@ class ServerTls(NamedTuple):
     """TLS for a connection: its context, and the client names that are allowed."""
 
     context: SSLContext
-    allowed_sans: frozenset[str] = frozenset()  # empty: every client that the context accepts
+    allowed_sans: frozenset[str] | None = None  # None: every client that the context accepts
+    client_auth_type: str = NO_CLIENT_CERT
+    authorities: bytes | None = None
 
-    def admits(self, certificate: Mapping[str, object] | None) -> bool:
-        """Whether a client with *certificate*, as ``SSLObject.getpeercert`` returns it, is allowed.
+    @property
+    def clients(self) -> tuple[str, bytes | None, frozenset[str] | None]:
+        """What decides which clients are admitted: where it changes, connections are judged anew."""
+        return self.client_auth_type, self.authorities, self.allowed_sans
 
-        The context has judged clients without one already: ``client_auth_type`` allows those that get here.
+    def admits(self, certificate: Mapping[str, object] | None, now: float) -> bool:
+        """Whether a client with *certificate*, as ``SSLObject.getpeercert`` returns it, is allowed at Unix time *now*.
+
+        The context has judged clients without one already: ``client_auth_type`` allows those that get here. It does not
+        look at the dates of a certificate again when a session is resumed, or while a connection lasts.
         """
-        if not self.allowed_sans or not certificate:
+        if not certificate:
+            return True
+        until = certificate.get("notAfter")
+        if isinstance(until, str) and cert_time_to_seconds(until) < now:
+            return False
+        if self.allowed_sans is None:
             return True
         names = certificate.get("subjectAltName", ())
         assert isinstance(names, tuple)  # noqa: S101 - as documented in ssl
@@ -174,6 +186,18 @@ def _cipher(text: str) -> str:
     return text
 
 
+def _ciphers(node: Node) -> tuple[str, ...]:
+    """The suites, each once: Go's server takes one that is repeated as well."""
+    if not isinstance(node, yamlnodes.Items):
+        raise expected(node, "a list")
+    found, names = Mistakes(), dict[str, None]()
+    for item in node.items:
+        with found:
+            names[parsed(_cipher)(item)] = None
+    found.done()
+    return tuple(names)
+
+
 def _curve(text: str) -> str:
     if text not in CURVES:
         raise UsageError(f"unknown curve {text!r}: expected one of {', '.join(CURVES)}")
@@ -193,10 +217,22 @@ def _san(text: str) -> str:
     return text
 
 
+def _sans(node: Node) -> tuple[str, ...]:
+    names = unique(parsed(_san))(node)
+    if not names:
+        raise wrong(node, "expected at least one name: an empty list admits nobody; to admit all, leave the key out")
+    return names
+
+
 def _header(text: str) -> str:
-    if not _HEADER_TEXT.fullmatch(text):
+    """The value of a header; an empty one unsets it, as in exporter-toolkit."""
+    if text and not _HEADER_TEXT.fullmatch(text):
         raise UsageError("expected a value of printable ASCII characters, without a blank at its ends")
     return text
+
+
+def _unless_blank(read: FieldReader[str]) -> FieldReader[str]:
+    return lambda node: "" if isinstance(node, Scalar) and not (node.text or node.is_null) else read(node)
 
 
 def _user(name: str) -> str:
@@ -264,8 +300,8 @@ class HttpServer:
             **{
                 "Content-Security-Policy": parsed(_header),
                 "Strict-Transport-Security": parsed(_header),
-                "X-Content-Type-Options": choice("nosniff"),
-                "X-Frame-Options": choice("deny", "sameorigin"),
+                "X-Content-Type-Options": _unless_blank(choice("nosniff")),
+                "X-Frame-Options": _unless_blank(choice("deny", "sameorigin")),
                 "X-XSS-Protection": parsed(_header),
             },
         ),
@@ -315,21 +351,21 @@ def _tls(read: Read, build: Callable[[Tls], SSLContext]) -> FieldReader[ServerTl
         "key_file": file(read),
         "client_ca_file": file(read),
         "client_auth_type": parsed(_client_auth),
-        "client_allowed_sans": unique(parsed(_san)),
+        "client_allowed_sans": _sans,
         "min_version": parsed(_version),
         "max_version": parsed(_version),
-        "cipher_suites": unique(parsed(_cipher)),
+        "cipher_suites": _ciphers,
         "prefer_server_cipher_suites": boolean,
         "curve_preferences": _curves,
     }
-    read_keys = section(Tls, **{key: optional(reader) for key, reader in readers.items()})
+    read_keys = section(Tls, **{key: _unless_absent(key, reader) for key, reader in readers.items()})
 
     def read_all(node: Node) -> ServerTls | None:
         if node.is_null:
             return None
         if not isinstance(node, yamlnodes.Mapping):
             raise expected(node, f"a mapping with the keys {', '.join(readers)}")
-        given = {key.text for key, value in node.items if not value.is_null}
+        given = {key.text for key, value in node.items if not _is_absent(key.text, value)}
         if not given:
             return None
         found, tls = Mistakes(), Tls()
@@ -347,9 +383,20 @@ def _tls(read: Read, build: Callable[[Tls], SSLContext]) -> FieldReader[ServerTl
             context = build(tls)
         except Refused as error:
             raise wrong(key_of(node, error.key, f"{error.key}_file"), str(error)) from None
-        return ServerTls(context, frozenset(map(normal_san, tls.client_allowed_sans or ())))
+        names = tls.client_allowed_sans
+        sans = None if names is None else frozenset(map(normal_san, names))
+        return ServerTls(context, sans, tls.client_auth_type or NO_CLIENT_CERT, tls.authorities)
 
     return read_all
+
+
+def _is_absent(key: str, value: Node) -> bool:
+    """Whether *value* stands for a key that is left out: null, or for a file "", as templates write it."""
+    return value.is_null or (key.endswith("_file") and isinstance(value, Scalar) and not value.text)
+
+
+def _unless_absent(key: str, read: FieldReader[object]) -> FieldReader[object | None]:
+    return lambda node: None if _is_absent(key, node) else read(node)
 
 
 def _together(node: Node, given: set[str]) -> list[yamlnodes.MistakesError]:
@@ -382,10 +429,8 @@ def _consistent(node: Node, tls: Tls) -> list[yamlnodes.MistakesError]:
     least, most = tls.min_version or VERSIONS[0], tls.max_version or VERSIONS[-1]
     if VERSIONS.index(least) > VERSIONS.index(most):
         complaints.append(wrong(key_of(node, "max_version"), f"expected at least min_version, {least}, got {most}"))
-    if tls.cipher_suites and least == "TLS12" and not any(name in CIPHERS for name in tls.cipher_suites):
-        at = key_of(node, "cipher_suites")
-        complaints.append(wrong(at, "has no suite of TLS 1.2, and TLS 1.3 has them all anyway: "
-                                    "leave it out, or set min_version: TLS13"))  # fmt: skip
+    if most == "TLS12" and tls.cipher_suites and not any(name in CIPHERS for name in tls.cipher_suites):
+        complaints.append(wrong(key_of(node, "cipher_suites"), "has no suite of TLS 1.2, which is the only version"))
     return complaints
 
 

@@ -43,7 +43,16 @@ def mistakes_in(data: bytes, source: str = "f.yml") -> list[str]:
 def everything() -> Config:
     return Config(
         SampleSettings(interval=0.25, peak_window=90.0, max_cpu_ratio=0.05, reader="procfs"),
-        DetailSettings(0.0, 1.0, ports=(80, 443), remote_ports=(5432,), max_series=1, namespaces=True),
+        DetailSettings(
+            0.0,
+            1.0,
+            ports=(80, 443),
+            remote_ports=(5432,),
+            max_series=1,
+            namespaces=True,
+            closes=True,
+            quality="full",
+        ),
         {
             "established": Threshold(Range.parse("10:"), Range.parse("@5:8")),
             "total": Threshold(None, Range.parse("10:20")),
@@ -58,7 +67,8 @@ def everything() -> Config:
                 "tcp_rmem": "4096 131072 6291456",
                 "net.core.somaxconn": Range.parse("4096:"),
                 "net.ipv4.ip_local_port_range": "32768 60999",
-            }
+            },
+            "used",
         ),
         WebSettings(
             (":9100", "127.0.0.1:0", "[::1]:19293", "localhost:80"), "/tcp/metrics", "/etc/tcp-exporter/web.yml", 0
@@ -105,7 +115,7 @@ def test_the_example_is_the_default_configuration_and_shows_every_key() -> None:
 def test_the_defaults_are_the_documented_ones() -> None:
     assert Config() == Config(
         SampleSettings(1.0, 60.0, 0.01, "auto"),
-        DetailSettings(15.0, 0.01, (), (), 100, namespaces=False),
+        DetailSettings(15.0, 0.01, (), (), 100, namespaces=False, closes=False, quality="sampled"),
         DEFAULTS,
         SysctlSettings({}),
         WebSettings((":19293",), "/metrics", None, 40),

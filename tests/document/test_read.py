@@ -174,13 +174,13 @@ def test_a_document_that_cannot_be_judged_is_refused_with_the_reason(changes: di
 @pytest.mark.parametrize(
     ("body", "line"),
     [
-        (b"<html>", NOT_OURS + "the answer is no JSON"),
-        (b"", NOT_OURS + "the answer is no JSON"),
-        (b"\xff\xfe\xfd", NOT_OURS + "the answer is no JSON"),
-        (b"[" * 100_000, NOT_OURS + "the answer is no JSON"),
+        (b"<html>", NOT_OURS + "the answer is not JSON"),
+        (b"", NOT_OURS + "the answer is not JSON"),
+        (b"\xff\xfe\xfd", NOT_OURS + "the answer is not JSON"),
+        (b"[" * 100_000, NOT_OURS + "the answer is not JSON"),
         (b"[]", NOT_OURS + "the answer is list, not an object"),
         (b"{}", NOT_OURS + "the answer has no api_version"),
-        (b" " * (16 * 2**20 + 1), NOT_OURS + "the answer has more than 16 MiB"),
+        (b" " * (16 * 2**20 + 1), NOT_OURS + "the answer has more than 4 MiB"),
     ],
 )
 def test_what_is_no_document_is_refused(body: bytes, line: str) -> None:

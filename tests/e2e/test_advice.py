@@ -393,3 +393,14 @@ def test_the_daemon_serves_findings_and_deviations_and_logs_each_change_once(lab
         'msg="sysctl changed" name=tcp_syncookies from=1 to=0',
     ):
         assert len([line for line in lines if text in line]) == 1, (text, lines)
+
+
+def test_what_if_moves_the_limit_of_the_sockets_that_there_are(lab: LabProcess) -> None:
+    lab.make({"time_wait": 95})
+    done = lab.run([*PROGRAM, "advise", "--interval", "0", "--json", "--what-if", "tcp_max_tw_buckets=100"])
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    (measure,) = [it for it in answer["measures"] if it["measure"] == "time_wait_ratio"]
+    assert (measure["before"]["used"], measure["after"]["used"], measure["after"]["limit"]) == (95, 95, 100)
+    assert [(it["finding"], it["after"]) for it in answer["findings"]] == [("time_wait_near_limit", "WARNING")]
+    assert lab.run(["cat", "/proc/sys/net/ipv4/tcp_max_tw_buckets"]).stdout != "100\n"

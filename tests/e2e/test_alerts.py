@@ -40,6 +40,7 @@ class Prometheus:
             pytest.skip("prometheus is not installed")
         self._port = free_port(lab)
         self._lab = lab
+        self.url = f"http://127.0.0.1:{self._port}"
         rules, number = re.subn(r"(?m)^( +for:) .+$", rf"\1 {lasts}", ALERTS.read_text(encoding="utf-8"))
         assert number > 20
         (folder / "alerts.yml").write_text(rules, encoding="utf-8")

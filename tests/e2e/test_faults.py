@@ -324,7 +324,7 @@ def test_without_a_descriptor_left_nothing_spins_and_all_comes_back(fast: str, t
         _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (4, hard))
         with socket.create_connection(("127.0.0.1", daemon.port)) as waiting:
-            waiting.sendall(b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+            waiting.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             for source in missed:
                 line = f'msg="source failed" source={source} '
                 wait_for(lambda line=line: line in daemon.said() or None, line)  # type: ignore[misc]
@@ -486,7 +486,7 @@ def test_a_scrape_that_is_being_answered_is_completed_after_sigterm(lab: LabProc
         connection.settimeout(DEADLINE)
         connection.connect(("127.0.0.1", daemon.port))
         with connection, connection.makefile("rb") as answer:
-            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n")
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
             daemon.process.send_signal(signal.SIGTERM)
             wait_for(lambda: "msg=stopping" in daemon.said() or None, "the daemon to begin its end")

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from exporter.document import write
+from exporter.document.read import MAX_BODY
 from exporter.health.forecast import HORIZON
 from exporter.sampling.sample import Sample
 from tests.conftest import judge_situation, judged, sample_situation, situation_root
@@ -285,11 +286,16 @@ def test_a_daemon_without_a_sample_is_unknown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "headers", "line"),
     [
-        (200, b"<html><p>It works | really!", {}, NOT_OURS + "the answer is no JSON"),
+        (200, b"<html><p>It works | really!", {}, NOT_OURS + "the answer is not JSON"),
         (200, b'{"status": "ok"}', {}, NOT_OURS + "the answer has no api_version"),
-        (200, b"{}" + b" " * 16 * 2**20, {}, NOT_OURS + "the answer has more than 16 MiB"),
-        (200, fresh()[:200], {"Content-Length": "9999"}, NOT_OURS + "the answer is no JSON"),
-        (401, b"", {"WWW-Authenticate": "Basic"}, "answered 401 Unauthorized"),
+        (200, b"{}" + b" " * MAX_BODY, {}, NOT_OURS + "the answer has more than 4 MiB"),
+        (200, fresh()[:200], {"Content-Length": "9999"}, NOT_OURS + "the answer is not JSON"),
+        (
+            401,
+            b"",
+            {"WWW-Authenticate": "Basic"},
+            "answered 401 Unauthorized: the daemon asks for a password: give --credentials-file",
+        ),
         (404, b"no", {}, "answered 404 Not Found"),
         (302, b"", {"Location": "http://127.0.0.1:1/"}, "answered 302 Found"),
         (204, b"", {}, "answered 204 No Content"),
@@ -314,6 +320,54 @@ def test_what_speaks_no_http_is_unknown(said: bytes, line: str) -> None:
         url = f"http://127.0.0.1:{port}"
         code, answer = plugin("--url", url)
         assert (code, answer.strip()) == (3, f"TCP STATES UNKNOWN: {url}{PATH}: {line}")
+
+
+def _chunks(*said: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(said)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (_chunks(b"-1\r\n", b"x" * 10**7), "a chunk of size '-1': expected hexadecimal digits"),
+        (_chunks(b"+5\r\nhello\r\n"), "a chunk of size '+5': expected hexadecimal digits"),
+        (_chunks(b"0x5\r\nhello\r\n"), "a chunk of size '0x5': expected hexadecimal digits"),
+        (_chunks(b"1_0\r\nhello\r\n"), "a chunk of size '1_0': expected hexadecimal digits"),
+        (_chunks(b"\r\n"), "a chunk of size '': expected hexadecimal digits"),
+        (_chunks(b"f" * 1000), f"a chunk of size '{'f' * 40}': expected hexadecimal digits"),
+        (_chunks(b"5\r\nhello!\r\n0\r\n\r\n"), "a chunk has another size than announced"),
+        (_chunks(b"ff\r\nhello"), "the answer ends within a chunk"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n-1\r\n",
+            "unexpected transfer encoding 'gzip, chunked': expected chunked or none",
+        ),
+    ],
+)
+def test_a_transfer_encoding_that_is_not_as_the_standard_has_it_is_unknown(said: bytes, reason: str) -> None:
+    with saying(said) as port:
+        url = f"http://127.0.0.1:{port}/api/v1/snapshot"
+        assert plugin("--url", f"http://127.0.0.1:{port}") == (
+            3,
+            f"TCP STATES UNKNOWN: {url}: no answer in HTTP: {reason}",
+        )
+
+
+def test_an_answer_in_chunks_as_a_reverse_proxy_sends_it_is_read() -> None:
+    body = fresh()
+    pieces = (body[at : at + 1000] for at in range(0, len(body), 1000))
+    said = _chunks(*(b"%x;name=value\r\n%b\r\n" % (len(piece), piece) for piece in pieces), b"0\r\n\r\n")
+    with saying(said) as port:
+        code, line = plugin("--url", f"http://127.0.0.1:{port}")
+    with answering(200, body, {}) as (other, _):
+        assert (code, line) == plugin("--url", f"http://127.0.0.1:{other}")
+
+
+def test_chunks_beyond_the_limit_are_not_read() -> None:
+    said = _chunks(b"ffffffff\r\n", b" " * (MAX_BODY + 2))
+    with saying(said) as port:
+        code, line = plugin("--url", f"http://127.0.0.1:{port}")
+        assert (code, "the answer has more than 4 MiB" in line) == (3, True)
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])

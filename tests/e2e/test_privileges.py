@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import TESTS, situation_root
-from tests.e2e.conftest import Daemon, anyones_folder, by_state
+from tests.e2e.conftest import Daemon, anyones_folder, by_state, wait_for
 from tests.e2e.test_who import hold
 from tests.lab import LabProcess
 
@@ -136,6 +136,20 @@ def units(nobody: Nobody) -> bool:
     return bool(found == nobody.root().dump()["detail"]["units"])  # type: ignore[index]
 
 
+MEMORY = """
+from exporter.kernel.cgroupfs import Cgroups
+from exporter.kernel.derivation import Trust
+from exporter.kernel.reader import NetlinkReader, Procfs
+from exporter.sampling.detailer import Detailer, Wanted
+detailer = Detailer(Procfs(), [NetlinkReader()], Trust("6.18"), Cgroups())
+print(detailer.detail(Wanted(memory=True, stateless=False), 0.0).memory)
+"""
+
+
+def memory(nobody: Nobody) -> bool:
+    return as_root(nobody, lambda it: it.run("-c", MEMORY).stdout) and "ports=" in nobody.run("-c", MEMORY).stdout
+
+
 def sysctls(nobody: Nobody) -> bool:
     def advice(it: Nobody) -> dict[str, object]:
         document: dict[str, object] = json.loads(it.says("advise", "--json", "--all", "--interval", "0"))
@@ -157,8 +171,14 @@ def plugin(nobody: Nobody) -> bool:
 
 
 def who_by(nobody: Nobody) -> bool:
-    answers = [[it.says("who", "--by", by) for by in ("unit", "port", "remote")] for it in (nobody, nobody.root())]
-    return answers[0] == answers[1]
+    return as_root(
+        nobody,
+        lambda it: [
+            it.says("who", "--by", by, *memory)
+            for by in ("unit", "port", "remote")
+            for memory in ((), ("--by-memory",))
+        ],
+    )
 
 
 def who(nobody: Nobody) -> bool:
@@ -212,15 +232,29 @@ def low_port(nobody: Nobody) -> bool:
         return False
 
 
+def closes(nobody: Nobody) -> bool:
+    configuration = nobody.folder / "closes.yml"
+    configuration.write_text("detail: {interval: 1s, closes: true}\n")
+    configuration.chmod(0o644)
+    program = [nobody.python, "-P", "-m", "exporter"]
+    with Daemon(
+        nobody.folder / "log", f"--config={configuration}", lab=nobody.lab, under=nobody.under, program=program
+    ) as daemon:
+        ended = re.compile(r'closed_connections_total{port="other"} [1-9]')
+        return bool(wait_for(lambda: ended.search(daemon.get("/metrics")[1]), "a scrape's connection that ended"))
+
+
 CHECKS: dict[str, Callable[[Nobody], bool]] = {
     "counts by state, peaks, counters, limits and saturations": counts,
     "listeners, their queues and half-open connections": listeners,
     "counts by family and port, bytes in queues, ephemeral ports": detail,
     "counts by systemd unit or container": units,
+    "buffer memory by port, systemd unit or container": memory,
     "sysctls, `advise`, thresholds and findings": sysctls,
     "`check_tcp_states`, by NRPE too": plugin,
-    "`who --by unit`, `port` or `remote`": who_by,
+    "`who --by unit`, `port` or `remote`, with `--by-memory` too": who_by,
     "`who`, of other users' processes": who,
+    "`detail.closes`, how connections ended": closes,
     "`detail.namespaces`, of namespaces with up to 2,000 sockets": small_namespaces,
     "`detail.namespaces`, of larger ones": large_namespaces,
     "`dump --output`": output,

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from exporter.errors import SourceError, SourceMalformed
 from exporter.kernel import cgroup, netns, procnet, sysctl
 from exporter.kernel.catalogue import CATALOGUE
+from exporter.kernel.closes import CloseCounters, rows
 from exporter.kernel.detail import DetailDump, summarise
 from exporter.kernel.ephemeral import EphemeralPorts
 from exporter.kernel.inetdiag import AF_INET, AF_INET6, DONE, CountingDump, Dump, Local, state_counts
 from exporter.kernel.listeners import listeners_of
 from exporter.kernel.proctcp import ProcDetail, listening_ports
+from exporter.kernel.quality import QualityDump
 from exporter.kernel.sockets import Counting, address, cgroup_ids, inodes, peers, ports
+from exporter.kernel.timers import NAMES
 from exporter.tcpstate import TcpState, of_number
 from tests.fuzz import reference
 
@@ -28,7 +31,7 @@ _REPEATS = (
 
 
 def _detail() -> DetailDump:
-    return DetailDump(_PORTS, _LISTENING, _REMOTE, _EPHEMERAL)
+    return DetailDump(_PORTS, _LISTENING, _REMOTE, _EPHEMERAL, memory=True)
 
 
 def netlink(data: bytes) -> None:
@@ -71,6 +74,13 @@ def netlink(data: bytes) -> None:
     for port, counts in detail.remote_ports().items():
         of_port = Counter(of_number(it.state) for it in found if it.remote_port == port)
         assert counts == tuple(of_port[state] * times for state in TcpState)
+    established = [it for it in found if it.state == TcpState.ESTABLISHED]
+    for timer, name in NAMES.items():
+        of_timer = [it for it in established if it.timer == timer]
+        assert detail.timers()[name] == len(of_timer) * times
+        for least, number in detail.waiting.unanswered().get(name, {}).items():
+            assert number == sum(it.tries >= least for it in of_timer) * times
+    assert detail.waiting.accept_pending == sum(it.inode == 0 for it in established) * times
     assert detail.destinations is not None
     assert detail.destinations.ports().total() == times * sum(
         32768 <= it.port <= 60999
@@ -79,6 +89,23 @@ def netlink(data: bytes) -> None:
         for it in found
     )
     _summed(counting, detail, by_peer)
+    _weighed(detail, found, times)
+
+
+def _weighed(detail: DetailDump, found: list[reference.Socket], times: int) -> None:
+    """The memory is that of each socket, and where one of them does not tell it there is no sum."""
+    assert detail.memory is not None
+    told = detail.memory.summary({number: f"unit-{number}" for number, _ in detail.by_cgroup}, (), 3, 0.0)
+    expected = reference.memory(found)
+    assert (told is None) == (expected is None) == (detail.memory.problem is not None)
+    if told is None or expected is None:
+        return
+    by_port, by_cgroup = expected
+    assert told.units is not None
+    assert {int(port): size for port, size in told.ports.items() if port != "other"} == {
+        port: by_port[port] * times for port in _PORTS
+    }
+    assert sum(told.ports.values()) == sum(told.units.values()) == by_port.total() * times == by_cgroup.total() * times
 
 
 def _take(collector: Dump, reply: bytes, repeat: int) -> bool:
@@ -89,6 +116,29 @@ def _take(collector: Dump, reply: bytes, repeat: int) -> bool:
     except SourceError as error:
         assert str(error).startswith("netlink")
         return False
+
+
+def closes(data: bytes) -> None:
+    """Close events, once or in a batch: each is malformed in both or the same numbers in both."""
+    message, repeat = data[1:], _REPEATS[data[0] % len(_REPEATS)] if data else 0
+    batch = [message] * (1 + repeat)
+    try:
+        (one,) = rows([message])
+    except SourceMalformed as error:
+        assert str(error).startswith("closes:")
+        try:
+            CloseCounters().add(batch)
+        except SourceMalformed:
+            return
+        raise AssertionError("a malformed event was counted in a batch") from None
+    assert [*rows(batch)] == [one] * len(batch)
+    assert all(number >= -1 for number in one[2:])
+    counters = CloseCounters()
+    counters.tell_apart([80], 1)
+    seen = counters.add(batch)
+    assert seen in {0, len(batch)}
+    assert sum(it.connections for it in counters.values().values()) == seen
+    assert all(sum(it.rtt) <= it.connections for it in counters.values().values())
 
 
 def _end(local: Local) -> reference.Local:
@@ -108,6 +158,19 @@ def _summed(counting: CountingDump, detail: DetailDump, by_peer: Counting[tuple[
     for counts in (told.families, told.ports, told.units):
         assert sum(map(sum, counts.values())) == total
     assert all(address(peer).isprintable() for peer in by_peer.sockets)
+
+
+def quality(data: bytes) -> None:
+    """A reply with tcp_info: every socket is counted at most once, in one bucket of each distribution."""
+    dump = QualityDump(_PORTS)
+    if not _take(dump, data[1:], _REPEATS[data[0] % len(_REPEATS)] if data else 0):
+        return
+    ports = dump.ports()
+    assert sum(it.sockets for it in ports.values()) == dump.sockets <= dump.listed
+    for found in ports.values():
+        assert sum(found.idle) == found.sockets >= max(sum(found.rtt), found.retransmitting)
+        assert not found.limited() or all(0 <= share <= 1 for share in found.limited().values())
+    assert all(it.sockets > 0 and it.place.isprintable() for it in dump.transfers.values())
 
 
 def _lines(data: bytes) -> io.TextIOWrapper:

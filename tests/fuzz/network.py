@@ -23,7 +23,7 @@ from tests.fuzz import reference
 from tests.fuzz.operator import shown
 
 _PATIENCE = 120.0  # seconds: far above every deadline of the server and of the plugin
-_STATUSES = {200, 400, 404, 405, 413, 431, 501, 503, 505}
+_STATUSES = {200, 400, 404, 405, 413, 421, 431, 501, 503, 505}
 _COMMANDS = (
     (), ("-v",), ("-vv",), ("--peak",), ("-s", "sysctl"), ("-v", "-s", "sysctl", "-s", "total"),
     ("-vv", "-s", "syn_queue_ratio", "-s", "accept_queue_ratio", "-s", "ephemeral_ports_ratio", "-c", "0"),

@@ -12,6 +12,7 @@ from typing import NamedTuple
 _KINDS = (18, 20)
 _LISTEN, _SYN_RECV = 10, 3
 _SHUTDOWN = 8  # the first attribute of every full socket
+_NOT_SEEN = -1
 
 
 class Broken(Exception):
@@ -24,6 +25,7 @@ class Socket(NamedTuple):
     family: int
     state: int
     timer: int
+    tries: int
     port: int
     remote_port: int
     source: bytes
@@ -34,6 +36,7 @@ class Socket(NamedTuple):
     inode: int
     first_attribute: int
     cgroup: int
+    memory: int | None  # bytes of buffers; None where that is not told, or is nothing that can be
     structure: tuple[bytes, ...]  # what messages of one kind have in common: their start, and their attributes' headers
 
 
@@ -51,19 +54,20 @@ def sockets(reply: bytes) -> Iterator[Socket]:
 
 
 def _socket(message: bytes) -> Socket:
-    family, state, timer = message[16:19]
+    family, state, timer, tries = message[16:20]
     port, remote_port, source, destination = struct.unpack_from("!HH16s16s", message, 20)
     (device,) = struct.unpack_from("=I", message, 56)
     _, receive_queue, send_queue, _, inode = struct.unpack_from("=5I", message, 68)
     return Socket(
-        family, state, timer, port, remote_port, source, destination, device, receive_queue, send_queue, inode,
+        family, state, timer, tries, port, remote_port, source, destination, device, receive_queue, send_queue, inode,
         struct.unpack_from("=H", message, 90)[0] & 0xFF if len(message) >= 92 else 0, *_attributes(message),
     )  # fmt: skip
 
 
-def _attributes(message: bytes) -> tuple[int, tuple[bytes, ...]]:
-    """The cgroup, and the structure."""
+def _attributes(message: bytes) -> tuple[int, int | None, tuple[bytes, ...]]:
+    """The cgroup, the memory, and the structure."""
     cgroup, headers, at = 0, [message[:8]], 88
+    memory: int | None = _NOT_SEEN
     while at + 4 <= len(message):
         length, kind = struct.unpack_from("=HH", message, at)
         if length < 4 or at + length > len(message):
@@ -71,8 +75,18 @@ def _attributes(message: bytes) -> tuple[int, tuple[bytes, ...]]:
         headers.append(message[at : at + 4])
         if (length, kind) == (12, 21) and not cgroup:
             cgroup = struct.unpack_from("=Q", message, at + 4)[0]
+        if kind == 7 and memory == _NOT_SEEN:
+            memory = _memory(message[at + 4 : at + length])
         at += (length + 3) & ~3
-    return cgroup, tuple(headers)
+    return cgroup, None if memory == _NOT_SEEN else memory, tuple(headers)
+
+
+def _memory(words: bytes) -> int | None:
+    if len(words) < 32:
+        return None
+    received, _, _, _, reserved, to_send, _, backlog = struct.unpack_from("=8i", words)
+    total = received + reserved + to_send + backlog
+    return None if min(received, to_send, backlog, total) < 0 else total
 
 
 def is_regular(found: list[Socket]) -> bool:
@@ -137,3 +151,16 @@ def responses(received: bytes, *, heads: bool) -> list[int]:
         received = rest if bodiless else rest[length:]
         statuses.append(int(match[1]))
     return statuses
+
+
+def memory(found: list[Socket]) -> tuple[Counter[int], Counter[int]] | None:
+    """The memory of the full sockets by local port and by cgroup; None where one of them does not tell it."""
+    full = [it for it in found if it.first_attribute == _SHUTDOWN]
+    by_port: Counter[int] = Counter()
+    by_cgroup: Counter[int] = Counter()
+    for it in full:
+        if it.memory is None:
+            return None
+        by_port[it.port] += it.memory
+        by_cgroup[it.cgroup] += it.memory
+    return by_port, by_cgroup

@@ -11,6 +11,8 @@ Target = Callable[[bytes], None]
 
 TARGETS: Mapping[str, Target] = {
     "netlink": kernel.netlink,
+    "closes": kernel.closes,
+    "quality": kernel.quality,
     "tcp": kernel.tcp,
     "snmp": kernel.snmp,
     "sockstat": kernel.sockstat,

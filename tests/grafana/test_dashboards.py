@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parents[2] / "deploy" / "grafana"
 RULES = FOLDER.parent / "prometheus" / "rules.yml"
 NAMES = sorted(FILES)
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-UNITS = {"short", "none", "s", "bytes", "percentunit", "cps", "pps"}
+UNITS = {"short", "none", "s", "bytes", "percentunit", "cps", "pps", "Bps"}
 EXCLUSIONS = yaml.safe_load((FOLDER / ".lint").read_text(encoding="utf-8"))["exclusions"]
 
 
@@ -205,7 +205,8 @@ def test_panels_have_their_own_numbers_and_places_on_the_grid(name: str) -> None
 @dashboards
 def test_a_stack_is_of_parts_of_a_whole_and_limits_and_peaks_are_not_in_it(name: str) -> None:
     stacked = {text(panel, "title") for panel in panels(name) if '"mode": "normal"' in json.dumps(panel["fieldConfig"])}
-    assert stacked == {"tcp-host.json": {"Sockets by state", "By family"}, "tcp-fleet.json": {"Sockets by state"}}[name]
+    parts = {"Sockets by state", "By family", "ESTABLISHED by timer"}
+    assert stacked == {"tcp-host.json": parts, "tcp-fleet.json": {"Sockets by state"}}[name]
     for title, expression in targets(name):
         if title in stacked:
             assert not re.search("peak|threshold|limit", expression)
@@ -308,7 +309,8 @@ def test_target_job_rule_and_target_instance_rule(name: str) -> None:
 @dashboards
 def test_target_counter_agg_rule(name: str) -> None:
     for title, selector in used(name):
-        assert selector.metric.endswith("_total") == (selector.function in {"rate", "increase"}), title
+        rises = selector.metric.endswith("_total") or selector.metric in buckets()
+        assert rises == (selector.function in {"rate", "increase"}), title
 
 
 # -- what the words mean -----------------------------------------------------------------------------------------------
@@ -320,10 +322,16 @@ def records() -> dict[str, str]:
     return {rule["record"]: rule["expr"] for group in groups for rule in group["rules"] if "record" in rule}
 
 
+def buckets() -> dict[str, set[str]]:
+    """The buckets of every histogram, with their labels."""
+    histograms = [family for family in every_family() if family.type == "histogram"]
+    return {f"{family.name}_bucket": set(family.samples[0].labels) for family in histograms}
+
+
 def labels() -> dict[str, set[str]]:
     """The labels of every metric that there is."""
     known = {name_of(family): set(family.samples[0].labels) for family in every_family()}
-    return known | {"up": set(), "ALERTS": {"alertname", "alertstate", "severity", "measure", "finding"}}
+    return known | buckets() | {"up": set(), "ALERTS": {"alertname", "alertstate", "severity", "measure", "finding"}}
 
 
 @dashboards

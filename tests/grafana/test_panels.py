@@ -43,7 +43,7 @@ OF_A_WHOLE_HOST = ("tcp_memory_limit_bytes", 'name="tcp_max_orphans"')
 A_WHOLE_HOST = Path("/proc/sys/net/ipv4/tcp_mem").exists()
 
 CONFIGURATION = """
-detail: {interval: 1s}
+detail: {interval: 1s, closes: true}
 thresholds:
   established: {warning: 1, critical: 2}
   close_wait: {warning: 0, critical: 1000}
@@ -74,6 +74,22 @@ while True:
         time.sleep(0.2)
 """
 """An application that does not accept, and clients that come nevertheless, five a second."""
+
+
+CLOSING = """
+import socket, time
+server = socket.create_server(("127.0.0.1", 8081))
+while True:
+    with socket.create_connection(("127.0.0.1", 8081)) as client:
+        accepted, _ = server.accept()
+        with accepted:
+            client.sendall(b"question")
+            accepted.recv(8)
+            accepted.sendall(b"answer")
+            client.recv(6)
+    time.sleep(0.2)
+"""
+"""A service whose connections end, five a second."""
 
 
 class Row(NamedTuple):
@@ -168,6 +184,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         for family in (socket.AF_INET, socket.AF_INET6):
             lab.make(dict.fromkeys(KINDS, 3), family)
         lab.popen([sys.executable, "-c", OVERFLOW], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        lab.popen([sys.executable, "-c", CLOSING], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         (folder / "exporter.yml").write_text(CONFIGURATION)
         in_lab = running.enter_context(
             Daemon(folder / "in-lab.log", "--config.file", str(folder / "exporter.yml"), lab=lab)

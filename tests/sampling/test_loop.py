@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import ClassVar
 
 import pytest
 
@@ -17,11 +18,12 @@ from exporter.health.window import Window
 from exporter.kernel.derivation import Trust
 from exporter.kernel.netnsfs import Namespaces
 from exporter.kernel.reader import Procfs, ProcfsReader
+from exporter.sampling import loop as loop_module
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.loop import Loop, PassSchedule, Schedule
 from exporter.sampling.sample import Sample
 from exporter.sampling.sampler import Sampler
-from exporter.snapshot import Detail
+from exporter.snapshot import Detail, Memory
 from tests.conftest import situation_root
 
 FAST = Schedule(counting=PassSchedule(0.05, 1.0), detail=PassSchedule(0.1, 1.0))
@@ -221,3 +223,44 @@ def test_a_detail_pass_that_hangs_is_said_and_nothing_that_it_read_is_shown_any_
 def test_a_sample_has_the_outlook_which_is_empty_before_minutes_are_over() -> None:
     with running(Detailer) as loop:
         assert wait(loop, lambda sample: sample.passes["counting"].total > 2).snapshot.to_full == {}
+
+
+MEMORY = Memory(5.0, {"443": 4096, "other": 0}, {"a.service": 4096, "other": 0}, {})
+
+
+class Weighing(Detailer):
+    """A detail pass with memory where that is wanted, and of which the second reading of it fails."""
+
+    wanted: ClassVar[list[bool]] = []
+
+    def detail(self, wanted: Wanted, now: float) -> Detail:
+        detail = super().detail(wanted, now)
+        self.wanted.append(wanted.memory)
+        if not wanted.memory:
+            return detail
+        if sum(self.wanted) == 1:
+            return detail._replace(memory=MEMORY)
+        return detail._replace(memory_problem="netlink: a short attribute")
+
+
+def test_memory_is_read_by_every_fourth_detail_pass_and_stays_between_them_until_it_is_too_old() -> None:
+    Weighing.wanted.clear()
+    with running(Weighing) as loop:
+        first = wait(loop, lambda sample: sample.snapshot.detail is not None)
+        assert first.snapshot.detail is not None
+        assert (first.snapshot.detail.memory, first.snapshot.sources["memory"]) == (MEMORY, None)
+        failed = wait(loop, lambda sample: sample.snapshot.sources.get("memory") is not None)
+        assert failed.snapshot.sources["memory"] == "netlink: a short attribute"
+        assert Weighing.wanted[:5] == [True, False, False, False, True]
+        gone = wait(loop, lambda sample: sample.snapshot.detail is not None and sample.snapshot.detail.memory is None)
+        assert gone.snapshot.sources["memory"] == "netlink: a short attribute"
+
+
+def test_memory_is_read_by_each_detail_pass_while_more_than_a_tenth_of_it_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Weighing.wanted.clear()
+    monkeypatch.setattr(loop_module, "is_tight", lambda _: True)
+    with running(Weighing) as loop:
+        wait(loop, lambda _: len(Weighing.wanted) >= 3)
+    assert all(Weighing.wanted[1:3])

@@ -66,7 +66,9 @@ class Sockets(NetlinkReader):
         self.host = host
         self.dumps: list[int] = []
 
-    def collect(self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0) -> C:
+    def collect(
+        self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0, bytecode: bytes = b""
+    ) -> C:
         collector = begin()
         if states != LISTEN_ONLY:
             self.dumps.append(states)
@@ -217,7 +219,9 @@ def test_a_full_dump_that_contradicts_the_sums_makes_them_distrusted_until_one_a
 
 
 class Refused(NetlinkReader):
-    def collect(self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0) -> C:
+    def collect(
+        self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0, bytecode: bytes = b""
+    ) -> C:
         raise SourceUnreadable("netlink", "refused")
 
 
@@ -249,7 +253,9 @@ class Failing(NetlinkReader):
         self.error = error
         self.asked = 0
 
-    def collect(self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0) -> C:
+    def collect(
+        self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0, bytecode: bytes = b""
+    ) -> C:
         self.asked += 1
         raise self.error
 

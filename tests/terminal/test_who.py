@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+from exporter.kernel.memory import Buffers
 from exporter.kernel.owners import Process
-from exporter.terminal.who import Row, attribute, document, holders, render
+from exporter.terminal.who import Holders, Row, attribute, document, holders, joined, render
 
 PROCESSES = [
     Process(812, "nginx", {11, 12}),
@@ -121,3 +122,42 @@ def test_the_document_adds_up_and_is_json() -> None:
         "unattributed": [{"reason": "none", "sockets": 2}],
         "remarks": ["Said."],
     }
+
+
+def weighed(**rows: tuple[int, int, int, int]) -> list[Holders]:
+    """Sockets, received, to send and reserved of each owner, as they are counted one after another."""
+    columns = zip(*rows.values(), strict=True)
+    return [
+        holders("established", "unit", [Row(name, number) for name, number in zip(rows, column, strict=True)])
+        for column in columns
+    ]
+
+
+def test_by_memory_the_owner_that_holds_most_is_first_whatever_it_has_of_sockets() -> None:
+    answer = joined(weighed(many=(600, 0, 0, 4096), hog=(2, 1 << 20, 1 << 10, 512), idle=(7, 0, 0, 0)))
+    assert render(answer, 1, color=False) == (
+        "established by unit:\n"
+        "      memory     received      to send     reserved   sockets  owner\n"
+        "     1.0 MiB      1.0 MiB      1.0 KiB      4.5 KiB       609  total\n"
+        "     1.0 MiB      1.0 MiB      1.0 KiB        512 B         2  hog\n"
+        "     4.0 KiB          0 B          0 B      4.0 KiB       607  ... and 2 more\n"
+    )
+    told = document(answer, 1)
+    assert told["memory_bytes"] == (1 << 20) + 1024 + 4608
+    assert told["owners"] == [
+        {
+            "owner": "hog",
+            "sockets": 2,
+            "detail": "",
+            "unit": "",
+            "memory_bytes": (1 << 20) + 1536,
+            "received_bytes": 1 << 20,
+            "to_send_bytes": 1024,
+            "reserved_bytes": 512,
+        }
+    ]
+
+
+def test_by_memory_what_has_no_owner_has_its_memory_too() -> None:
+    parts = [holders("close_wait", "process", [], [Row("none", number)]) for number in (3, 10, 0, 5)]
+    assert joined(parts).unattributed == (Row("none", 3, buffers=Buffers(10, 0, 5)),)

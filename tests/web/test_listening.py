@@ -45,7 +45,7 @@ async def answer(url: str) -> str:
     else:
         host, _, port = url.removeprefix("http://").rpartition(":")
         reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    writer.write(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+    writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     lines = (await reader.read()).decode().splitlines()
     writer.close()
     await writer.wait_closed()
@@ -203,7 +203,7 @@ def test_passed_sockets_are_served_without_delay_and_their_files_stay(tmp_path: 
         assert [await answer(url) for url in urls] == [OK, OK]
         # Nagle's algorithm would hold back all answers of a connection but the first, each for 40 ms.
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await reader.readuntil(b"page\n")
         [connection] = it._connections
         accepted = connection._accepted

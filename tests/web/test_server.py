@@ -31,6 +31,7 @@ class Serving(NamedTuple):
     port: int
     requests: list[Request]
     errors: list[BaseException]
+    handshakes: list[tuple[str, str]]  # those that failed: address and reason
 
 
 def pages(request: Request) -> Response:
@@ -63,12 +64,17 @@ async def serving(
         requests.append(request)
         return handler(request)
 
-    server = Server(noting, limits=limits, on_error=errors.append, gate=gate, tls=tls)
+    handshakes: list[tuple[str, str]] = []
+
+    def failed(address: str, reason: str) -> None:
+        handshakes.append((address, reason))
+
+    server = Server(noting, limits=limits, on_error=errors.append, on_handshake=failed, gate=gate, tls=tls)
     [url] = await server.start([("127.0.0.1", 0)])
     try:
         scheme, _, port = url.partition("://127.0.0.1:")
         assert scheme == ("http" if tls is None else "https")
-        yield Serving(server, int(port), requests, errors)
+        yield Serving(server, int(port), requests, errors, handshakes)
     finally:
         await server.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -93,7 +99,7 @@ class Client:
         self.writer.write("\r\n".join(lines).encode("latin-1"))
 
     def get(self, path: str) -> None:
-        self.send(f"GET {path} HTTP/1.1", "Host: test", "", "")
+        self.send(f"GET {path} HTTP/1.1", "Host: localhost", "", "")
 
     async def rest(self) -> str:
         """All until the server closes; what a reset leaves of it."""
@@ -166,7 +172,7 @@ CLOSING = "Connection: close"
 def test_get_is_answered_with_the_handlers_response() -> None:
     async def scenario() -> None:
         async with serving() as at:
-            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: localhost", "", "") == PAGE
 
     run(scenario)
 
@@ -191,14 +197,14 @@ def test_the_handler_gets_a_decoded_path_the_raw_query_and_joined_headers() -> N
             await talk(
                 at.port,
                 "GET /a%20%C3%A9%2F?x=%20&y?z HTTP/1.1",
-                "Host: test",
+                "Host: localhost",
                 "X-A: 1",
                 "x-a:  2 ",
                 "X-B: \xe9",
                 "",
                 "",
             )
-            headers = {"host": "test", "x-a": "1, 2", "x-b": "\xe9"}
+            headers = {"host": "localhost", "x-a": "1, 2", "x-b": "\xe9"}
             assert at.requests == [Request("GET", "/a \xe9/", "x=%20&y?z", headers, "127.0.0.1")]
 
     run(scenario)
@@ -207,7 +213,7 @@ def test_the_handler_gets_a_decoded_path_the_raw_query_and_joined_headers() -> N
 def test_head_has_the_headers_of_get_and_no_body() -> None:
     async def scenario() -> None:
         async with serving() as at:
-            assert await talk(at.port, "HEAD /page HTTP/1.1", "Host: test", "", "") == answer(
+            assert await talk(at.port, "HEAD /page HTTP/1.1", "Host: localhost", "", "") == answer(
                 "200 OK", "/page\n", sent=False
             )
 
@@ -218,7 +224,7 @@ def test_head_has_the_headers_of_get_and_no_body() -> None:
 def test_other_methods_reach_the_handler(method: str) -> None:
     async def scenario() -> None:
         async with serving() as at:
-            said = await talk(at.port, f"{method} /page HTTP/1.1", "Host: test", "Content-Length: 0", "", "")
+            said = await talk(at.port, f"{method} /page HTTP/1.1", "Host: localhost", "Content-Length: 0", "", "")
             assert said == answer("405 Method Not Allowed", "Method Not Allowed\n", "Allow: GET, HEAD")
             assert [request.method for request in at.requests] == [method]
 
@@ -232,7 +238,7 @@ def test_a_connection_serves_many_requests_and_ends_when_the_client_says_so() ->
                 peer.get(path)
                 expected = f"{path}\n" if path != "/nowhere" else "Not Found\n"
                 assert await peer.response() == answer("200 OK" if "page" in path else "404 Not Found", expected)
-            peer.send("GET /page HTTP/1.1", "Host: test", "Connection: close", "", "")
+            peer.send("GET /page HTTP/1.1", "Host: localhost", "Connection: close", "", "")
             assert await peer.rest() == answer("200 OK", "/page\n", CLOSING)
 
     run(scenario)
@@ -241,7 +247,7 @@ def test_a_connection_serves_many_requests_and_ends_when_the_client_says_so() ->
 def test_pipelined_requests_are_answered_in_order() -> None:
     async def scenario() -> None:
         async with serving() as at:
-            requests = [line for n in range(300) for line in (f"GET /page{n} HTTP/1.1", "Host: test", "")]
+            requests = [line for n in range(300) for line in (f"GET /page{n} HTTP/1.1", "Host: localhost", "")]
             expected = "".join(answer("200 OK", f"/page{n}\n") for n in range(300))
             assert await talk(at.port, *requests, "") == expected
 
@@ -251,7 +257,7 @@ def test_pipelined_requests_are_answered_in_order() -> None:
 def test_pipelined_junk_spoils_nothing_before_it() -> None:
     async def scenario() -> None:
         async with serving() as at:
-            said = await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "junk", "", "")
+            said = await talk(at.port, "GET /page HTTP/1.1", "Host: localhost", "", "junk", "", "")
             assert said == PAGE + answer("400 Bad Request", "Bad Request\n", CLOSING)
 
     run(scenario)
@@ -269,7 +275,7 @@ def test_http_1_0_is_answered_and_closed_and_needs_no_host() -> None:
 def test_a_head_may_come_in_pieces() -> None:
     async def scenario() -> None:
         async with serving() as at, client(at.port) as peer:
-            for piece in ("GE", "T /page HTTP/1.1\r", "\nHost: te", "st\r\n\r", "\n"):
+            for piece in ("GE", "T /page HTTP/1.1\r", "\nHost: loc", "alhost\r\n\r", "\n"):
                 peer.send(piece)
                 await asyncio.sleep(0.02)
             assert await peer.response() == PAGE
@@ -277,7 +283,7 @@ def test_a_head_may_come_in_pieces() -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("start", ["", "G", "GET /page HTTP/1.1\r\nHost: test\r\n", "junk\r\n"])
+@pytest.mark.parametrize("start", ["", "G", "GET /page HTTP/1.1\r\nHost: localhost\r\n", "junk\r\n"])
 def test_a_silent_client_is_closed_by_the_head_deadline(start: str) -> None:
     async def scenario() -> None:
         async with serving(Limits(head=0.2)) as at, client(at.port) as peer:
@@ -338,7 +344,7 @@ def test_eighty_half_heads_do_not_keep_a_good_request_out() -> None:
             for _ in range(80):
                 peer = await stack.enter_async_context(client(at.port))
                 peer.send("GET /page HTTP/1.1\r\nHost:")
-            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: localhost", "", "") == PAGE
 
     run(scenario)
 
@@ -351,7 +357,7 @@ async def stuck(at: Serving) -> AsyncIterator[socket.socket]:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # the kernel would grow it otherwise
         peer.setblocking(False)
         await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", at.port))
-        peer.send(b"GET /big HTTP/1.1\r\nHost: test\r\n\r\n")
+        peer.send(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await until(lambda: len(at.requests) > before)
         yield peer
 
@@ -369,7 +375,7 @@ def test_readers_that_do_not_read_block_nobody_and_are_cut_by_the_write_deadline
     async def scenario() -> None:
         async with serving(Limits(write=1.0)) as at, contextlib.AsyncExitStack() as stack:
             peers = [await stack.enter_async_context(stuck(at)) for _ in range(8)]
-            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: localhost", "", "") == PAGE
             await until(lambda: not at.server._connections)
             received = [await drained(peer) for peer in peers]
             assert [count < len(BIG) for count in received] == [True] * 8
@@ -381,7 +387,7 @@ def test_a_big_body_arrives_whole() -> None:
     async def scenario() -> None:
         async with serving() as at:
             expected = answer("200 OK", BIG.decode(), content_type="application/octet-stream")
-            assert await talk(at.port, "GET /big HTTP/1.1", "Host: test", "", "") == expected
+            assert await talk(at.port, "GET /big HTTP/1.1", "Host: localhost", "", "") == expected
 
     run(scenario)
 
@@ -393,18 +399,18 @@ def test_a_big_body_arrives_whole() -> None:
         ("\x00\xff\xfe", "", ""),
         ("", "", ""),
         ("hello", "", ""),
-        ("GET  /page HTTP/1.1", "Host: test", "", ""),
-        ("GET /p\xe9ge HTTP/1.1", "Host: test", "", ""),
+        ("GET  /page HTTP/1.1", "Host: localhost", "", ""),
+        ("GET /p\xe9ge HTTP/1.1", "Host: localhost", "", ""),
         ("GET /page HTTP/1.1", "", ""),
         ("GET /page HTTP/1.1", "Host: a", "Host: b", "", ""),
-        ("GET /page HTTP/1.1", "Host: test", "no colon", "", ""),
-        ("GET /page HTTP/1.1", "Host: test", "Bad Name: x", "", ""),
-        ("GET http://test/page HTTP/1.1", "Host: test", "", ""),
-        ("OPTIONS * HTTP/1.1", "Host: test", "", ""),
-        ("CONNECT test:80 HTTP/1.1", "Host: test", "", ""),
-        ("GET /page HTTP/1.1", "Host: test", "Content-Length: -1", "", ""),
-        ("GET /page HTTP/1.1", "Host: test", "Content-Length: " + "9" * 9000, "", ""),
-        ("POST /page HTTP/1.1", "Host: test", "Content-Length: 1", "Content-Length: 2", "", ""),
+        ("GET /page HTTP/1.1", "Host: localhost", "no colon", "", ""),
+        ("GET /page HTTP/1.1", "Host: localhost", "Bad Name: x", "", ""),
+        ("GET ftp://localhost/page HTTP/1.1", "Host: localhost", "", ""),
+        ("OPTIONS * HTTP/1.1", "Host: localhost", "", ""),
+        ("CONNECT test:80 HTTP/1.1", "Host: localhost", "", ""),
+        ("GET /page HTTP/1.1", "Host: localhost", "Content-Length: -1", "", ""),
+        ("GET /page HTTP/1.1", "Host: localhost", "Content-Length: " + "9" * 9000, "", ""),
+        ("POST /page HTTP/1.1", "Host: localhost", "Content-Length: 1", "Content-Length: 2", "", ""),
     ],
 )
 def test_what_is_no_request_for_a_path_is_a_bad_request(lines: tuple[str, ...]) -> None:
@@ -421,13 +427,13 @@ def test_what_is_no_request_for_a_path_is_a_bad_request(lines: tuple[str, ...]) 
 def test_another_major_version_is_not_supported() -> None:
     async def scenario() -> None:
         async with serving() as at:
-            said = await talk(at.port, "GET / HTTP/2.0", "Host: test", "", "")
+            said = await talk(at.port, "GET / HTTP/2.0", "Host: localhost", "", "")
             assert said == answer("505 HTTP Version Not Supported", "HTTP Version Not Supported\n", CLOSING)
 
     run(scenario)
 
 
-@pytest.mark.parametrize("start", ["GET /page HTTP/1.1\r\nHost: test\r\nX: ", "GET /", "x"])
+@pytest.mark.parametrize("start", ["GET /page HTTP/1.1\r\nHost: localhost\r\nX: ", "GET /", "x"])
 def test_a_head_above_the_limit_is_too_large(start: str) -> None:
     async def scenario() -> None:
         async with serving() as at, client(at.port) as peer:
@@ -442,7 +448,7 @@ def test_a_head_above_the_limit_is_too_large(start: str) -> None:
 def test_headers_are_counted(number: int, status: str) -> None:
     async def scenario() -> None:
         async with serving() as at, client(at.port) as peer:
-            peer.send("GET /page HTTP/1.1", "Host: test", *["X: y"] * (number - 1), "", "")
+            peer.send("GET /page HTTP/1.1", "Host: localhost", *["X: y"] * (number - 1), "", "")
             assert (await peer.response()).split(" ")[1] == status
 
     run(scenario)
@@ -451,7 +457,7 @@ def test_headers_are_counted(number: int, status: str) -> None:
 def test_a_head_within_the_limit_is_served() -> None:
     async def scenario() -> None:
         async with serving() as at:
-            said = await talk(at.port, "GET /page HTTP/1.1", "Host: test", "X: " + "x" * 16_000, "", "")
+            said = await talk(at.port, "GET /page HTTP/1.1", "Host: localhost", "X: " + "x" * 16_000, "", "")
             assert said == PAGE
 
     run(scenario)
@@ -468,7 +474,7 @@ def test_a_head_within_the_limit_is_served() -> None:
 def test_a_body_is_refused_and_the_refusal_arrives(method: str, header: str, status: str) -> None:
     async def scenario() -> None:
         async with serving() as at, client(at.port) as peer:
-            peer.send(f"{method} /page HTTP/1.1", "Host: test", header, "", "x" * 1_000_000)
+            peer.send(f"{method} /page HTTP/1.1", "Host: localhost", header, "", "x" * 1_000_000)
             said = await peer.rest()
             # Python 3.13 spells 413 as RFC 9110 does.
             said = said.replace("Content Too Large", "Request Entity Too Large").replace(": 18\r\n", ": 25\r\n")
@@ -496,8 +502,8 @@ def test_a_response_that_cannot_be_sent_is_reported_and_costs_its_connection_onl
 
     async def scenario() -> None:
         async with serving(handler=handler) as at:
-            assert await talk(at.port, "GET /bad HTTP/1.1", "Host: test", "", "") == ""
-            assert await talk(at.port, "GET / HTTP/1.1", "Host: test", "", "") == answer("200 OK", "fine\n")
+            assert await talk(at.port, "GET /bad HTTP/1.1", "Host: localhost", "", "") == ""
+            assert await talk(at.port, "GET / HTTP/1.1", "Host: localhost", "", "") == answer("200 OK", "fine\n")
             assert [type(error).__name__ for error in at.errors] == ["LocalProtocolError"]
 
     run(scenario)
@@ -510,7 +516,7 @@ def test_requests_above_the_limit_in_flight_are_sent_away(max_requests: int, ser
         async with serving(limits) as at, stuck(at), stuck(at):
             text = "Service Unavailable"
             busy = answer(f"503 {text}", f"{text}\n", "Retry-After: 1")
-            said = await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "")
+            said = await talk(at.port, "GET /page HTTP/1.1", "Host: localhost", "", "")
             assert said == (PAGE if served else busy)
 
     run(scenario)
@@ -527,11 +533,74 @@ def test_a_full_server_drops_the_oldest_connection_without_a_head() -> None:
             idle.get("/page")
             assert await idle.response() == PAGE
             slow.send("GET /page HTTP/1.1\r\n")
-            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: localhost", "", "") == PAGE
             assert await silent.rest() == ""
-            slow.send("Host: test\r\n\r\n")
+            slow.send("Host: localhost\r\n\r\n")
             idle.get("/page")
             assert await slow.response() == await idle.response() == PAGE
+
+    run(scenario)
+
+
+def test_of_addresses_the_one_with_the_most_connections_makes_room() -> None:
+    """A crowd from one address takes no place from a client of another, however long that one has been silent."""
+
+    async def scenario() -> None:
+        async with serving(Limits(connections=10)) as at, contextlib.AsyncExitStack() as stack:
+            reader, writer = await asyncio.open_connection("127.0.0.1", at.port, local_addr=("127.0.0.2", 0))
+            stack.callback(writer.close)
+            await until(lambda: len(at.server._connections) == 1)
+            for _ in range(100):
+                await stack.enter_async_context(client(at.port))
+            writer.write(b"GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert shown(await reader.read()).startswith("HTTP/1.1 200 OK")
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "LOCALHOST:19293", "localhost.", "a.localhost", "127.0.0.1:19293", "[::1]:19293", "192.0.2.1"],
+)
+def test_on_a_loopback_address_names_of_this_host_are_answered(host: str) -> None:
+    async def scenario() -> None:
+        async with serving() as at:
+            for name in (host, socket.gethostname()):
+                assert await talk(at.port, "GET /page HTTP/1.1", f"Host: {name}", "", "") == PAGE
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("GET /page HTTP/1.1", "Host: evil.example"),
+        ("GET /page HTTP/1.1", "Host: evil.example:19293"),
+        ("GET /page HTTP/1.1", "Host: localhost.evil.example"),
+        ("GET /page HTTP/1.1", "Host: 127.0.0.1.evil.example"),
+        ("GET http://evil.example/page HTTP/1.1", "Host: localhost"),
+    ],
+)
+def test_on_a_loopback_address_other_names_are_misdirected(lines: tuple[str, ...]) -> None:
+    """A browser that DNS rebinding leads here sends the name of the page that it shows."""
+
+    async def scenario() -> None:
+        async with serving() as at:
+            told = "This address answers only to names of this host: to localhost, an IP address or the host's name.\n"
+            assert await talk(at.port, *lines, "", "") == answer("421 Misdirected Request", told, CLOSING)
+            assert (at.requests, at.errors) == ([], [])
+
+    run(scenario)
+
+
+def test_a_target_in_absolute_form_is_served() -> None:
+    async def scenario() -> None:
+        async with serving() as at:
+            for target in ("http://localhost/page", "HTTP://127.0.0.1:1/page", "https://localhost/page?x=1"):
+                assert await talk(at.port, f"GET {target} HTTP/1.1", "Host: localhost", "", "") == PAGE
+            await talk(at.port, "GET http://localhost?y HTTP/1.1", "Host: localhost", "", "")
+            asked = [(request.path, request.query) for request in at.requests]
+            assert asked == [("/page", ""), ("/page", ""), ("/page", "x=1"), ("/", "y")]
 
     run(scenario)
 
@@ -542,7 +611,7 @@ def test_a_full_server_then_drops_the_one_that_is_idle_for_longest() -> None:
             for peer in (busier, idler, busier):
                 peer.get("/page")
                 assert await peer.response() == PAGE
-            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: localhost", "", "") == PAGE
             assert await idler.rest() == ""
             busier.get("/page")
             assert await busier.response() == PAGE
@@ -563,7 +632,7 @@ def test_a_server_full_of_requests_in_flight_refuses_a_new_connection() -> None:
 def test_an_answer_that_nobody_reads_makes_room_and_the_longest_unread_goes_first(limits: Limits) -> None:
     async def scenario() -> None:
         async with serving(limits._replace(unread=0.0, idle=0.2)) as at, stuck(at) as older, stuck(at) as newer:
-            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: localhost", "", "") == PAGE
             assert await drained(older) < len(BIG)
             assert await drained(newer) > len(BIG)
 
@@ -625,7 +694,7 @@ def test_a_crowd_that_resets_its_connections_at_once_does_not_stop_the_server() 
     async def scenario() -> None:
         async with serving(Limits(connections=3)) as at:
             await asyncio.to_thread(flood, at.port)
-            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: localhost", "", "") == PAGE
             assert at.errors == []
 
     run(scenario)
@@ -634,7 +703,7 @@ def test_a_crowd_that_resets_its_connections_at_once_does_not_stop_the_server() 
 def test_who_is_dropped_for_another_leaves_no_answer_in_the_kernel() -> None:
     async def scenario() -> None:
         async with serving(Limits(connections=1, unread=0.0)) as at, stuck(at) as reader:
-            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: localhost", "", "") == PAGE
             with pytest.raises(ConnectionResetError):
                 while await asyncio.get_running_loop().sock_recv(reader, 65536):
                     pass
@@ -649,7 +718,7 @@ def test_a_last_answer_is_read_to_its_end_however_long_that_takes() -> None:
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 peer.setblocking(False)
                 await asyncio.get_running_loop().sock_connect(peer, ("127.0.0.1", at.port))
-                peer.send(b"GET /some HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                peer.send(b"GET /some HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                 await until(lambda: len(at.requests) > 0)
                 while at.server._connections:  # the server has sent it all, and waits for the client's end in vain
                     await asyncio.sleep(0.01)
@@ -664,7 +733,7 @@ def test_a_flood_of_connections_leaves_the_cap_standing() -> None:
         async with serving(Limits(connections=10)) as at, contextlib.AsyncExitStack() as stack:
             for _ in range(300):
                 await stack.enter_async_context(client(at.port))
-            assert await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+            assert await talk(at.port, "GET /page HTTP/1.1", "Host: localhost", "", "") == PAGE
             assert len(at.server._connections) <= 10
 
     run(scenario)
@@ -723,7 +792,7 @@ def test_a_server_listens_on_all_its_addresses() -> None:
         ]
         for url in urls:
             host, port = url.removeprefix("http://").split(":")
-            assert await talk(int(port), "GET /page HTTP/1.1", "Host: test", "", "", host=host) == PAGE
+            assert await talk(int(port), "GET /page HTTP/1.1", "Host: localhost", "", "", host=host) == PAGE
         await server.close()
 
     run(scenario)
@@ -747,7 +816,7 @@ def test_an_ipv6_address_is_written_in_brackets() -> None:
         server = Server(pages, on_error=lambda _: None)
         [url] = await server.start([("::1", 0)])
         port = int(url.removeprefix("http://[::1]:"))
-        assert await talk(port, "GET /page HTTP/1.1", "Host: test", "", "", host="::1") == PAGE
+        assert await talk(port, "GET /page HTTP/1.1", "Host: localhost", "", "", host="::1") == PAGE
         await server.close()
 
     run(scenario)
@@ -760,7 +829,7 @@ def test_no_host_is_every_address_of_both_families() -> None:
         [url] = await server.start([("", 0)])
         port = int(url.removeprefix("http://[::]:"))
         for host in ("127.0.0.1", "::1"):
-            assert await talk(port, "GET /page HTTP/1.1", "Host: test", "", "", host=host) == PAGE
+            assert await talk(port, "GET /page HTTP/1.1", "Host: localhost", "", "", host=host) == PAGE
         await server.close()
 
     run(scenario)
@@ -773,7 +842,7 @@ def test_no_host_is_every_ipv4_address_where_there_is_no_ipv6(monkeypatch: pytes
         server = Server(pages, on_error=lambda _: None)
         [url] = await server.start([("", 0)])
         port = int(url.removeprefix("http://0.0.0.0:"))
-        assert await talk(port, "GET /page HTTP/1.1", "Host: test", "", "") == PAGE
+        assert await talk(port, "GET /page HTTP/1.1", "Host: localhost", "", "") == PAGE
         await server.close()
 
     run(scenario)
@@ -782,11 +851,13 @@ def test_no_host_is_every_ipv4_address_where_there_is_no_ipv6(monkeypatch: pytes
 def test_file_descriptors_do_not_grow_with_requests() -> None:
     async def scenario() -> None:
         async with serving() as at:
-            await talk(at.port, "GET /page HTTP/1.1", "Host: test", "", "")
+            await talk(at.port, "GET /page HTTP/1.1", "Host: localhost", "", "")
             gc.collect()
             before = len(os.listdir("/proc/self/fd"))
             for n in range(200):
-                await talk(at.port, *[("GET /page HTTP/1.1", "Host: test", "", ""), ("junk", "", ""), ("GET",)][n % 3])
+                await talk(
+                    at.port, *[("GET /page HTTP/1.1", "Host: localhost", "", ""), ("junk", "", ""), ("GET",)][n % 3]
+                )
             await until(lambda: not at.server._connections)
             assert len(os.listdir("/proc/self/fd")) == before
 
@@ -850,7 +921,7 @@ def test_who_comes_in_the_moment_of_the_end_is_no_error() -> None:
         unexpected: list[dict[str, object]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: unexpected.append(context))
         async with serving() as at:
-            await talk(at.port, "GET /page HTTP/1.1", "Host: test", "Connection: close", "", "")
+            await talk(at.port, "GET /page HTTP/1.1", "Host: localhost", "Connection: close", "", "")
             with socket.create_connection(("127.0.0.1", at.port)):
                 await asyncio.sleep(0)  # asyncio has seen it, and would accept it right after this
                 await at.server.close()

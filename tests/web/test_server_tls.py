@@ -15,7 +15,7 @@ import pytest
 
 from exporter.web.server import Limits
 from exporter.web.tls import context
-from exporter.web.webconfig import REQUIRED, ServerTls, Tls
+from exporter.web.webconfig import NO_CLIENT_CERT, REQUIRED, ServerTls, Tls
 from tests.certificates import Authority, Pair
 from tests.web.test_server import BIG, PAGE, Client, answer, client, run, serving, shown, until
 
@@ -38,7 +38,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     return Keys(authority, server, server_tls(server), ssl.create_default_context(cafile=authority.cert))
 
 
-def server_tls(pair: Pair, authority: Path | None = None, sans: frozenset[str] = frozenset()) -> ServerTls:
+def server_tls(pair: Pair, authority: Path | None = None, sans: frozenset[str] | None = None) -> ServerTls:
     """A server's side; with *authority*, clients need a certificate of it."""
     tls = Tls(
         cert=pair.cert.read_bytes(),
@@ -46,7 +46,7 @@ def server_tls(pair: Pair, authority: Path | None = None, sans: frozenset[str] =
         client_ca=None if authority is None else authority.read_bytes(),
         client_auth_type=REQUIRED if authority else None,
     )
-    return ServerTls(context(tls), sans)
+    return ServerTls(context(tls), sans, tls.client_auth_type or NO_CLIENT_CERT, tls.authorities)
 
 
 async def fetched(port: int, tls: ssl.SSLContext) -> str:
@@ -76,7 +76,7 @@ def test_a_big_body_arrives_whole_over_tls(keys: Keys, version: ssl.TLSVersion) 
         trusting = ssl.create_default_context(cafile=keys.authority.cert)
         trusting.minimum_version = trusting.maximum_version = version
         async with serving(tls=lambda: keys.tls) as at, client(at.port, tls=trusting) as peer:
-            peer.send("GET /big HTTP/1.1", "Host: test", "Connection: close", "", "")
+            peer.send("GET /big HTTP/1.1", "Host: localhost", "Connection: close", "", "")
             head, _, body = (await peer.rest()).partition("\r\n\r\n")
             assert (head.split("\r\n")[0], len(body)) == ("HTTP/1.1 200 OK", len(BIG))
 
@@ -146,14 +146,61 @@ def test_silent_handshakes_count_and_the_oldest_goes_when_the_server_is_full(key
     run(scenario)
 
 
-def test_who_speaks_no_tls_is_closed_without_an_answer(keys: Keys) -> None:
+def test_plain_http_is_answered_as_by_the_server_of_go(keys: Keys) -> None:
     async def scenario() -> None:
         async with serving(tls=lambda: keys.tls) as at:
             for _ in range(3):
                 async with client(at.port) as peer:
                     peer.get("/page")
-                    assert "HTTP" not in await peer.rest()
+                    assert await peer.rest() == (
+                        "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+                    )
             assert (at.requests, at.errors) == ([], [])
+
+    run(scenario)
+
+
+def test_what_is_neither_tls_nor_http_is_closed_without_an_answer(keys: Keys) -> None:
+    async def scenario() -> None:
+        async with serving(tls=lambda: keys.tls) as at, client(at.port) as peer:
+            peer.send("\x00\x01 junk")
+            assert "HTTP" not in await peer.rest()
+            assert (at.requests, at.errors) == ([], [])
+
+    run(scenario)
+
+
+def test_a_handshake_that_fails_is_reported_with_its_reason(keys: Keys) -> None:
+    async def scenario() -> None:
+        required = server_tls(keys.server, keys.authority.cert)
+        async with serving(tls=lambda: required) as at:
+            assert await fetched(at.port, presenting(keys, None)) in REFUSED
+            await until(lambda: bool(at.handshakes))
+            assert at.handshakes == [("127.0.0.1", "peer did not return a certificate")]
+
+    run(scenario)
+
+
+def test_a_client_in_its_handshake_is_spared_while_others_are_silent(keys: Keys) -> None:
+    """A scraper that is far away is silent for a round trip after its first packet."""
+
+    async def scenario() -> None:
+        async with serving(Limits(connections=10), tls=lambda: keys.tls) as at, contextlib.AsyncExitStack() as stack:
+            to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+            far = keys.trusting.wrap_bio(to_client, to_server, server_hostname="127.0.0.1")
+            with contextlib.suppress(ssl.SSLWantReadError):
+                far.do_handshake()
+            reader, writer = await asyncio.open_connection("127.0.0.1", at.port)
+            stack.callback(writer.close)
+            writer.write(to_server.read())
+            to_client.write(await reader.read(65536))  # the server's part, which took a while
+            for _ in range(100):
+                await stack.enter_async_context(client(at.port))
+            far.do_handshake()
+            far.write(b"GET /page HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            writer.write(to_server.read())
+            to_client.write(await reader.read(65536))
+            assert far.read(15) == b"HTTP/1.1 200 OK"
 
     run(scenario)
 
@@ -162,7 +209,7 @@ def test_a_client_that_does_not_end_tls_is_closed_by_a_deadline(keys: Keys) -> N
     async def scenario() -> None:
         async with serving(Limits(close=0.2), tls=lambda: keys.tls) as at, client(at.port, tls=keys.trusting) as peer:
             hold(peer)  # so that the server's close_notify is never answered
-            peer.send("GET /page HTTP/1.1", "Host: test", "Connection: close", "", "")
+            peer.send("GET /page HTTP/1.1", "Host: localhost", "Connection: close", "", "")
             await until(lambda: bool(at.requests))
             await until(lambda: not at.server._connections)
             peer.writer.transport.abort()
@@ -249,6 +296,43 @@ def test_of_the_authoritys_clients_only_those_with_an_allowed_name_come_in(keys:
             got = [await fetched(at.port, presenting(keys, pair)) for pair in pairs]
             assert [each if each == PAGE else each in REFUSED for each in got] == [PAGE, PAGE, True, PAGE]
             assert (len(at.requests), at.errors) == (3, [])
+
+    run(scenario)
+
+
+def test_a_client_whose_authority_is_removed_gets_no_more_answers(keys: Keys, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        mine = presenting(keys, keys.authority.issue("client", "DNS:prometheus.example"))
+        now = server_tls(keys.server, keys.authority.cert)
+        async with (
+            serving(tls=lambda: now) as at,
+            client(at.port, tls=mine) as asking,
+            client(at.port, tls=mine) as idle,
+        ):
+            for peer in (asking, idle):
+                peer.get("/page")
+                assert await peer.response() == PAGE
+            now = server_tls(keys.server, Authority(tmp_path, "other").cert)
+            asking.get("/page")
+            assert await asking.rest() == ""
+            at.server.end_unadmitted()
+            assert await idle.rest() == ""
+            assert (len(at.requests), at.errors) == (2, [])
+
+    run(scenario)
+
+
+def test_a_renewed_certificate_of_the_server_ends_no_connection(keys: Keys) -> None:
+    async def scenario() -> None:
+        now = server_tls(keys.server, keys.authority.cert)
+        mine = presenting(keys, keys.authority.issue("client", "DNS:prometheus.example"))
+        async with serving(tls=lambda: now) as at, client(at.port, tls=mine) as peer:
+            peer.get("/page")
+            assert await peer.response() == PAGE
+            now = server_tls(keys.authority.issue("renewed"), keys.authority.cert)
+            at.server.end_unadmitted()
+            peer.get("/page")
+            assert await peer.response() == PAGE
 
     run(scenario)
 

@@ -108,7 +108,7 @@ rate_limit: {{interval: 1m1.5s, burst: 3}}
     assert tls is not None
     users = {"me": HASH, "of you": HASH.replace("$2b", "$2y")}
     assert config == WebConfig(tls, HttpServer(http2=False, headers=headers), users, RateLimit(61.5, 3))
-    assert tls.allowed_sans == {"client.example", "2001:db8::1", "spiffe://a/b"}
+    assert tls.allowed_sans == frozenset({"client.example", "2001:db8::1", "spiffe://a/b"})
     made = tls.context
     assert (made.verify_mode, made.minimum_version, made.maximum_version) == (
         ssl.CERT_REQUIRED,
@@ -180,8 +180,8 @@ ALL = "TLS_" + ", TLS_".join(
         (
             "cert_file: ., key_file: ''",
             [
+                "1:20: tls_server_config: missing one of key or key_file",
                 "1:32: tls_server_config.cert_file: '.' cannot be read: Is a directory",
-                "1:45: tls_server_config.key_file: expected the path of a file, got ''",
             ],
         ),
         (
@@ -255,10 +255,14 @@ ALL = "TLS_" + ", TLS_".join(
             ["1:86: tls_server_config.max_version: expected at least min_version, TLS13, got TLS12"],
         ),
         (
-            "SERVER, cipher_suites: [TLS_AES_128_GCM_SHA256]",
+            "SERVER, cipher_suites: [TLS_AES_128_GCM_SHA256], max_version: TLS12",
+            ["1:66: tls_server_config.cipher_suites: has no suite of TLS 1.2, which is the only version"],
+        ),
+        (
+            "SERVER, client_allowed_sans: []",
             [
-                "1:66: tls_server_config.cipher_suites: has no suite of TLS 1.2, and TLS 1.3 has them all anyway: "
-                "leave it out, or set min_version: TLS13"
+                "1:87: tls_server_config.client_allowed_sans: expected at least one name: an empty list admits nobody; "
+                "to admit all, leave the key out"
             ],
         ),
         (
@@ -363,7 +367,28 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
 def test_a_client_is_admitted_by_any_of_its_names(sans: tuple[tuple[str, str], ...], admitted: bool) -> None:
     names = frozenset({"a.example", "me@example", "2001:db8::1", "192.0.2.1", "spiffe://a/b"})
     tls = ServerTls(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), names)
-    assert tls.admits({"subjectAltName": sans} if sans else {"subject": ()}) == admitted
+    assert tls.admits({"subjectAltName": sans} if sans else {"subject": ()}, 0.0) == admitted
+
+
+def test_a_client_is_admitted_until_its_certificate_expires() -> None:
+    tls = ServerTls(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    certificate = {"notAfter": "Jan  1 00:00:00 2027 GMT"}
+    assert [tls.admits(certificate, now) for now in (1798761599.0, 1798761601.0)] == [True, False]
+
+
+def test_what_templates_leave_empty_is_left_out(folder: Path) -> None:
+    """As exporter-toolkit has it: an empty path is no file, and an empty header is unset."""
+    files = "cert_file: '', key_file: '', client_ca_file: ''"
+    assert loaded(folder, f"tls_server_config: {{{files}}}\n").tls_server_config is None
+    headers = loaded(folder, "http_server_config: {headers: {Strict-Transport-Security: '', X-Frame-Options: ''}}\n")
+    assert headers.http_server_config.headers == {"Strict-Transport-Security": "", "X-Frame-Options": ""}
+
+
+def test_suites_of_tls_1_3_alone_are_that_version_alone_and_one_that_is_repeated_counts_once(folder: Path) -> None:
+    text = "tls_server_config: {cert_file: server.pem, key_file: server.key, cipher_suites: [NAME, NAME]}\n"
+    tls = loaded(folder, text.replace("NAME", "TLS_AES_128_GCM_SHA256")).tls_server_config
+    assert tls is not None
+    assert tls.context.minimum_version == ssl.TLSVersion.TLSv1_3
 
 
 @given(st.integers(0, 10**6), st.sampled_from(["ns", "us", "µs", "ms", "s", "m", "h"]))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from exporter.health.finding import Rule
 from exporter.health.findings import (
     accept_queue,
+    buffers,
     close_wait,
     conntrack,
     dead_peers,
@@ -42,6 +43,7 @@ RULES: tuple[Rule, ...] = (
     time_wait.NEAR_LIMIT,
     close_wait.LEAK,
     descriptors.LEAK,
+    buffers.RULE,
 )
 
 BY_NAME: Mapping[str, Rule] = {rule.name: rule for rule in RULES}

@@ -115,6 +115,11 @@ def say_max_syn_backlog(value: int, live: Live) -> str:
     return f"a listener holds at most {value - (value >> 2) + 1} half-open connections while cookies are off"
 
 
+def say_somaxconn(value: int, _: Live) -> str:
+    """What ``net.core.somaxconn`` comes to; source: include/net/sock.h, sk_acceptq_is_full."""
+    return f"a listener that asks for as much holds {value + 1} connections that wait for accept()"
+
+
 def say_synack_retries(value: int, live: Live) -> str:
     """What ``tcp_synack_retries`` comes to."""
     if not 0 <= value <= MAX_RETRIES:

@@ -175,6 +175,7 @@ PROFILE: tuple[Recommendation, ...] = (
         "net/socket.c: __sys_listen; include/linux/socket.h: SOMAXCONN, 4096 since 5.4",
         low=4096,
         since="5.4",
+        say=arithmetic.say_somaxconn,
         elsewhere="Pages that raise it from 128 speak of kernels before 5.4.",
     ),
     Recommendation(
@@ -185,6 +186,7 @@ PROFILE: tuple[Recommendation, ...] = (
         "net/socket.c: __sys_listen; include/linux/socket.h: SOMAXCONN, 128 before 5.4",
         low=128,
         until="5.4",
+        say=arithmetic.say_somaxconn,
     ),
     Recommendation(
         "tcp_abort_on_overflow",

@@ -169,11 +169,15 @@ def _holders(snapshot: Snapshot) -> tuple[Content, ...]:
     detail = snapshot.detail
     missing = "There is no detail of this moment."
     ports, units = (None, None) if detail is None else (detail.ports, detail.units)
+    held = () if detail is None or detail.memory is None else tuple(sections.memory(detail.memory))
     no_units = missing if detail is None else "Sockets have no unit here: that needs netlink and cgroup v2."
+    quality = None if detail is None or detail.quality is None else sections.quality(detail.quality)
     return (
         _card("Listeners", sections.listeners(snapshot.listeners)),
         _card("Ports", sections.top("Local ports with the most sockets", "Port", ports, missing)),
         _card("Units", sections.top("Units and containers with the most sockets", "Unit", units, no_units)),
+        *((_card("Memory", *held),) if held else ()),
+        *([] if quality is None else [_card("Quality", quality)]),
     )
 
 

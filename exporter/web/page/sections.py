@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from exporter.health.finding import Finding
@@ -12,7 +13,7 @@ from exporter.health.judge import Health
 from exporter.health.measures import BY_NAME, RATIOS, Measure, Reading, amount, duration
 from exporter.health.sysctls.verdicts import Verdict
 from exporter.health.thresholds import Result, Status, worst
-from exporter.snapshot import Listener, Snapshot, StateCounts
+from exporter.snapshot import IDLE_BOUNDS, RTT_BOUNDS, Listener, Memory, Quality, Snapshot, StateCounts
 from exporter.tcpstate import BY_LABEL, KNOWN_STATES
 from exporter.web.current import Current
 from exporter.web.page.machine import fragment, icon
@@ -233,6 +234,61 @@ def top(title: str, head: str, counts: Mapping[str, StateCounts] | None, missing
     return _table(title, (head, "Sockets", "States"), rows, "top", _more(len(ranked) - _NAMES))
 
 
+def memory(held: Memory) -> Iterator[Markup]:
+    """The ports and the units with the most buffer memory; those without any are not shown."""
+    for title, head, sizes in (("Memory by port", "Port", held.ports), ("Memory by unit", "Unit", held.units or {})):
+        ranked = sorted((item for item in sizes.items() if item[1]), key=lambda item: (-item[1], item[0]))
+        rows = [
+            element(
+                "tr",
+                element("th", element("code", breakable(name)), scope="row"),
+                element("td", amount(size, "bytes"), class_="n"),
+            )
+            for name, size in ranked[:_NAMES]
+        ]
+        if rows:
+            yield _table(title, (head, "Memory"), rows, "top", _more(len(ranked) - _NAMES))
+
+
+def quality(found: Quality) -> Markup | None:
+    """Round trips, retransmissions and idle ages of the ports with the most sampled sockets; None without any."""
+    ranked = sorted(found.ports.items(), key=lambda item: (-item[1].sockets, item[0]))
+    if not ranked or found.sampled is None:
+        return None
+    rows = [
+        element(
+            "tr",
+            element("th", element("code", breakable(port)), scope="row"),
+            element("td", f"{it.sockets:,}", class_="n"),
+            element("td", _median(RTT_BOUNDS, it.rtt), class_="n"),
+            element("td", _percent(it.retransmitting / it.sockets), class_="n"),
+            element("td", _median(IDLE_BOUNDS, it.idle), class_="n"),
+        )
+        for port, it in ranked[:_NAMES]
+    ]
+    caption = f"Half of a port's connections have at most this round trip and idle age; {_percent(found.sampled)} read"
+    heads = ("Port", "Sampled", "Round trip", "Retransmit", "Idle")
+    return _table(caption, heads, rows, "top", _more(len(ranked) - _NAMES))
+
+
+def _median(bounds: Sequence[float], buckets: Sequence[int]) -> str:
+    """The bound of the bucket with the middle one; nothing where there is none."""
+    number = sum(buckets)
+    if not number:
+        return ""
+    for bound, up_to in zip(bounds, accumulate(buckets), strict=False):
+        if 2 * up_to >= number:
+            return _seconds(bound)
+    return f"over {_seconds(bounds[-1])}"
+
+
+def _seconds(bound: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min"), (1, "s")):
+        if bound >= size:
+            return f"{bound / size:g} {unit}"
+    return f"{1000 * bound:g} ms"
+
+
 def not_judged(health: Health) -> Markup | None:
     """What does not exist or is not visible on this host, folded: it is here for whoever wonders why it is silent."""
     if not health.not_judged:
@@ -262,9 +318,9 @@ def sources(snapshot: Snapshot) -> Markup:
 
 
 def _table(caption: str, heads: Sequence[str], rows: Sequence[Markup], class_: str, *after: Content) -> Markup:
-    numbers = {"Used", "Of", "Full", "Waiting", "Limit", "Half open", "Sockets"}
+    texts = {"", "States"}
     columns = [
-        element("th", head, scope="col", class_="n" if head in numbers and position else None)
+        element("th", head, scope="col", class_="n" if head not in texts and position else None)
         if head
         else element("td", class_="drawn")
         for position, head in enumerate(heads)

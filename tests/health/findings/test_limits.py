@@ -12,7 +12,7 @@ from exporter.health.findings import ephemeral_ports, memory, orphans, time_wait
 from exporter.health.judge import judge_findings
 from exporter.health.thresholds import Status
 from exporter.health.window import Window
-from exporter.snapshot import Detail, Snapshot, Sockstat
+from exporter.snapshot import Detail, Memory, Snapshot, Sockstat
 from tests.health.findings.hosts import listener, snapshot, status
 
 RANGE, RESERVED = "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports"
@@ -224,3 +224,31 @@ def test_memory_is_not_judged_where_its_limit_is_not_visible_and_not_known_where
     assert status(memory.PRESSURE, Window(unread)) is Status.UNKNOWN
     without = looked(sysctls={"tcp_mem": "100 200 300"}, sockstat=None)
     assert status(memory.PRESSURE, Window(without)) is Status.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("ports", "units", "sentence"),
+    [
+        (
+            {"443": 82 << 20, "80": 8 << 20, "other": 10 << 20},
+            {"nginx.service": 90 << 20, "none": 10 << 20, "other": 0},
+            "Sockets of this network namespace hold 100 MiB: 90 % of it by nginx.service and 82 % of it by port 443.",
+        ),
+        ({"443": 3 << 20, "other": 1 << 20}, None,
+         "Sockets of this network namespace hold 4 MiB: 75 % of it by port 443."),
+        ({"443": 0, "other": 4 << 20}, {"gone": 4 << 20, "other": 0},
+         "Sockets of this network namespace hold 4 MiB."),
+    ],
+)  # fmt: skip
+def test_memory_pressure_names_the_unit_and_the_port_that_hold_most(
+    ports: dict[str, int], units: dict[str, int] | None, sentence: str
+) -> None:
+    host = looked(sysctls=HOST | {"tcp_mem": "1000 2000 3000"}, sockstat=AT_REST._replace(mem=2500))
+    assert host.detail is not None
+    held = host._replace(detail=host.detail._replace(memory=Memory(10.0, ports, units, {})))
+    (found,), _ = judge_findings(Window(held), [memory.PRESSURE])
+    assert found.finding is not None
+    assert sentence in found.finding.evidence
+    (silent,), _ = judge_findings(Window(host), [memory.PRESSURE])
+    assert silent.finding is not None
+    assert len(silent.finding.evidence) == len(found.finding.evidence) - 1
