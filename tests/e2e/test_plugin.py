@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from exporter.tcpstate import KNOWN_STATES
+from pyz.__main__ import write
 from tests.conftest import situation_root
 from tests.e2e.conftest import DEADLINE, PLUGIN, free_port, wait_for
 from tests.lab import LabProcess
@@ -137,11 +138,18 @@ def test_it_imports_nothing_heavy() -> None:
 
 @pytest.mark.lab
 @pytest.mark.e2e
-def test_a_real_nrpe_returns_the_plugins_line_and_code(lab: LabProcess, tmp_path: Path, anyones_python: str) -> None:
+@pytest.mark.parametrize("is_file", [False, True], ids=["installed", "as one file"])
+def test_a_real_nrpe_returns_the_plugins_line_and_code(
+    lab: LabProcess, tmp_path: Path, anyones_python: str, *, is_file: bool
+) -> None:
     if NRPE is None or not os.path.exists(CHECK_NRPE):
         pytest.skip("nagios-nrpe-server and nagios-nrpe-plugin are not installed")
     port = free_port(lab)
     command = f"{anyones_python} -I -c 'from exporter.nagios.check import main; main()'"
+    if is_file:
+        target = Path(anyones_python).parent / "check_tcp_states.pyz"
+        write(target, [anyones_python])
+        command = f"{anyones_python} -IS {target}"
     tmp_path.chmod(0o755)
     config = tmp_path / "nrpe.cfg"
     config.write_text(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from pyz.__main__ import sources, write
 from tests.conftest import situation_root
 from tests.e2e.conftest import PLUGIN, Daemon, anyones_folder, free_port, wait_for
 from tests.lab import LabProcess
+from tests.test_readme import blocks, commands
 
 VERSIONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
 BACKPORTS = ("itertools.pairwise", "zip(strict)")  # what pyz/python39.py gives to Python 3.9
@@ -57,6 +60,17 @@ def python(request: pytest.FixtureRequest) -> str:
     return found
 
 
+def documented(program: str) -> tuple[str, list[str]]:
+    """The output that docs/plugin.md shows of the monitoring server's *program*, and its command in words."""
+    (block,) = [text for text in blocks("docs/plugin.md", "text") if f"/{program} -H " in text]
+    shown = commands(block)[-1]
+    return "\n".join(shown.output) + "\n", shlex.split(shown.command)
+
+
+def without_numbers(line: str) -> str:
+    return re.sub(r"\d+", "N", line)
+
+
 def answer(command: list[str], **environment: str) -> tuple[int, str, str]:
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={"LC_ALL": "C.UTF-8", **environment}
@@ -75,6 +89,18 @@ def test_a_bare_interpreter_counts_the_sockets_of_this_host(lab: LabProcess, pyt
     bare, full = (lab.run([*command, *arguments]) for command in ([python, "-IS", str(plugin_file)], PLUGIN))
     assert (bare.stdout, bare.returncode, bare.stderr) == (full.stdout, 1, "")
     assert bare.stdout.startswith("TCP STATES WARNING: established 601 (> 600) | ")
+
+
+@pytest.mark.lab
+def test_every_kind_of_socket_is_judged_without_a_mistake(
+    populated: LabProcess, python: str, plugin_file: Path
+) -> None:
+    lab = populated
+    lab.establish(1200)  # enough for the patterns of large replies
+    done = lab.run([python, "-IS", str(plugin_file), "-vvv", "-s", "all", "-s", "leaked_descriptors", "-t", "60"])
+    assert (done.returncode in {0, 1, 2, 3}, done.stderr) == (True, "")
+    assert done.stdout.startswith("TCP STATES ")
+    assert "bug in check_tcp_states" not in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -193,13 +219,19 @@ def test_check_by_ssh_runs_it_on_a_host_without_an_agent(lab: LabProcess, plugin
         ssh = f"StrictHostKeyChecking=no -o UserKnownHostsFile={home}/known -o IdentityFile={home}/client".split(" -o ")
         check = [CHECK_BY_SSH, "-H", "127.0.0.1", "-p", str(port), "-t", "60"]
         check += [word for each in (*ssh, "LogLevel=ERROR") for word in ("-o", each)]
-        command = f"{sys.executable} -IS {plugin_file} -w 600 -c 800"
+        _, shown = documented("check_by_ssh")
+        command = shown[shown.index("-C") + 1].replace("python3", sys.executable, 1)
+        command = command.replace("check_tcp_states.pyz", str(plugin_file))
         lab.establish(601)
         with lab.popen([SSHD, "-D", "-f", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as sshd:
             try:
                 wait_for(lambda: lab.run([*check, "-C", "true"]).returncode == 0 or None, "sshd")
                 done = lab.run([*check, "-C", command])
+                lab.release()
+                few = lab.run([*check, "-C", command])
             finally:
                 sshd.kill()
+    line, _ = documented("check_by_ssh")
+    assert without_numbers(few.stdout) == without_numbers(line)
     # Both ends of the connection of ssh are in the namespace, and count.
     assert (done.returncode, done.stdout.split(" | ")[0]) == (1, "TCP STATES WARNING: established 603 (> 600)")
