@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -19,9 +17,8 @@ import exporter
 import pyz
 from pyz.__main__ import sources, write
 from tests.conftest import situation_root
-from tests.e2e.conftest import PLUGIN, Daemon, anyones_folder, free_port, wait_for
+from tests.e2e.conftest import PLUGIN, Daemon, anyones_folder, documented, free_port, wait_for, without_numbers
 from tests.lab import LabProcess
-from tests.test_readme import blocks, commands
 
 VERSIONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
 BACKPORTS = ("itertools.pairwise", "zip(strict)")  # what pyz/python39.py gives to Python 3.9
@@ -58,17 +55,6 @@ def python(request: pytest.FixtureRequest) -> str:
     if found is None:
         pytest.skip(f"Python {request.param} is not on this machine")
     return found
-
-
-def documented(program: str) -> tuple[str, list[str]]:
-    """The output that docs/plugin.md shows of the monitoring server's *program*, and its command in words."""
-    (block,) = [text for text in blocks("docs/plugin.md", "text") if f"/{program} -H " in text]
-    shown = commands(block)[-1]
-    return "\n".join(shown.output) + "\n", shlex.split(shown.command)
-
-
-def without_numbers(line: str) -> str:
-    return re.sub(r"\d+", "N", line)
 
 
 def answer(command: list[str], **environment: str) -> tuple[int, str, str]:
