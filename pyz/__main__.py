@@ -23,11 +23,11 @@ PACKAGE = Path(exporter.__file__).parent
 HERE = Path(__file__).parent
 NEWEST = 20  # Python 3.20: where the search for interpreters ends
 
-Sources = dict[str, tuple[bool, str, str]]
-"""By module: whether it is a package, its path in the package's tree, its text."""
+Modules = dict[str, tuple[bool, str, bytes]]
+"""By module: whether it is a package, its path in the package's tree, its source or its code."""
 
 
-def sources() -> Sources:
+def sources() -> Modules:
     """The modules that the plugin imports, in whatever case."""
     finder = ModuleFinder(path=[str(PACKAGE.parent)])  # neither the standard library nor other packages
     finder.import_hook(PLUGIN, fromlist=["main"])
@@ -37,20 +37,28 @@ def sources() -> Sources:
         if file is None:  # built into the interpreter
             continue
         path = Path(file)
-        text = path.read_text(encoding="utf-8")
-        found[name] = (path.name == "__init__.py", str(path.relative_to(PACKAGE.parent)), text)
+        found[name] = (path.name == "__init__.py", str(path.relative_to(PACKAGE.parent)), path.read_bytes())
     return found
 
 
-def compiled(python: str, modules: Sources) -> tuple[str, bytes]:
-    """The name and the bytes of the table for the interpreter *python*."""
-    command = [python, "-sS", str(HERE / "compiler.py")]
+def compiled(python: str, modules: Modules) -> tuple[str, bytes]:
+    """The name and the table of code for the interpreter *python*."""
+    command = [python, "-sS", "-X", "no_debug_ranges", str(HERE / "compiler.py")]  # no columns: a third of the size
     # Without a fixed seed the constants of a set come in another order each time.
     done = subprocess.run(
         command, input=marshal.dumps(modules, 2), stdout=subprocess.PIPE, env={"PYTHONHASHSEED": "0"}, check=True
     )
-    name, table = marshal.loads(done.stdout)
-    return str(name), bytes(table)
+    name, code = marshal.loads(done.stdout)
+    return str(name), table(code)
+
+
+def table(modules: Modules) -> bytes:
+    """An index, and behind it what it leads to, as ``start`` reads them."""
+    index, left = {}, sum(len(content) for _, _, content in modules.values())
+    for name, (is_package, path, content) in modules.items():
+        index[name] = is_package, path, left, left - len(content)
+        left -= len(content)
+    return marshal.dumps(index, 2) + b"".join(content for _, _, content in modules.values())
 
 
 def found() -> list[str]:
@@ -70,9 +78,9 @@ def write(target: Path, pythons: Iterable[str]) -> None:
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr(zipfile.ZipInfo("__main__.py"), (HERE / "start.py").read_bytes())
             archive.writestr(zipfile.ZipInfo("python39.py"), (HERE / "python39.py").read_bytes())
-            for name, table in tables.items():  # stored: unpacking would cost every start
-                archive.writestr(zipfile.ZipInfo(name), table)
-            archive.writestr(zipfile.ZipInfo("source"), marshal.dumps(modules, 2), zipfile.ZIP_DEFLATED)
+            for name, content in tables.items():  # stored: unpacking would cost every start
+                archive.writestr(zipfile.ZipInfo(name), content)
+            archive.writestr(zipfile.ZipInfo("source"), table(modules), zipfile.ZIP_DEFLATED)
     target.chmod(0o755)
 
 

@@ -1,4 +1,4 @@
-"""Compiles a table of sources for the Python that runs it; by ``pyz.__main__`` as a program, in each of them.
+"""Compiles modules for the Python that runs it; by ``pyz.__main__`` as a program, in each of them.
 
 From standard input to standard output, both as ``marshal`` writes them. It runs on Python 3.9 as well, without the rest
 of this package.
@@ -7,9 +7,9 @@ of this package.
 import marshal
 import sys
 
-sources = marshal.loads(sys.stdin.buffer.read())
-table = {
+modules = marshal.loads(sys.stdin.buffer.read())
+code = {
     name: (is_package, path, marshal.dumps(compile(text, path, "exec", dont_inherit=True, optimize=2)))
-    for name, (is_package, path, text) in sources.items()
+    for name, (is_package, path, text) in modules.items()
 }
-sys.stdout.buffer.write(marshal.dumps((sys.implementation.cache_tag, marshal.dumps(table, 2)), 2))
+sys.stdout.buffer.write(marshal.dumps((sys.implementation.cache_tag, code), 2))

@@ -20,25 +20,23 @@ if sys.version_info < (3, 10):
     import python39  # noqa: F401 - for its effects
 
 
-def stored(name):
-    """The table *name* of the archive: by module, whether it is a package, its path and its code or source."""
-    return marshal.loads(__loader__.get_data(__loader__.archive + "/" + name))
+def from_source(path, text):
+    """The code of a module from its source."""
+    return compile(bytes(text), path, "exec", dont_inherit=True)
 
 
-def compiled(_path, code):
-    """The code of a module from a compiled table."""
+def from_code(_path, code):
+    """The code of a module as marshal wrote it."""
     return marshal.loads(code)
 
 
-def from_source(path, text):
-    """The code of a module from its source."""
-    return compile(text, path, "exec", dont_inherit=True)
-
-
 try:
-    table, code_of = stored(sys.implementation.cache_tag), compiled
+    stored, code_of = __loader__.get_data(__loader__.archive + "/" + sys.implementation.cache_tag), from_code
 except OSError:
-    table, code_of = stored("source"), from_source
+    stored, code_of = __loader__.get_data(__loader__.archive + "/source"), from_source
+# By module: whether it is a package, its path, and where its code begins and ends, counted from the end of the table.
+# marshal reads the index and leaves what stands behind it, so nothing is copied but the modules that are imported.
+index, view = marshal.loads(stored), memoryview(stored)
 
 
 class Modules:
@@ -47,7 +45,7 @@ class Modules:
     @staticmethod
     def find_spec(name, _path=None, _target=None):
         """The module's specification, None for one that is not ours."""
-        return ModuleSpec(name, Modules, is_package=table[name][0]) if name in table else None
+        return ModuleSpec(name, Modules, is_package=index[name][0]) if name in index else None
 
     @staticmethod
     def create_module(_spec):
@@ -56,7 +54,8 @@ class Modules:
     @staticmethod
     def exec_module(module):
         """Run the module's code."""
-        exec(code_of(*table[module.__name__][1:]), module.__dict__)  # noqa: S102 - what an import is
+        _, path, begin, end = index[module.__name__]
+        exec(code_of(path, view[len(view) - begin : len(view) - end]), module.__dict__)  # noqa: S102 - what an import is
 
 
 sys.meta_path.insert(0, Modules)

@@ -170,7 +170,7 @@ def test_no_module_of_the_plugin_needs_more_than_python_3_9_and_the_backports() 
         config.add_exclusion(each)
     needs = {}
     for _, path, text in sources().values():
-        visitor = vermin.visit(text, config)
+        visitor = vermin.visit(text.decode(), config)
         needs[path] = visitor.minimum_versions()[1] or (3, 0)
     assert {path: needed for path, needed in needs.items() if needed > (3, 9)} == {}
 
