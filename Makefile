@@ -8,8 +8,9 @@ QUICK ?=
 DIST ?= dist
 FUZZ_ARGS ?=
 SOAK_ARGS ?=
+KERNELS_ARGS ?=
 
-.PHONY: run test unit lint demo golden dashboards bench fuzz soak screenshots deb lock clean
+.PHONY: run test unit lint demo golden dashboards bench fuzz soak kernels screenshots deb lock clean
 
 run: $(VENV)/installed  ## the daemon, its address printed
 	exec $(BIN)/tcp-exporter $(ARGS)
@@ -29,7 +30,7 @@ demo: $(VENV)/installed-dev  ## sockets in every state in a namespace of its own
 	$(BIN)/python -m tests.lab --family both --all 3 --establish 350 -- $(BIN)/python -m tests.demo
 
 golden: $(VENV)/installed-dev  ## rewrite the expected outputs; review the diff
-	$(BIN)/pytest -q --update-golden tests/health/test_findings_doc.py tests/test_golden.py tests/test_readme.py tests/test_docs.py \
+	$(BIN)/pytest -q --update-golden tests/health/test_findings_doc.py tests/test_golden.py tests/test_readme.py tests/test_docs.py tests/kernels/test_report.py \
 	  tests/test_alerts.py tests/test_fleet.py tests/terminal/test_frame.py tests/web/test_page.py
 
 dashboards: $(VENV)/installed-dev  ## write deploy/grafana/*.json from dashboards/; review the diff
@@ -44,6 +45,9 @@ fuzz: $(VENV)/installed-dev  ## search for inputs that break a promise, in 12 mi
 
 soak: $(VENV)/installed-dev  ## a thousand slow clients beside Prometheus, then a day of samples, in 10 minutes
 	$(BIN)/python -m tests.soak $(or $(SOAK_ARGS),--output docs/trust/soak.json)
+
+kernels: $(VENV)/installed-dev  ## boot Debian's kernels and check each, in 5 minutes; needs qemu-system-x86, cpio and kmod; KERNELS_ARGS="--only 6.1"
+	$(BIN)/python -m tests.kernels $(or $(KERNELS_ARGS),--output docs/trust/kernels.json)
 
 screenshots: $(VENV)/installed-dev  ## the status page, quiet and under a SYN flood, for docs/images, in 6 minutes, with pngquant; look at them
 	$(BIN)/python -m tests.screenshots docs/images

@@ -18,6 +18,8 @@ from benchmarks.rounds import Contender
 from benchmarks.server import our_daemon
 from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.derivation import Trust
+from exporter.kernel.detail import DetailDump
+from exporter.kernel.inetdiag import Block
 from exporter.kernel.reader import Procfs
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.sampler import Sampler, readers
@@ -31,11 +33,24 @@ detail: {interval: 0}
 """
 
 
+class _WithoutTimers(DetailDump):
+    """A detail pass as if there were neither timers' tries nor inodes."""
+
+    def add_waiting(self, block: Block, states: bytes, timers: bytes, received: list[bytes]) -> None:
+        """Leave them out."""
+
+
+class _WithoutTimersDetailer(Detailer):
+    collector = _WithoutTimers
+
+
 def in_process() -> list[Contender]:
-    """A counting pass and a detail pass, as the daemon makes them."""
+    """A counting pass and a detail pass, as the daemon makes them, and one that leaves timers out."""
     procfs, trust = Procfs(), Trust(os.uname().release)
     sampler = Sampler(procfs, readers("auto", procfs), trust, time.monotonic)
     detailer = Detailer(procfs, readers("auto", procfs), trust, Cgroups(procfs.root))
+
+    without = _WithoutTimersDetailer(procfs, readers("auto", procfs), trust, Cgroups(procfs.root))
 
     def count() -> int:
         connections = sampler.count().connections
@@ -43,13 +58,14 @@ def in_process() -> list[Contender]:
             raise Failed("the counting pass counted nothing")
         return sum(connections.counts)
 
-    def detail(*, with_memory: bool = False) -> None:
-        detailer.detail(Wanted(memory=with_memory), time.time())
+    def detail(by: Detailer, *, with_memory: bool = False) -> None:
+        by.detail(Wanted(memory=with_memory), time.time())
 
     return [
         Contender.single("counting", lambda: in_thread(count)),
-        Contender.single("detail", lambda: in_thread(detail)),
-        Contender.single("detail_memory", lambda: in_thread(partial(detail, with_memory=True))),
+        Contender.single("detail", lambda: in_thread(partial(detail, detailer))),
+        Contender.single("detail_without_timers", lambda: in_thread(partial(detail, without))),
+        Contender.single("detail_memory", lambda: in_thread(partial(detail, detailer, with_memory=True))),
     ]
 
 

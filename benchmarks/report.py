@@ -17,6 +17,7 @@ LABELS = {
     "counting": "part of ours: counting pass by itself",
     "daemon_sample": "**ours: the whole daemon, for a sample and its scrape**",
     "detail": "**ours: detail pass**",
+    "detail_without_timers": "part of ours: detail pass without timers and tries",
     "detail_memory": "ours: detail pass with the memory of each socket, one in four",
     "daemon_detail": "ours: detail pass, as the daemon says",
     "node_exporter": "node_exporter, tcpstat",

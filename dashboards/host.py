@@ -427,6 +427,21 @@ LOSS = Row(
             ),
             unit="cps", width=8,
         ),
+        Panel(
+            "ESTABLISHED by timer",
+            "What each established connection waits for, stacked. `none` is idle without keepalive: a dead peer is "
+            "never noticed, and tcp_keepalive_time does nothing for it. Worry where `retransmit` or `probe` stays "
+            "high: peers do not acknowledge, or do not read.",
+            (Query("tcp_timer_connections{}", "{{timer}}"),),
+            stacked=True,
+        ),
+        Panel(
+            "Connections without an answer",
+            "Established connections whose last three tries or more got no answer: keepalive probes and "
+            "retransmissions go to dead peers or a broken path, window probes are dropped on their way. 0 is normal.",
+            (Query('tcp_unanswered_connections{tries="3"}', "{{kind}}, 3 or more"),
+             Query('tcp_unanswered_connections{tries="8"}', "{{kind}}, 8 or more")),
+        ),
     ),
 )  # fmt: skip
 

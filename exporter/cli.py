@@ -12,9 +12,13 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
+from exporter import system
 from exporter.errors import ConfigError, ExporterError
 
 COMMANDS = ("serve", "show", "advise", "dump", "who", "check-config", "healthcheck")
+
+_OF_LINUX = {"advise", "who"}
+"""Those about what only Linux tells; elsewhere they are refused before they are imported."""
 
 _Command = tuple[argparse.ArgumentParser, Callable[[argparse.Namespace], int]]
 
@@ -52,6 +56,9 @@ def run(arguments: Sequence[str]) -> int:
         name, rest = rest[0], rest[1:]
     elif rest and not rest[0].startswith("-"):
         print(f"tcp-exporter: unknown command {rest[0]!r}: expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    if name in _OF_LINUX and not system.LINUX:
+        print(f"tcp-exporter: {name} needs Linux, and this is {system.NAME}", file=sys.stderr)
         return 2
     parser, execute = command(name)
     options = parser.parse_args(rest)

@@ -6,7 +6,7 @@ comment says where the number comes from and when it is absent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from exporter.record import NamedTuple
 from exporter.tcpstate import KNOWN_STATES, TcpState
@@ -30,6 +30,16 @@ class Connections(NamedTuple):
     reader: str  # "netlink", "procfs" or "psutil": who counted
     derived: bool  # what is large of ESTABLISHED, and TIME_WAIT, are from the kernel's own counters
     unknown_states: tuple[str, ...] = ()  # the numbers or names behind counts[UNKNOWN], as the kernel wrote them
+    unlisted: tuple[TcpState, ...] = ()  # the states that the reader cannot count here: their counts mean nothing
+
+    def of(self, state: TcpState) -> int | None:
+        """The sockets in one state; None where the reader cannot count them."""
+        return None if state in self.unlisted else self.counts[state]
+
+    def why_unlisted(self, *states: TcpState) -> str:
+        """Why there is no count of these unlisted states."""
+        named = ", ".join(state.rfc9293 for state in states)
+        return f"{self.reader} lists sockets by process here, and not every one in {named} belongs to one"
 
 
 class SysctlValue(NamedTuple):
@@ -194,6 +204,11 @@ class Detail(NamedTuple):
     # not every process is seen.
     stateless: int | None = None
     troubles: Mapping[str, Peers] = {}  # by the names of ``kernel.troubles``; a trouble that nobody has is not there
+    # Of ESTABLISHED sockets; None: a daemon from before this was told.
+    timers: Mapping[str, int] | None = None  # by the timer that runs: "none", "keepalive", "retransmit", "probe"
+    unanswered: Mapping[str, Mapping[int, int]] | None = None  # by kind, then by at least so many tries (1, 2, 3, 5, 8)
+    accept_pending: int | None = None  # without an inode: accept() has not taken them yet
+    problem: str | None = None  # what of the detail could not be read, while the rest could
     memory: Memory | None = None  # None: not asked for, not told by the reader, or too old
     memory_problem: str | None = None  # why the last reading of it failed
     quality: Quality | None = None  # None: not asked for, or the reader has no tcp_info
@@ -274,9 +289,9 @@ class Snapshot(NamedTuple):
         return None if value is None else {field: pages * self.page_size for field, pages in value.fields}
 
 
-def by_label(counts: StateCounts) -> dict[str, int]:
-    """Counts under their labels: the eleven states always, ``unknown`` only where there is one."""
-    labelled = {state.label: counts[state] for state in KNOWN_STATES}
+def by_label(counts: StateCounts, unlisted: Collection[TcpState] = ()) -> dict[str, int]:
+    """Counts under their labels: the eleven states but for the *unlisted*, ``unknown`` only where there is one."""
+    labelled = {state.label: counts[state] for state in KNOWN_STATES if state not in unlisted}
     if counts[TcpState.UNKNOWN]:
         labelled[TcpState.UNKNOWN.label] = counts[TcpState.UNKNOWN]
     return labelled

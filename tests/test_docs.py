@@ -26,6 +26,7 @@ from exporter.health.sysctls.profile import BY_SYSCTL, Recommendation
 from exporter.health.thresholds import DEFAULTS, Status
 from exporter.kernel import READERS
 from exporter.kernel.catalogue import CATALOGUE, states_of
+from exporter.kernel.timers import TRIES
 from exporter.prometheus import families as module
 from exporter.prometheus.counters import COUNTERS
 from exporter.prometheus.families import View, families, sysctls
@@ -75,6 +76,9 @@ VALUES = {
         "tcp_listener_sockets",
         "tcp_port_closed_connections_total",
     ),
+    "timer": ("none", "keepalive", "retransmit", "probe"),
+    "kind": ("keepalive", "retransmit", "probe"),
+    "tries": tuple(map(str, TRIES)),
     "pass": PASSES,
     "reader": READERS[1:],
     "source": SOURCES,
@@ -118,6 +122,9 @@ DETAIL = Detail(
     folded={"tcp_port_connections": 0, "tcp_unit_connections": 3},
     close_wait=CloseWait(sockets=3, over_5_seconds=3, served_over_10_seconds=2, over_60_seconds=1, served=2),
     troubles={"retransmitting": Peers(3, 2, "198.51.100.7:5432")},
+    timers={"none": 4, "keepalive": 3, "retransmit": 2, "probe": 1},
+    unanswered={kind: dict.fromkeys(TRIES, 1) for kind in ("keepalive", "retransmit", "probe")},
+    accept_pending=2,
     memory=Memory(
         taken_at=1_700_000_000.0,
         ports={"443": 65536, "other": 0},
@@ -319,7 +326,8 @@ def span(entry: Recommendation) -> str:
     if entry.low is None:
         return "any value; it only explains"
     if entry.least is not None:
-        return "at least half of the hash table, `tcp_ehash_entries` / 2, where the kernel tells it (6.1 and newer)"
+        before = ", else `tcp_max_orphans`" if entry.sysctl == "tcp_max_tw_buckets" else ""
+        return f"at least half of the hash table, `tcp_ehash_entries` / 2, where that exists (6.1 and newer){before}"
     if entry.high is None:
         return f"at least {entry.low}"
     return f"{entry.low}" if entry.low == entry.high else f"{entry.low} to {entry.high}"
@@ -367,6 +375,9 @@ OPEN = {
     "detail.units.<unit>": "<state>",
     "detail.folded": "<metric>",
     "detail.troubles": "<trouble>",
+    "detail.timers": "<timer>",
+    "detail.unanswered": "<kind>",
+    "detail.unanswered.<kind>": "<tries>",
     "detail.memory.ports": "<port>",
     "detail.memory.units": "<unit>",
     "detail.memory.folded": "<metric>",

@@ -287,6 +287,7 @@ def test_the_grammars_defaults_are_the_programs(path: tuple[str, ...]) -> None:
 def test_the_promises_are_kept_by_what_the_last_long_runs_came_to() -> None:
     fuzz = json.loads(text_of("docs/trust/fuzz.json"))["targets"].values()
     soak = json.loads(text_of("docs/trust/soak.json"))
+    kernels = json.loads(text_of("docs/trust/kernels.json"))
     load, day = soak["load"], soak["day"]
     clients, growth = load["clients"], day["growth"]
     slow = sum(number for kind, number in clients.items() if kind != "good")
@@ -301,6 +302,8 @@ def test_the_promises_are_kept_by_what_the_last_long_runs_came_to() -> None:
         "no input breaks it": f"{sum(target['inputs'] for target in fuzz) / 1e6:.1f} million inputs over {len(fuzz)} "
         "targets, from netlink's replies to the plugin's arguments: "
         f"{sum(target['failures'] for target in fuzz)} failures",
+        "kernels differ, and counts do not": f"{kernels[0]['checks that passed']} checks on each of {len(kernels)} "
+        f"kernels of Debian, {kernels[0]['kernel']} to {kernels[-1]['kernel']}: [docs/kernels.md](docs/kernels.md)",
         "faults are survived": f"{faults} kinds, each provoked for real: [docs/faults.md](docs/faults.md)",
     }
     shown = dict(re.findall(r"^\| (.+?) \| (.+?) \| `make \w+` \|$", text_of("README.md"), re.MULTILINE))

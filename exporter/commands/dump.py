@@ -95,7 +95,7 @@ def _replace(path: str, content: bytes) -> None:
         with open(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            os.fchmod(file.fileno(), 0o644)
+            os.chmod(temporary, 0o644)
             os.fsync(file.fileno())
         os.replace(temporary, target)
         temporary = None

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from exporter import client, deadline
+from exporter import client, deadline, system
 from exporter.config import file as configfile
 from exporter.config.fields import duration_within, parse_listen_address
 from exporter.config.schema import Config, parse_interval
@@ -164,5 +164,8 @@ def write(data: bytes) -> None:
 
 
 def wants_color() -> bool:
-    """Whether standard output is a terminal whose user has nothing against colours (https://no-color.org)."""
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    """Whether standard output is a terminal whose user has nothing against colours (https://no-color.org).
+
+    Not all terminals of Windows know the sequences.
+    """
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ and not system.WINDOWS

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 
+from exporter import system
 from exporter.commands.options import (
     DEFAULTS,
     add_config,
@@ -63,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _watch(options: argparse.Namespace) -> int:
+    if not system.LINUX:
+        return refused("show --watch: needs Linux; show draws the table once on any system")
     from exporter.sampling.assembly import assemble_loop
     from exporter.terminal import watch
 
@@ -79,7 +82,7 @@ def _watch(options: argparse.Namespace) -> int:
         detail=dataclasses.replace(settings.detail, namespaces=False),  # as in show, they are not in the table
     )
     log = watch.NullLog()
-    loop = assemble_loop(settings, Procfs(options.procfs), os.uname().release, time.monotonic, log)
+    loop = assemble_loop(settings, Procfs(options.procfs), system.release(), time.monotonic, log)
     if options.json:
         watch.stream(loop, log, write, complain)
     return watch.draw(loop, log, socket.gethostname(), color=wants_color())

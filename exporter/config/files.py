@@ -9,13 +9,15 @@ import errno
 import os
 import stat
 
+from exporter import system
+
 
 def content(path: str, limit: int) -> bytes:
     """The first *limit* bytes of the regular file at *path*; OSError, whose strerror is the reason.
 
     The file is opened without blocking, so that a pipe in its place is rejected at once.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, system.OPEN_FLAGS | system.NONBLOCKING)
     try:
         kind = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(kind):

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from exporter import __version__
+from exporter import __version__, system
 from exporter.config.fields import parse_listen_address
 from exporter.config.schema import Config
 from exporter.daemon import log
@@ -66,7 +66,9 @@ def serve(load: Callable[[], Config], procfs: str, *, systemd_socket: bool = Fal
         from exporter.web.protection import Protection  # noqa: PLC0415 - a megabyte, only with TLS or users
 
         protection = Protection(settings.web.config_file, logger)
-    return asyncio.run(_Daemon(load, settings, Procfs(procfs), protection, logger, notifier).run(passed))
+    daemon = _Daemon(load, settings, Procfs(procfs), protection, logger, notifier)
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:  # also on Windows: the server adds readers
+        return runner.run(daemon.run(passed))
 
 
 def page_assets() -> Assets:
@@ -101,15 +103,13 @@ class _Daemon:
         self._said_exhausted = -_SAY_AGAIN_SECONDS
         self._service = ServiceNotifier(notifier.send, self._started, watched=notifier.watchdog is not None)
         self._look_within = min(_WATCH_AT_MOST_SECONDS, (notifier.watchdog or float("inf")) / 2)
-        self._loop = assemble_loop(settings, procfs, os.uname().release, time.monotonic, logger)
+        self._loop = assemble_loop(settings, procfs, system.release(), time.monotonic, logger)
 
     async def run(self, passed: list[socket.socket] | None) -> int:
         stop = asyncio.Event()
         events = asyncio.get_running_loop()
         events.set_exception_handler(self._unexpected)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            events.add_signal_handler(number, stop.set)
-        events.add_signal_handler(signal.SIGHUP, self._reload, events)
+        self._handle_signals(events, stop)
         server = self._server()
         if passed is None:
             urls = await server.start([parse_listen_address(text) for text in self._settings.web.listen_address])
@@ -129,6 +129,23 @@ class _Daemon:
                 self._gate.close()
             self._loop.stop(_STOP_SECONDS)
         return code
+
+    def _handle_signals(self, events: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+        """SIGTERM and SIGINT, on Windows Ctrl-C and Ctrl-Break, set *stop*; SIGHUP, which Windows has not, reloads."""
+        if not system.WINDOWS:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                events.add_signal_handler(number, stop.set)
+            events.add_signal_handler(signal.SIGHUP, self._reload, events)
+            return
+        reading, woken = socket.socketpair()  # the loop has none for signals there, and select(2) would sleep on
+        for each in (reading, woken):
+            each.settimeout(0)
+        signal.set_wakeup_fd(woken.fileno())
+        events.add_reader(reading, reading.recv, 64)
+        self._waking = (reading, woken)
+        numbers = {getattr(signal, name, signal.SIGINT) for name in ("SIGTERM", "SIGINT", "SIGBREAK")}
+        for number in numbers:
+            signal.signal(number, lambda *_: stop.set())
 
     def _server(self) -> Server:
         """The server, with the gate and TLS of the web configuration."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TextIO, cast
 import structlog
 from structlog import processors
 
+from exporter import system
+
 if TYPE_CHECKING:
     from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
@@ -29,7 +31,8 @@ def logger(level: str, form: str, stream: TextIO, environ: Mapping[str, str]) ->
     if not journal:
         chain.append(processors.TimeStamper(fmt="iso", utc=True, key="ts"))
     if form == "console":
-        colors = terminal and "NO_COLOR" not in environ
+        # On Windows structlog needs colorama for it.
+        colors = terminal and "NO_COLOR" not in environ and not system.WINDOWS
         render: Processor = structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="ts")
     else:
         chain += [processors.format_exc_info, processors.EventRenamer("msg")]

@@ -35,6 +35,7 @@ from exporter.snapshot import (
     StateCounts,
     SysctlValue,
     Transfers,
+    by_label,
 )
 from exporter.tcpstate import BY_LABEL, KNOWN_STATES, TcpState
 
@@ -64,6 +65,7 @@ class Answer(NamedTuple):
     measures: Mapping[str, float | None]  # those that the daemon has
     counts: StateCounts | None  # None: the daemon cannot count
     peaks: StateCounts | None
+    unlisted: tuple[TcpState, ...]  # whose counts and peaks mean nothing
     expectations: int  # how many sysctls the daemon's configuration expects something of
     drifting: Mapping[str, str]  # by sysctl what is not as it expects
     concluded: Concluded | None  # None: a daemon from before there was any
@@ -83,7 +85,8 @@ class Answer(NamedTuple):
     def values(self, names: Iterable[str], *, peak: bool) -> dict[str, float | None]:
         """The values of *names*, with *peak* the highest of the window for the states; None where there is none."""
         counts = self.peaks if peak else self.counts
-        states = {state.label: None if counts is None else counts[state] for state in KNOWN_STATES}
+        listed = {} if counts is None else by_label(counts, self.unlisted)
+        states = {state.label: listed.get(state.label) for state in KNOWN_STATES}
         return {name: states[name] if name in states else self.measures.get(name) for name in names}
 
     def reason(self, name: str, *, peak: bool) -> str:
@@ -162,12 +165,18 @@ def snapshot_of(document: Mapping[str, object]) -> Snapshot:
         page_size = next(sizes, 0) or 1
     counts, connections = _nullable(document, "connections", dict), None
     if counts is not None:
-        connections = Connections(_counts(counts), _field(document, "reader", str), _field(document, "derived", bool))
+        connections = Connections(
+            _counts(counts),
+            _field(document, "reader", str),
+            _field(document, "derived", bool),
+            unlisted=_unlisted(counts),
+        )
     used, sockstat = _nullable(document, "sockstat", dict), None
     if used is not None:
         orphans, tw, memory = (_field(used, name, int) for name in ("orphans", "timewait_sockets", "memory_bytes"))
-        # What the document does not have (inuse, alloc) is in no measure and in no text of the plugin.
-        sockstat = Sockstat(inuse=0, orphan=orphans, tw=tw, alloc=0, mem=memory // page_size)
+        # What the document does not have (inuse, alloc of an older daemon) is in no measure and no text of the plugin.
+        allocated = _field(used, "allocated_sockets", int) if "allocated_sockets" in used else 0
+        sockstat = Sockstat(inuse=0, orphan=orphans, tw=tw, alloc=allocated, mem=memory // page_size)
     return Snapshot(
         taken_at=_number(document, "taken_at"),
         connections=connections,
@@ -238,6 +247,10 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
             name: Peers(_field(entry, "sockets", int), _field(entry, "most", int), _field(entry, "place", str))
             for name, entry in _entries(detail, "troubles")
         },
+        timers=_integers(_field(detail, "timers", dict)) if detail.get("timers") is not None else None,
+        unanswered=None if detail.get("unanswered") is None else _unanswered(detail),
+        accept_pending=_nullable(detail, "accept_pending", int) if "accept_pending" in detail else None,
+        problem=_nullable(detail, "problem", str) if "problem" in detail else None,
         memory=_memory(detail),
         memory_problem=_nullable(detail, "memory_problem", str) if "memory_problem" in detail else None,
         quality=_quality(detail),
@@ -295,6 +308,15 @@ def _quality(detail: Mapping[str, object]) -> Quality | None:
         },
         problem=_nullable(quality, "problem", str),
     )
+
+
+def _unanswered(detail: Mapping[str, object]) -> dict[str, dict[int, int]]:
+    found = {}
+    for kind, tries in _entries(detail, "unanswered"):
+        if not all(least.isascii() and least.isdigit() and len(least) < 4 for least in tries):
+            raise _Misfit(f"unanswered of {kind} is not by tries")
+        found[kind] = {int(least): number for least, number in _integers(tries).items()}
+    return found
 
 
 def _to_full(document: Mapping[str, object]) -> dict[str, int] | None:
@@ -355,6 +377,7 @@ def _answer(url: str, document: Mapping[str, object]) -> Answer:
         measures,
         None if snapshot.connections is None else snapshot.connections.counts,
         None if peaks is None else _counts(peaks),
+        () if snapshot.connections is None else snapshot.connections.unlisted,
         *_expectations(document),
         concluded,
     )
@@ -481,8 +504,12 @@ def _texts(of: Mapping[str, object], name: str) -> tuple[str, ...]:
     return tuple(_field({name: entry}, name, str) for entry in _field(of, name, list))
 
 
+def _unlisted(of: Mapping[str, object]) -> tuple[TcpState, ...]:
+    return tuple(state for state in KNOWN_STATES if of.get(state.label, 0) is None)
+
+
 def _counts(of: Mapping[str, object]) -> StateCounts:
-    every = {TcpState.UNKNOWN.label: 0, **of}
+    every = {TcpState.UNKNOWN.label: 0, **of} | dict.fromkeys((it.label for it in _unlisted(of)), 0)
     return tuple(_field(every, state.label, int) for state in TcpState)
 
 

@@ -19,7 +19,17 @@ from exporter.health.sysctls.verdicts import Verdict
 from exporter.health.whatif import Outcome
 from exporter.sampling.history import HOLE, STEP_SECONDS, Points
 from exporter.sampling.sample import Sample
-from exporter.snapshot import IDLE_BOUNDS, RTT_BOUNDS, Detail, Listener, Quality, Snapshot, StateCounts, by_label
+from exporter.snapshot import (
+    IDLE_BOUNDS,
+    RTT_BOUNDS,
+    Connections,
+    Detail,
+    Listener,
+    Quality,
+    Snapshot,
+    StateCounts,
+    by_label,
+)
 from exporter.tcpstate import KNOWN_STATES
 
 LISTENERS = 1000
@@ -38,7 +48,7 @@ def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
         "api_version": API_VERSION,
         "version": __version__,
         "taken_at": round(snapshot.taken_at, 3),
-        "connections": None if connections is None else by_label(connections.counts),
+        "connections": None if connections is None else _counts(connections.counts, connections),
         "reader": None if connections is None else connections.reader,
         "derived": None if connections is None else connections.derived,
         "health": judged,
@@ -47,6 +57,7 @@ def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
         if sockstat is None
         else {
             "orphans": sockstat.orphan,
+            "allocated_sockets": sockstat.alloc,
             "timewait_sockets": sockstat.tw,
             "memory_bytes": sockstat.mem * snapshot.page_size,
         },
@@ -87,6 +98,12 @@ def _worst(listeners: Sequence[Listener]) -> Sequence[Listener]:
     ranked = sorted(listeners, key=lambda it: (it.fullest, it.dropped or 0, it.syn_recv), reverse=True)
     kept = set(ranked[:LISTENERS])
     return [it for it in listeners if it in kept]
+
+
+def _counts(counts: StateCounts, connections: Connections | None) -> dict[str, int | None]:
+    """Counts by label; null for a state that the reader cannot count."""
+    unlisted = () if connections is None else connections.unlisted
+    return {**dict.fromkeys(state.label for state in KNOWN_STATES), **by_label(counts, unlisted)}
 
 
 def _health(health: Health) -> dict[str, object]:
@@ -201,6 +218,11 @@ def _detail(detail: Detail) -> dict[str, object]:
         "folded": dict(detail.folded),
         "close_wait": None if detail.close_wait is None else detail.close_wait._asdict(),
         "troubles": {name: peers._asdict() for name, peers in detail.troubles.items()},
+        "unanswered": None
+        if detail.unanswered is None
+        else {
+            kind: {str(least): number for least, number in tries.items()} for kind, tries in detail.unanswered.items()
+        },
         "memory": None
         if detail.memory is None
         else detail.memory._asdict() | {"taken_at": round(detail.memory.taken_at, 3)},
@@ -223,7 +245,7 @@ def sampled(sample: Sample, now: float) -> dict[str, object]:
         "age_seconds": round(now - sample.counted_at, 3),
         "stale": sample.is_stale(now),
         "stale_after_seconds": sample.stale_after,
-        "peaks": None if sample.peaks is None else by_label(sample.peaks),
+        "peaks": None if sample.peaks is None else _counts(sample.peaks, sample.snapshot.connections),
     }
 
 

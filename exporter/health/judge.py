@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from exporter.health import measures
+from exporter.health import keepalive, measures
 from exporter.health.finding import Finding, Judgement, NotJudged, Rule
 from exporter.health.findings import RULES
 from exporter.health.measures import Readings
@@ -63,11 +63,11 @@ def worst_first(findings: Iterator[Finding | None]) -> tuple[Finding, ...]:
 
 
 class Judge:
-    """Judges snapshots of a kernel of *release*; keeps the verdicts while sysctls and expectations stay the same."""
+    """Judges snapshots of a kernel of *release*; keeps the verdicts while what they are of stays the same."""
 
     def __init__(self, release: str) -> None:
         self._release = release
-        self._judged: tuple[object, object] = (None, None)
+        self._judged: tuple[object, object, str] = (None, None, "")
         self._verdicts: tuple[Verdict, ...] = ()
 
     def judge(
@@ -81,10 +81,11 @@ class Judge:
 
         *broke* is as for ``judge_findings``.
         """
-        sysctls, last = window.now.sysctls, self._judged
-        if last[0] is not sysctls or last[1] is not expected:
-            self._judged = (sysctls, expected)
-            self._verdicts = verdicts(sysctls, expected, self._release)
+        sysctls, last, live = window.now.sysctls, self._judged, keepalive.unprotected(window.now)
+        if last[0] is not sysctls or last[1] is not expected or last[2] != live:
+            self._judged = (sysctls, expected, live)
+            found = verdicts(sysctls, expected, self._release)
+            self._verdicts = tuple(it.with_live(live) if it.name == keepalive.SYSCTL else it for it in found)
         readings = measures.readings(window.now)
         results = tuple(evaluate(measures.values(readings), thresholds))
         judgements, not_judged = judge_findings(window, RULES, broke)

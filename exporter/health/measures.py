@@ -75,11 +75,29 @@ class Measure(NamedTuple):
 
 
 def _state(state: TcpState, snapshot: Snapshot) -> Reading | None:
-    return None if snapshot.connections is None else Reading(snapshot.connections.counts[state])
+    count = None if snapshot.connections is None else snapshot.connections.of(state)
+    return None if count is None else Reading(count)
+
+
+def _no_state(state: TcpState, snapshot: Snapshot) -> str:
+    connections = snapshot.connections
+    return (
+        _unread(snapshot)
+        if connections is None or connections.of(state) is not None
+        else connections.why_unlisted(state)
+    )
 
 
 def _total(snapshot: Snapshot) -> Reading | None:
-    return None if snapshot.connections is None else Reading(sum(snapshot.connections.counts))
+    connections = snapshot.connections
+    return None if connections is None or connections.unlisted else Reading(sum(connections.counts))
+
+
+def _no_total(snapshot: Snapshot) -> str:
+    connections = snapshot.connections
+    if connections is None or not connections.unlisted:
+        return _unread(snapshot)
+    return connections.why_unlisted(*connections.unlisted)
 
 
 # -- ratios ------------------------------------------------------------------------------------------------------------
@@ -240,6 +258,8 @@ def _no_ports(snapshot: Snapshot) -> str:
         return _problem_of("detail", snapshot, "there is no detail pass, which lists every socket")
     if snapshot.detail.ephemeral_used is None:
         return _problem_of("sysctl", snapshot, "net.ipv4.ip_local_port_range is not visible")
+    if snapshot.detail.problem is not None:
+        return snapshot.detail.problem
     return "net.ipv4.ip_local_port_range less net.ipv4.ip_local_reserved_ports leaves no port"
 
 
@@ -295,6 +315,7 @@ MEASURES: tuple[Measure, ...] = (
             needs=frozenset(),
             unit="",
             read=partial(_state, state),
+            unknown=partial(_no_state, state),
         )
         for state in KNOWN_STATES
     ),
@@ -306,6 +327,7 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset(),
         unit="",
         read=_total,
+        unknown=_no_total,
     ),
     Measure(
         name="time_wait_ratio",

@@ -103,8 +103,14 @@ class Window(NamedTuple):
         if problem is not None:
             return CannotTell(problem)
         if source not in self.now.sources:
+            if self._is_psutil:
+                return NotHere("psutil counts sockets and nothing else: it needs the counters of Linux")
             return CannotTell(f"{source} was not read")
         return NotHere(f"this kernel does not count {counter}")
+
+    @property
+    def _is_psutil(self) -> bool:
+        return self.now.connections is not None and self.now.connections.reader == "psutil"
 
     # -- the newest snapshot -------------------------------------------------------------------------------------------
 
@@ -116,7 +122,10 @@ class Window(NamedTuple):
 
     def count(self, state: TcpState) -> int:
         """The sockets in one state, as ``counts``."""
-        return self.counts()[state]
+        counts, connections = self.counts(), self.now.connections
+        if connections is not None and state in connections.unlisted:
+            raise NotHere(connections.why_unlisted(state))
+        return counts[state]
 
     def course(self, state: TcpState) -> list[int]:
         """The counts of *state* in every snapshot that has them, the oldest first."""
@@ -149,7 +158,7 @@ class Window(NamedTuple):
     def undetailed(self) -> ExporterError:
         """Why there is no detail: a failure, the first one is not there yet, or nobody asked for it."""
         problem = self.now.sources.get("detail")
-        if self.now.connections is not None and self.now.connections.reader == "psutil":
+        if self._is_psutil:
             return NotHere("psutil tells too little of each socket: it needs netlink or procfs")
         if problem is not None:
             return CannotTell(problem)

@@ -1,7 +1,8 @@
 """The catalogue of sysctls: what each value is, in which unit, since when, and what it does in one line.
 
 ``sysctl`` reads values by it, the plugin's ``-v`` and the advice explain them. A sysctl that is missing here is still
-exported, with an empty unit. The states that one bears on are written once, in ``tcpstate``.
+exported, with an empty unit. Releases and defaults are mainline's; stable releases and vendors have some of later ones.
+``tests/kernels`` holds them against real kernels. The states that one bears on are written once, in ``tcpstate``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class Sysctl(NamedTuple):
     name: str
     kind: str
     unit: str  # of the number as the kernel prints it; "" where it is a switch, a mode or a plain factor
-    default: str  # of current kernels, older ones in brackets; "" where it depends on the host
+    default: str  # of current mainline kernels, older ones in brackets; "" where it depends on the host
     since: str  # the mainline release that brought it, as far as known; vendors and stable releases have backports
     meaning: str
     fields: tuple[str, ...] = ()  # names of a vector's numbers

@@ -19,6 +19,7 @@ from exporter.kernel.inetdiag import (
     REMOTE_PORT,
     STATE,
     TIMER,
+    TRIES,
     Block,
     Dump,
     Tally,
@@ -29,6 +30,7 @@ from exporter.kernel.inetdiag import (
 from exporter.kernel.memory import MemoryTally
 from exporter.kernel.portwindows import Density
 from exporter.kernel.sockets import cgroup_columns
+from exporter.kernel.timers import NAMES, Waiting
 from exporter.kernel.troubles import Troubles
 from exporter.snapshot import NO_SOCKETS, CloseWait, Detail, StateCounts
 from exporter.tcpstate import TcpState, of_number
@@ -101,6 +103,9 @@ def summarise(
         ephemeral_reserved=None if ephemeral is None else ephemeral.reserved_text,
         close_wait=close_wait,
         troubles=dump.troubles.peers(),
+        timers=dump.timers(),
+        unanswered=dump.waiting.unanswered(),
+        accept_pending=dump.waiting.accept_pending,
     )
 
 
@@ -137,6 +142,7 @@ class DetailDump(Dump):
         super().__init__()
         self.troubles = Troubles()
         self.density = Density()
+        self.waiting = Waiting()
         self.receive_queue = 0
         self.send_queue = 0
         self.listening = listening
@@ -157,19 +163,26 @@ class DetailDump(Dump):
     def take(self, block: Block) -> None:
         """Add the messages of a block."""
         states, low, high = block.column(STATE), block.column(PORT + 1), block.column(PORT)
-        self._add_sockets(block, states, low, high)
+        timers, received = block.column(TIMER), native(block, _RECEIVE_QUEUE)
+        self._add_sockets(block, states, low, high, timers)
         if self._remote_ports:
             columns = _near(self._near_remote_ports, block.column(REMOTE_PORT + 1), block.column(REMOTE_PORT))
             self._by_remote_port.update(packed(*columns, states))
-        self.receive_queue += _queued(block, _RECEIVE_QUEUE, states)
-        self.send_queue += _queued(block, _SEND_QUEUE, states)
+        self.receive_queue += _queued(received, states)
+        self.send_queue += _queued(native(block, _SEND_QUEUE), states)
         if self.destinations is not None:
             self.destinations.add(block, states, low, high)
-        self.troubles.take(block, states)
+        self.add_waiting(block, states, timers, received)
         if self.memory is not None:
             self.memory.take(block)
         self.density.take(block, states)
         self._fold()
+
+    def add_waiting(self, block: Block, states: bytes, timers: bytes, received: list[bytes]) -> None:
+        """Add what timers, tries, inodes and receive queues tell of a block."""
+        tries = block.column(TRIES)
+        self.waiting.take(block, states, timers, tries)
+        self.troubles.take(block, states, timers, tries, received)
 
     @property
     def sockets(self) -> Tally:
@@ -211,9 +224,17 @@ class DetailDump(Dump):
             counts["ipv6" if family == AF_INET6 else "ipv4"][of_number(state)] += number
         return {family: tuple(by_state) for family, by_state in counts.items()}
 
-    def _add_sockets(self, block: Block, states: bytes, low: bytes, high: bytes) -> None:
+    def timers(self) -> dict[str, int]:
+        """The ESTABLISHED sockets by the name of the timer that runs."""
+        counts = dict.fromkeys(NAMES.values(), 0)
+        for (_, state, timer, _), number in self.sockets.items():
+            if state == TcpState.ESTABLISHED and timer in NAMES:
+                counts[NAMES[timer]] += number
+        return counts
+
+    def _add_sockets(self, block: Block, states: bytes, low: bytes, high: bytes, timers: bytes) -> None:
         low, high = _near(self._near_ports, low, high)
-        columns = [low, high, states, block.column(FAMILY), block.column(TIMER), *cgroup_columns(block)]
+        columns = [low, high, states, block.column(FAMILY), timers, *cgroup_columns(block)]
         if all(column.count(column[0]) == len(column) for column in columns[8:]):  # ids are small, or alike
             above = int.from_bytes(bytes(column[0] for column in columns[8:]), "little") << 64
             keys: Iterable[int] = packed(*columns[:8])
@@ -258,9 +279,9 @@ def _by_port(counted: Iterable[tuple[int, int]], kept: frozenset[int]) -> dict[i
     return {port: tuple(by_state) for port, by_state in counts.items()}
 
 
-def _queued(block: Block, offset: int, states: bytes) -> int:
-    """The bytes in a queue of all sockets but listeners, whose queues count connections."""
-    number, columns = block.number, native(block, offset)
+def _queued(columns: list[bytes], states: bytes) -> int:
+    """The bytes in a queue, of four columns, of all sockets but listeners, whose queues count connections."""
+    number = len(states)
     if all(column.count(0) == number for column in columns):
         return 0
     return sum(size for size, state in zip(packed(*columns), states, strict=True) if state != TcpState.LISTEN)

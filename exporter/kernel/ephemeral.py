@@ -205,6 +205,17 @@ class Destinations:
             seen[port] = 1
 
 
+def lists_bound(release: str) -> bool:
+    """Whether a mainline kernel of *release* lists sockets that are bound and in no state; False where unknown.
+
+    >>> lists_bound("6.8.0-31-generic"), lists_bound("6.1.0"), lists_bound("7.0"), lists_bound("")
+    (True, False, True, False)
+    """
+    major, _, rest = release.partition(".")
+    minor = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    return bool(minor) and major.isascii() and major.isdigit() and (int(major), int(minor)) >= (6, 8)
+
+
 class BoundDump(Dump):
     """Collects the local ports of sockets that are bound and in no state, and counts these."""
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import _socket as socket  # what `socket` wraps: with its enums and selectors it is a tenth of the start of the plugin
 import errno
 import os
+import posixpath
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from exporter import system
 from exporter.errors import SourceError, SourceMissing, SourceTimeout, SourceUnreadable
 from exporter.kernel import inetdiag, procnet
 from exporter.record import TYPE_CHECKING
@@ -22,6 +24,8 @@ from exporter.tcpstate import TcpState
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn, Protocol, TypeVar
+
+    from psutil._ntuples import sconn
 
     class Collector(Protocol):
         """Takes the replies of one dump as they come."""
@@ -49,7 +53,12 @@ class Procfs:
     """The files below a mount point of procfs."""
 
     def __init__(self, root: str = "/proc") -> None:
-        self.root = os.path.normpath(root)
+        self.root = posixpath.normpath(root)  # a path of Linux on every system
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether to ask it at all: without Linux there is none, but there may be a copy of another host's."""
+        return system.LINUX or self.root != "/proc"
 
     def is_there(self) -> bool:
         """Whether this is a Linux procfs with a network side at all."""
@@ -77,6 +86,8 @@ class Procfs:
 
     def release(self) -> str:
         """The kernel's release, as ``6.18.44``; nothing where it is not to be had."""
+        if not self.is_expected:
+            return ""
         try:
             return self.sysctl("kernel/osrelease").strip()
         except SourceError:
@@ -272,6 +283,8 @@ class PsutilReader:
     """Counts what psutil lists: where there is no Linux."""
 
     name = "psutil"
+    unlisted = tuple(system.UNLISTED)
+    """The states that it cannot count on this system: their counts are 0 and mean nothing."""
 
     def full(self, port: int = 0) -> tuple[StateCounts, tuple[str, ...]]:
         """Count every socket that psutil shows to this user, or every one of a local port."""
@@ -281,16 +294,32 @@ class PsutilReader:
         unknown = set()
         try:
             connections = psutil.net_connections(kind="tcp")
+        except psutil.AccessDenied:
+            raise SourceUnreadable(self.name, _DENIED) from None
         except (psutil.Error, OSError, KeyError, RuntimeError) as error:  # KeyError: a state psutil has no name for
             raise SourceUnreadable(self.name, f"{type(error).__name__}: {error}") from None
-        for connection in connections:
+        for connection in _each_once(connections) if system.MACOS else connections:
             if port and (not connection.laddr or connection.laddr.port != port):
                 continue
             state = _PSUTIL_STATES.get(connection.status, TcpState.UNKNOWN)
+            if state in self.unlisted:
+                continue  # a part of them, which would pass for all
             counts[state] += 1
             if state is TcpState.UNKNOWN:
                 unknown.add(str(connection.status))
         return tuple(counts), tuple(sorted(unknown))
+
+
+def _each_once(connections: Iterable[sconn]) -> Iterator[sconn]:
+    """Each socket once where psutil lists it for every process that inherited it; those without a port are no pairs."""
+    seen = set()
+    for connection in connections:
+        key = (connection.family, connection.laddr, connection.raddr)
+        if connection.raddr or (connection.laddr and connection.laddr.port):
+            if key in seen:
+                continue
+            seen.add(key)
+        yield connection
 
 
 def _is_sysctl_name(name: str) -> bool:
@@ -302,7 +331,7 @@ def _is_sysctl_name(name: str) -> bool:
 def _text(path: str) -> str:
     """The whole of one small file, by bare system calls: a file object costs more than what procfs does."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, system.OPEN_FLAGS)
         try:
             content = os.read(descriptor, _CHUNK)
             while more := os.read(descriptor, _CHUNK):
@@ -317,10 +346,11 @@ def _text(path: str) -> str:
 def _sysctl_text(path: str) -> str:
     """The whole of a sysctl, by one read: a long list of ports is cut by the buffer, and a second read has nothing."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, system.OPEN_FLAGS)
         try:
             size = _CHUNK
-            while len(content := os.pread(descriptor, size, 0)) == size < _LONGEST_SYSCTL:
+            while len(content := os.read(descriptor, size)) == size < _LONGEST_SYSCTL:
+                os.lseek(descriptor, 0, os.SEEK_SET)
                 size *= 4
         finally:
             os.close(descriptor)
@@ -331,6 +361,7 @@ def _sysctl_text(path: str) -> str:
     return content.decode("utf-8", "backslashreplace")
 
 
+_DENIED = f"{system.NAME} shows the sockets of other users' processes to root only: run it as root"
 _PSUTIL_STATES = {state.name: state for state in TcpState}
 
 

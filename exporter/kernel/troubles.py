@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import compress
 
-from exporter.kernel.inetdiag import FAMILY, TIMER, TRIES, Block, both, native, only
+from exporter.kernel.inetdiag import FAMILY, Block, both, only
 from exporter.kernel.sockets import address_text
+from exporter.kernel.timers import KEEPALIVE, PROBE, RETRANSMIT
 from exporter.record import NamedTuple
 from exporter.snapshot import Peers
 from exporter.tcpstate import TcpState
@@ -32,8 +33,6 @@ UNREAD = 32768  # bytes
 
 MAX_PLACES = 65536
 
-_RETRANSMIT, _KEEPALIVE, _WINDOW_PROBE = 1, 2, 4  # idiag_timer
-_RECEIVE_QUEUE = 72  # offset in a message; four bytes in the order of the host
 _ENDS = "=20x2s2s16x16s"  # local port, remote port, remote address
 
 
@@ -66,13 +65,15 @@ def _address(_: bytes, __: bytes, address: bytes) -> bytes:
     return address
 
 
-_BY_TIMER = {
-    SYN_UNANSWERED: _Trouble(only(TcpState.SYN_SENT), only(_RETRANSMIT), _at_least(1), _remote),
-    RETRANSMITTING: _Trouble(_OPEN, only(_RETRANSMIT), _at_least(1), _address),
-    DATA_UNANSWERED: _Trouble(_OPEN, only(_RETRANSMIT), _at_least(DATA_TRIES), _address),
-    KEEPALIVE_UNANSWERED: _Trouble(_OPEN, only(_KEEPALIVE), _at_least(PROBES), _address),
-    PEER_READS_NOTHING: _Trouble(_OPEN, only(_WINDOW_PROBE), only(0), _address),
+_BY_TRIES = {
+    SYN_UNANSWERED: _Trouble(only(TcpState.SYN_SENT), only(RETRANSMIT), _at_least(1), _remote),
+    RETRANSMITTING: _Trouble(_OPEN, only(RETRANSMIT), _at_least(1), _address),
+    DATA_UNANSWERED: _Trouble(_OPEN, only(RETRANSMIT), _at_least(DATA_TRIES), _address),
+    KEEPALIVE_UNANSWERED: _Trouble(_OPEN, only(KEEPALIVE), _at_least(PROBES), _address),
 }
+_BY_PROBE = {PEER_READS_NOTHING: _Trouble(_OPEN, only(PROBE), only(0), _address)}
+_TRYING = _table(lambda state: state in {TcpState.SYN_SENT, TcpState.ESTABLISHED, TcpState.CLOSE_WAIT})
+_TRIED = _at_least(1)
 
 
 class Troubles:
@@ -82,16 +83,13 @@ class Troubles:
         self._places: dict[tuple[str, int], Counter[bytes]] = {}  # by trouble and family
         self._sockets: Counter[str] = Counter()
 
-    def take(self, block: Block, states: bytes) -> None:
-        """Count those of a block whose states are the column *states*."""
-        timers = block.column(TIMER)
-        if set(timers) - {0, 3}:  # none runs, or that of TIME-WAIT
-            tries = block.column(TRIES)
-            for name, trouble in _BY_TIMER.items():
-                chosen = both(states.translate(trouble.states), timers.translate(trouble.timers))
-                chosen = both(chosen, tries.translate(trouble.tries))
-                self._add(name, block, chosen, trouble.place)
-        queued = native(block, _RECEIVE_QUEUE)[1:]
+    def take(self, block: Block, states: bytes, timers: bytes, tries: bytes, received: list[bytes]) -> None:
+        """Count those of a block; *received* has the four columns of its receive queues, the lowest byte first."""
+        if PROBE in timers:
+            self._add_those(_BY_PROBE, block, states, timers, tries)
+        if tries.count(0) != len(tries) and 1 in both(states.translate(_TRYING), tries.translate(_TRIED)):
+            self._add_those(_BY_TRIES, block, states, timers, tries)
+        queued = received[1:]
         if any(column.count(0) != len(column) for column in queued):
             long = bytes(map(_is_long, *queued))
             self._add(NOT_READ, block, both(states.translate(_OPEN), long), _local_port)
@@ -108,6 +106,13 @@ class Troubles:
             place, most = max(places.items(), key=lambda item: item[1], default=("", 0))
             found[name] = Peers(number, most, place)
         return found
+
+    def _add_those(
+        self, troubles: Mapping[str, _Trouble], block: Block, states: bytes, timers: bytes, tries: bytes
+    ) -> None:
+        for name, trouble in troubles.items():
+            chosen = both(states.translate(trouble.states), timers.translate(trouble.timers))
+            self._add(name, block, both(chosen, tries.translate(trouble.tries)), trouble.place)
 
     def _add(self, name: str, block: Block, chosen: bytes, place: Callable[[bytes, bytes, bytes], bytes]) -> None:
         number = chosen.count(1)

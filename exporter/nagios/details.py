@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from exporter.health import keepalive
 from exporter.health.measures import BY_NAME, Measure
 from exporter.health.sysctls.verdicts import Expectations, verdicts
 from exporter.health.thresholds import Result
 from exporter.kernel.derivation import FEW
 from exporter.record import TYPE_CHECKING
 from exporter.snapshot import Snapshot
-from exporter.tcpstate import BY_LABEL
+from exporter.tcpstate import BY_LABEL, TcpState
 
 if TYPE_CHECKING:
     from exporter.snapshot import SysctlValue
@@ -36,6 +37,8 @@ def explain(results: Sequence[Result], snapshot: Snapshot, expected: Expectation
         ]
         if values:
             yield f"sysctls of {result.measure}: {', '.join(values)}"
+        if result.measure == TcpState.ESTABLISHED.label and (clause := keepalive.unprotected(snapshot)):
+            yield clause
         yield from _where(measure, snapshot)
 
 
@@ -53,9 +56,13 @@ def provenance(snapshot: Snapshot) -> Iterator[str]:
         how = (
             f"TIME-WAIT, and ESTABLISHED above {FEW:,} while few change, from the kernel's counters"
             if snapshot.connections.derived
+            else "every socket of every process counted"
+            if snapshot.connections.unlisted
             else "every socket counted"
         )
         yield f"read by {snapshot.connections.reader}: {how}"
+        if snapshot.connections.unlisted:
+            yield f"not counted: {snapshot.connections.why_unlisted(*snapshot.connections.unlisted)}"
     yield from snapshot.problems
 
 

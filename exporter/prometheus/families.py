@@ -80,17 +80,19 @@ def families(sample: Sample | None, view: View) -> Iterator[Metric]:
 
 
 def _connections(sample: Sample) -> Iterator[Metric]:
-    if sample.snapshot.connections is not None:
+    connections = sample.snapshot.connections
+    unlisted = () if connections is None else connections.unlisted
+    if connections is not None:
         yield _by_state(
             "tcp_connections",
             "TCP sockets in the state, IPv4 and IPv6, at the last sample (inet_diag or /proc/net/tcp, snmp, sockstat).",
-            by_label(sample.snapshot.connections.counts),
+            by_label(connections.counts, unlisted),
         )
     if sample.peaks is not None:
         yield _by_state(
             "tcp_connections_peak",
             "Highest of the samples of tcp_connections in the last peak window, 60 s unless configured (as there).",
-            by_label(sample.peaks),
+            by_label(sample.peaks, unlisted),
         )
 
 
@@ -100,6 +102,11 @@ def _memory(snapshot: Snapshot) -> Iterator[Metric]:
             "tcp_orphans",
             "Sockets that no process holds any more, of the whole host (/proc/net/sockstat TCP: orphan).",
             snapshot.sockstat.orphan,
+        )
+        yield GaugeMetricFamily(
+            "tcp_allocated_sockets",
+            "TCP sockets in memory, those in no state among them, of the whole host (/proc/net/sockstat TCP: alloc).",
+            snapshot.sockstat.alloc,
         )
         yield GaugeMetricFamily(
             "tcp_timewait_sockets",
@@ -330,6 +337,38 @@ def _detail(detail: Detail) -> Iterator[Metric]:
             "Local ports that connect() may pick: the range less reserved ports and those with a listener or a bound "
             "socket (sysctls ip_local_port_range, ip_local_reserved_ports; inet_diag).",
             detail.ephemeral_available,
+        )
+    yield from _waiting(detail)
+
+
+def _waiting(detail: Detail) -> Iterator[Metric]:
+    if detail.timers is not None:
+        timers = GaugeMetricFamily(
+            "tcp_timer_connections",
+            "ESTABLISHED sockets by the timer that runs; none is idle and without keepalive (inet_diag: idiag_timer, "
+            "or /proc/net/tcp: tr).",
+            labels=["timer"],
+        )
+        for timer, number in detail.timers.items():
+            timers.add_metric([timer], number)
+        yield timers
+    if detail.unanswered is not None:
+        unanswered = GaugeMetricFamily(
+            "tcp_unanswered_connections",
+            "ESTABLISHED sockets with at least so many tries of a kind in a row without an answer (inet_diag: "
+            "idiag_retrans, or /proc/net/tcp: retrnsmt, timeout).",
+            labels=["kind", "tries"],
+        )
+        for kind, by_tries in detail.unanswered.items():
+            for least, number in by_tries.items():
+                unanswered.add_metric([kind, str(least)], number)
+        yield unanswered
+    if detail.accept_pending is not None:
+        yield GaugeMetricFamily(
+            "tcp_accept_pending",
+            "ESTABLISHED sockets that accept(2) has not taken yet (inet_diag: idiag_inode, or /proc/net/tcp: inode, "
+            "is 0).",
+            detail.accept_pending,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from exporter import system
 from exporter.config.schema import Config
 from exporter.defaults import DETAIL_INTERVAL
 from exporter.health.judge import Judge
@@ -38,7 +39,7 @@ def schedule(settings: Config) -> Schedule:
         PassSchedule(settings.sample.interval, settings.sample.max_cpu_ratio),
         PassSchedule(settings.detail.interval or _SYSCTL_SECONDS, settings.detail.max_cpu_ratio),
         settings.sample.peak_window,
-        full_dumps=settings.detail.interval > 0,
+        full_dumps=settings.detail.interval > 0 and system.LINUX,
         wanted=Wanted(detail.ports, detail.remote_ports, detail.max_series, detail.namespaces, quality=detail.quality),
         closes=detail.closes,
         thresholds=settings.thresholds,

@@ -15,7 +15,7 @@ from exporter.health.measures import BY_NAME
 from exporter.kernel import derivation, stateless, sysctl
 from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.detail import DetailDump, summarise, told_apart
-from exporter.kernel.ephemeral import BoundDump, EphemeralPorts
+from exporter.kernel.ephemeral import BoundDump, EphemeralPorts, lists_bound
 from exporter.kernel.inetdiag import (
     AF_INET,
     AF_INET6,
@@ -65,6 +65,8 @@ def is_tight(snapshot: Snapshot) -> bool:
 class Detailer:
     """Lists every socket with the first of its readers that can; without *cgroups* it names no units."""
 
+    collector = DetailDump
+
     def __init__(
         self, procfs: Procfs, chain: Sequence[Reader], trust: derivation.Trust, cgroups: Cgroups | None = None
     ) -> None:
@@ -73,6 +75,7 @@ class Detailer:
         self._trust = trust
         self._cgroups = cgroups
         self._rotation = Rotation()
+        self._lists_bound = lists_bound(procfs.release())
 
     def sysctls(self) -> tuple[dict[str, SysctlValue], str | None]:
         """As ``Sources.sysctls``."""
@@ -91,22 +94,41 @@ class Detailer:
     def _detail_by(self, reader: Reader, wanted: Wanted, now: float) -> Detail:
         ephemeral, units = self._ephemeral_ports(), None
         leaked = self._stateless() if wanted.stateless else None
-        bound, close_wait, quality = BoundDump(), None, None
+        bound: BoundDump | None = None
+        close_wait, quality, problem = None, None, None
         if isinstance(reader, NetlinkReader):
             dump = self._by_netlink(reader, wanted, ephemeral)
             if self._cgroups is not None:
                 units = self._cgroups.units({cgroup for cgroup, _ in dump.by_cgroup if cgroup})
-            bound, close_wait = self._bound(reader, ephemeral, leaked or 0), self._close_wait(reader, dump)
+            try:
+                bound = self._bound(reader, ephemeral, leaked or 0)
+            except SourceError as error:  # the rest of the detail is worth having without it
+                problem = f"sockets that are bound and in no state: {error}"
+            close_wait = self._close_wait(reader, dump)
             quality = self._quality(reader, dump, wanted, now)
         elif isinstance(reader, ProcfsReader):
             dump = self._by_procfs(wanted, ephemeral)
         else:
             raise SourceMissing(reader.name, "it does not list what a detail pass needs")
-        ports = frozenset(bound.ports)
+        ports = frozenset[int]() if bound is None else frozenset(bound.ports)
         detail = summarise(dump, units, wanted.ports, wanted.max_series, ephemeral, now, ports, close_wait)
-        stateless = None if leaked is None else max(0, leaked - bound.sockets)
-        detail = detail._replace(stateless=stateless, quality=_of_shown_ports(quality, detail))
+        if problem is not None:
+            detail = detail._replace(ephemeral_available=None, problem=problem)
+        detail = detail._replace(stateless=self._leaked(leaked, bound))
+        detail = detail._replace(quality=_of_shown_ports(quality, detail))
         return detail if dump.memory is None else _with_memory(detail, dump.memory, units, wanted)
+
+    def _leaked(self, stateless: int | None, bound: BoundDump | None) -> int | None:
+        """Of the sockets in no state those that are not *bound*; None where these are unknown and may be all of them.
+
+        Before 6.8 the kernel lists no bound ones (net/ipv4/inet_diag.c, inet_diag_dump_icsk: TCPF_BOUND_INACTIVE), and
+        says nothing of that; a kernel that lists some has the change, whatever its release.
+        """
+        if not stateless:
+            return stateless
+        if bound is None or not (bound.sockets or self._lists_bound):
+            return None
+        return max(0, stateless - bound.sockets)
 
     def _stateless(self) -> int | None:
         try:
@@ -121,22 +143,22 @@ class Detailer:
         remote_ports, memory = frozenset(wanted.remote_ports), wanted.memory
         return self._dump_verified(
             reader,
-            lambda: DetailDump(ports, listening, remote_ports, ephemeral, memory=memory),
+            lambda: self.collector(ports, listening, remote_ports, ephemeral, memory=memory),
             EXTENSION_SKMEMINFO if memory else 0,
         )
 
-    def _bound(self, reader: NetlinkReader, ephemeral: EphemeralPorts | None, leaked: int) -> BoundDump:
-        """The sockets that are bound and in no state.
+    def _bound(self, reader: NetlinkReader, ephemeral: EphemeralPorts | None, leaked: int) -> BoundDump | None:
+        """The sockets that are bound and in no state; None where they were not listed.
 
         The kernel walks the bind hash of the whole host for it, so it is asked only where so many sockets are in no
         state that a tenth of the range could be theirs, or that some were taken for *leaked*.
         """
         sockstat = self._sources.sums({}).sockstat
         if sockstat is None:
-            return BoundDump()
+            return None
         stateless = sockstat.alloc - sockstat.inuse - (sockstat.inuse6 or 0) - sockstat.orphan
         if not leaked and (ephemeral is None or stateless < ephemeral.number * _MANY_BOUND):
-            return BoundDump()
+            return None
         return reader.collect(BOUND_INACTIVE, BoundDump)
 
     def _close_wait(self, reader: NetlinkReader, dump: DetailDump) -> CloseWait | None:

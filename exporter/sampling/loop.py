@@ -6,14 +6,13 @@ serves reads ``sample`` and judges its age: a read that hangs leaves the old sam
 
 from __future__ import annotations
 
-import mmap
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from exporter import defaults
+from exporter import defaults, system
 from exporter.errors import SourceError
 from exporter.health.judge import Health, Judge, failed
 from exporter.health.sysctls.verdicts import NO_EXPECTATIONS, Expectations
@@ -24,13 +23,14 @@ from exporter.sampling.cadence import Plan, has_credit, plan
 from exporter.sampling.closing import Closing
 from exporter.sampling.detailer import Detailer, Wanted, is_tight
 from exporter.sampling.fullness import Fullness
-from exporter.sampling.history import History
+from exporter.sampling.history import HOLE, History
 from exporter.sampling.past import SnapshotWindow
 from exporter.sampling.peaks import Peaks
 from exporter.sampling.sample import Pass, Sample
 from exporter.sampling.samplelog import Logger, SampleLog
 from exporter.sampling.sampler import assemble
-from exporter.snapshot import Closes, Detail, Snapshot, StateCounts, SysctlValue
+from exporter.snapshot import Closes, Connections, Detail, Snapshot, StateCounts, SysctlValue
+from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
     from exporter.kernel.netnsfs import Namespaces
@@ -261,7 +261,7 @@ class Loop:
             sysctls,
             sysctl_problem,
             taken_at=taken_at,
-            page_size=mmap.PAGESIZE,
+            page_size=system.page_size(),
             detail=detailed.detail,
             namespaces=detailed.namespaces,
             closes=closes,
@@ -274,7 +274,7 @@ class Loop:
         connections = snapshot.connections
         peaks = None if connections is None else self._peaks.add(now, connections.counts)
         held = _STALE_INTERVALS * self._passes["counting"].interval if "counting" in self._passes else 0.0
-        self.history.add(now, taken_at, None if connections is None else connections.counts, held=held)
+        self.history.add(now, taken_at, None if connections is None else _drawn(connections), held=held)
         self._source_errors.update(source for source, problem in snapshot.sources.items() if problem is not None)
         health = self._health(snapshot, past)
         self._fullness.add(now, health.readings)
@@ -328,7 +328,7 @@ class Loop:
 
     def _detail(self) -> None:
         self._read_sysctls(self._detailer)
-        if not self._schedule.full_dumps and "detail" in self._passes:
+        if not self._schedule.full_dumps and ("detail" in self._passes or not system.LINUX):
             self._detailed = _Detailed()
             return
         counted, before = self._counted, self._detailed
@@ -351,7 +351,7 @@ class Loop:
             problem = detail.memory_problem if wanted.memory else before.detail.memory_problem
             detail = detail._replace(memory=before.detail.memory, memory_problem=problem)
         self._passes_to_memory = _MEMORY_EVERY - 1 if wanted.memory else self._passes_to_memory - 1
-        self._detailed = _Detailed(detail, namespaces, None, at, memory_at)
+        self._detailed = _Detailed(detail, namespaces, detail.problem, at, memory_at)
 
     def _read_sysctls(self, source: Sampler | Detailer) -> None:
         sysctls, problem = source.sysctls()
@@ -374,6 +374,13 @@ class _Count(NamedTuple):
     peaks: StateCounts | None
     at: float  # monotonic seconds
     health: Health
+
+
+def _drawn(connections: Connections) -> StateCounts:
+    """The counts as the history takes them: a hole for a state that cannot be counted here."""
+    if not connections.unlisted:
+        return connections.counts
+    return tuple(HOLE if state in connections.unlisted else connections.counts[state] for state in TcpState)
 
 
 def _schedule_of(schedule: Schedule, kind: str) -> PassSchedule:

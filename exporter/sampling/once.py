@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from functools import partial
 
+from exporter import system
 from exporter.errors import SourceError
 from exporter.health.window import Window
 from exporter.kernel.derivation import Trust
@@ -38,7 +38,7 @@ def snapshot(
 
     With a local *port* the states are those of its sockets. A *sampler* remembers what it has sampled before.
     """
-    procfs, trust = Procfs(procfs_root), Trust(os.uname().release)
+    procfs, trust = Procfs(procfs_root), Trust(system.release())
     sampler = sampler or Sampler(procfs, readers(reader, procfs), trust, time.monotonic)
     counted = sampler.count(netstat=netstat, queues=queues, conntrack=conntrack)
     taken_at = time.time()  # of the counters, which rates are made of: what is read below takes seconds on large hosts
@@ -46,8 +46,8 @@ def snapshot(
         by_port = sampler.count_port(port)
         counted = counted._replace(connections=by_port.connections, sources=counted.sources | by_port.sources)
     values, problem = sampler.sysctls() if sysctls else ({}, None)
-    taken = partial(assemble, counted, values, problem, taken_at=taken_at, page_size=os.sysconf("SC_PAGE_SIZE"))
-    if wanted is None:
+    taken = partial(assemble, counted, values, problem, taken_at=taken_at, page_size=system.page_size())
+    if wanted is None or not procfs.is_expected:
         return taken()
     return taken(detail=_detail(procfs, reader, trust, wanted, counted, taken(), units=units))
 
@@ -58,7 +58,7 @@ def apart(
     """Two samples, *seconds* apart, for what only a change tells: the older has no sysctls and no detail."""
     procfs = Procfs(procfs_root)
     # One sampler, because it knows the listening sockets apart, which come and go.
-    sampler = Sampler(procfs, readers(reader, procfs), Trust(os.uname().release), time.monotonic)
+    sampler = Sampler(procfs, readers(reader, procfs), Trust(system.release()), time.monotonic)
     older = snapshot(procfs_root, reader, sysctls=False, sampler=sampler)
     time.sleep(seconds)
     newer = snapshot(procfs_root, reader, wanted=wanted, port=port, units=units, sampler=sampler)
@@ -81,4 +81,6 @@ def _detail(
         return None
     if detail.quality is not None:
         counted.sources["quality"] = detail.quality.problem
+    if detail.problem is not None:
+        counted.sources["detail"] = detail.problem
     return detail

@@ -42,12 +42,21 @@ def readers(name: str, procfs: Procfs) -> list[Reader]:
     if name == "auto":
         if procfs.root != "/proc":
             return [every["procfs"]]
+        if not procfs.is_expected:
+            return [every["psutil"]]
         return [every["netlink"], every["procfs"]] if procfs.is_there() else [*every.values()]
     if name not in every:
         raise UsageError(f"unknown reader {name!r}: expected one of {', '.join(READERS)}")
     if name != "procfs" and procfs.root != "/proc":
         raise UsageError(f"the reader {name} counts this host's sockets, not those of {procfs.root}: use procfs")
     return [every[name]]
+
+
+def _counted_by(reader: Reader, port: int = 0) -> Connections:
+    """Every socket, or every one of a local *port*, counted one by one."""
+    counts, unknown = reader.full(port)
+    unlisted = reader.unlisted if isinstance(reader, PsutilReader) else ()
+    return Connections(counts, reader.name, derived=False, unknown_states=unknown, unlisted=unlisted)
 
 
 class Counted(NamedTuple):
@@ -84,7 +93,11 @@ def assemble(
         sockstat=counted.sockstat,
         sysctls=sysctls,
         page_size=page_size,
-        sources={**counted.sources, **memory, "sysctl": sysctl_problem},
+        sources={
+            **counted.sources,
+            **memory,
+            **({"sysctl": sysctl_problem} if sysctls or sysctl_problem else {}),
+        },
         listeners=counted.listeners,
         unmatched_half_open=counted.unmatched_half_open,
         detail=detail,
@@ -188,12 +201,11 @@ class Sampler:
         connections = None
         for reader in self._chain:
             try:
-                counts, unknown = reader.full(port)
+                connections = _counted_by(reader, port)
             except SourceError as error:
                 problems[reader.name] = str(error)
                 continue
             problems[reader.name] = None
-            connections = Connections(counts, reader.name, derived=False, unknown_states=unknown)
             break
         return Counted(connections, {}, self._sources.sockstat(problems), problems)
 
@@ -232,8 +244,7 @@ class Sampler:
     ) -> tuple[Connections, Reading]:
         if isinstance(reader, NetlinkReader):
             return self._count_by_netlink(reader, before, problems)
-        counts, unknown = reader.full()
-        return Connections(counts, reader.name, derived=False, unknown_states=unknown), self._sources.sums(problems)
+        return _counted_by(reader), self._sources.sums(problems)
 
     def _count_by_netlink(
         self, reader: NetlinkReader, before: Reading, problems: dict[str, str | None]

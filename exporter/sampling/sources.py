@@ -60,6 +60,8 @@ class Sources:
         self, source: str, problems: dict[str, str | None], read: Callable[[], Answer], *, optional: bool = False
     ) -> Answer | None:
         """Read one source, or None and the reason under its name; an *optional* one may be missing without a word."""
+        if not self.procfs.is_expected:
+            return None
         self.asking = source
         try:
             answer = read()
@@ -122,6 +124,8 @@ class Sources:
         """
         from exporter.kernel import sysctl  # noqa: PLC0415 - the plugin does without the catalogue unless asked
 
+        if not self.procfs.is_expected:
+            return {}, None
         self.asking = "sysctl"
         values: dict[str, SysctlValue] = {}
         problems = []

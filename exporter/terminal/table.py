@@ -109,9 +109,13 @@ def states(snapshot: Snapshot, health: Health, trend: Trend | None) -> Iterator[
     how = (
         f"time-wait, and established above {FEW:,} while few change, from the kernel's counters"
         if connections.derived
+        else "every socket of every process counted"
+        if connections.unlisted
         else "every socket counted"
     )
     yield Line(f"Read by {connections.reader}: {how}.")
+    if connections.unlisted:
+        yield Line(f"Not counted: {connections.why_unlisted(*connections.unlisted)}.")
 
 
 def _state(name: str, result: Result | None, lately: str) -> Line:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import ipaddress
 import random
-import select
 import socket
 import struct
 import time
@@ -25,6 +24,7 @@ from urllib.parse import unquote
 
 import h11
 
+from exporter import system
 from exporter.errors import UsageError
 from exporter.web import unixsocket
 from exporter.web.http import Handler, Middleware, Request, Response, plain_text
@@ -168,7 +168,8 @@ class Server:
         # Where the protocol is named, asyncio turns Nagle's algorithm off: it would hold answers back for 40 ms.
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if not system.WINDOWS:  # where it would let another process take the port over
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != "::")
             listening.bind(address)
@@ -319,9 +320,13 @@ class _Connection:
         """Whether bytes of the client wait to be read: then it is not silent."""
         if self._accepted.fileno() < 0:
             return False  # closed, and its task has not run since
-        poll = select.poll()
-        poll.register(self._accepted, select.POLLIN)
-        return bool(poll.poll(0))
+        try:
+            self._accepted.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:  # the error waits to be read
+            pass
+        return True
 
     @property
     def is_spared(self) -> bool:
@@ -610,7 +615,7 @@ def _request(head: h11.Request, address: str) -> Request:
 
 def _url(listening: socket.socket, scheme: str) -> str:
     name = listening.getsockname()
-    if listening.family == socket.AF_UNIX:
+    if not isinstance(name, tuple):  # of a unix socket
         return f"unix:{name}" if isinstance(name, str) else f"unix:@{name[1:].decode(errors='replace')}"  # abstract
     return f"{scheme}://{_host_port(*name[:2])}"
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
+import tempfile
 from collections.abc import Iterator
 from typing import NoReturn
 
+from exporter import system
 from exporter.web.webconfig import CIPHERS, CURVES, IF_GIVEN, REQUIRED, Refused, Tls
 
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
@@ -95,7 +97,16 @@ def _because(error: ssl.SSLError) -> str:
 
 @contextlib.contextmanager
 def _as_file(content: bytes) -> Iterator[str]:
-    """A path to *content* in memory, for as long as the block lasts."""
+    """A path to *content* in memory, for as long as the block lasts; where Linux is not, in a file of this user's."""
+    if not system.LINUX:
+        descriptor, path = tempfile.mkstemp()  # closed before OpenSSL opens it: Windows refuses a second open
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(content)
+            yield path
+        finally:
+            os.unlink(path)
+        return
     descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
     try:
         with open(descriptor, "wb", closefd=False) as file:

@@ -18,6 +18,8 @@ def bind(path: str) -> tuple[socket.socket, Callable[[], None]]:
 
     OSError where another process listens there, or the path is something else than a socket.
     """
+    if not hasattr(socket, "AF_UNIX"):
+        raise OSError(errno.EAFNOSUPPORT, "this system has no unix sockets")
     _clear(path)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

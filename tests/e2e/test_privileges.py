@@ -151,7 +151,7 @@ def quality(nobody: Nobody) -> bool:
         found = it.detail()["quality"]
         return found and (found["problem"], {port: of["sockets"] for port, of in found["ports"].items()})  # type: ignore[index]
 
-    return as_root(nobody, sockets) and sockets(nobody) not in {None, (None, {})}
+    return as_root(nobody, sockets) and sockets(nobody) not in (None, (None, {}))
 
 
 def memory(nobody: Nobody) -> bool:

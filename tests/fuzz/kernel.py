@@ -17,6 +17,7 @@ from exporter.kernel.listeners import listeners_of
 from exporter.kernel.proctcp import ProcDetail, listening_ports
 from exporter.kernel.quality import QualityDump
 from exporter.kernel.sockets import Counting, address, cgroup_ids, inodes, peers, ports
+from exporter.kernel.timers import NAMES
 from exporter.tcpstate import TcpState, of_number
 from tests.fuzz import reference
 
@@ -73,6 +74,13 @@ def netlink(data: bytes) -> None:
     for port, counts in detail.remote_ports().items():
         of_port = Counter(of_number(it.state) for it in found if it.remote_port == port)
         assert counts == tuple(of_port[state] * times for state in TcpState)
+    established = [it for it in found if it.state == TcpState.ESTABLISHED]
+    for timer, name in NAMES.items():
+        of_timer = [it for it in established if it.timer == timer]
+        assert detail.timers()[name] == len(of_timer) * times
+        for least, number in detail.waiting.unanswered().get(name, {}).items():
+            assert number == sum(it.tries >= least for it in of_timer) * times
+    assert detail.waiting.accept_pending == sum(it.inode == 0 for it in established) * times
     assert detail.destinations is not None
     assert detail.destinations.ports().total() == times * sum(
         32768 <= it.port <= 60999

@@ -25,6 +25,7 @@ class Socket(NamedTuple):
     family: int
     state: int
     timer: int
+    tries: int
     port: int
     remote_port: int
     source: bytes
@@ -53,12 +54,12 @@ def sockets(reply: bytes) -> Iterator[Socket]:
 
 
 def _socket(message: bytes) -> Socket:
-    family, state, timer = message[16:19]
+    family, state, timer, tries = message[16:20]
     port, remote_port, source, destination = struct.unpack_from("!HH16s16s", message, 20)
     (device,) = struct.unpack_from("=I", message, 56)
     _, receive_queue, send_queue, _, inode = struct.unpack_from("=5I", message, 68)
     return Socket(
-        family, state, timer, port, remote_port, source, destination, device, receive_queue, send_queue, inode,
+        family, state, timer, tries, port, remote_port, source, destination, device, receive_queue, send_queue, inode,
         struct.unpack_from("=H", message, 90)[0] & 0xFF if len(message) >= 92 else 0, *_attributes(message),
     )  # fmt: skip
 

@@ -38,10 +38,11 @@ class Socket(NamedTuple):
     send_queue: int = 0
     cgroup: int = 0
     marks: int = 0
+    inode: int = 7
 
     def message(self) -> bytes:
         ends = struct.pack("!HH16s16s", self.port, self.remote_port, self.local, self.remote) + bytes(12)
-        queues = struct.pack("=IIIII", 0, self.receive_queue, self.send_queue, 0, 7)
+        queues = struct.pack("=IIIII", 0, self.receive_queue, self.send_queue, 0, self.inode)
         cgroup = struct.pack("=HHQ", 12, 21, self.cgroup) if self.cgroup else b""
         body = (
             bytes([self.family, self.state, self.timer, self.tries])
@@ -84,6 +85,7 @@ SOCKETS = st.builds(
     send_queue=st.sampled_from([0, 0, 3, 1 << 24]),
     cgroup=st.sampled_from([0, 1, 0x123456, 1 << 24, (1 << 64) - 1]),
     marks=st.integers(0, 1),
+    inode=st.integers(0, 2**32 - 1),
 )
 
 

@@ -102,6 +102,9 @@ def test_the_lines_of_both_files_give_the_detail_that_a_dump_gives_but_no_units(
         folded={"tcp_port_connections": 1},
         ephemeral_waiting=1,
         ephemeral_destinations=1,
+        timers={"none": 2, "keepalive": 0, "retransmit": 1, "probe": 0},
+        unanswered={kind: dict.fromkeys((1, 2, 3, 5, 8), 0) for kind in ("keepalive", "retransmit", "probe")},
+        accept_pending=0,
     )
 
 

@@ -30,6 +30,7 @@ def host(root: Path, *, alloc: int, orphan: int = 0, pid_namespace: str = INITIA
     process(root, "1", 10, 5, orphan=orphan, alloc=alloc)
     (root / "self").symlink_to("1")
     (root / "net").symlink_to("self/net")
+    (root / "1" / "mountinfo").write_text("22 1 0:20 / /proc rw - proc proc rw\n", encoding="ascii")
     (root / "1" / "ns").mkdir()
     (root / "1" / "ns" / "pid").symlink_to(pid_namespace)
     return Procfs(str(root))
@@ -93,3 +94,19 @@ def test_without_sockstat_it_is_an_error(tmp_path: Path) -> None:
 
 def test_without_a_procfs_it_is_not_told(tmp_path: Path) -> None:
     assert count(Procfs(str(tmp_path))) is None
+
+
+def test_a_namespace_that_a_mount_holds_and_no_process_is_in_may_have_the_sockets(tmp_path: Path) -> None:
+    procfs = host(tmp_path, alloc=1000)
+    (tmp_path / "1" / "ns" / "net").symlink_to("net:[4026531840]")
+    mounts = tmp_path / "1" / "mountinfo"
+    own = "40 1 0:4 net:[4026531840] /run/docker/netns/default rw - nsfs nsfs rw\n"
+    mounts.write_text(own, encoding="ascii")
+    assert count(procfs) == 1000 - 15
+    mounts.write_text(f"{own}41 1 0:4 net:[4026532500] /run/netns/blue rw shared:9 - nsfs nsfs rw\n", encoding="ascii")
+    assert count(procfs) is None
+    process(tmp_path, "77", 300)  # whose namespace is not told to this user
+    assert count(procfs) == 1000 - 15 - 300
+    (tmp_path / "77" / "ns").mkdir()
+    (tmp_path / "77" / "ns" / "net").symlink_to("net:[4026532600]")
+    assert count(procfs) is None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.situations.world import World, wait_until
+from tests.situations.world import Socket, World, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -73,39 +75,48 @@ def charged() -> int:
     return int(fields[fields.index("mem") + 1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def hog(world: World) -> None:
+@contextlib.contextmanager
+def hog(world: World, cgroup: Path, server: Socket) -> Iterator[None]:
     """Servers' ends that nobody reads, with as much in their buffers and in those of their peers as fits."""
-    world.sysctl("net.ipv4.tcp_rmem", "4096 4194304 4194304")
-    server = world.listen(_PORT, _CONNECTIONS)
-    clients = world.connect(_PORT, _CONNECTIONS)
-    world.accept(server, _CONNECTIONS)
-    for client in clients:
-        client.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                client.send(bytes(65536))
+    with contextlib.ExitStack() as held:
+        with within(cgroup, world.lab.pid):
+            clients = world.connect(_PORT, _CONNECTIONS)
+        for it in (*world.accept(server, _CONNECTIONS), *clients):
+            it.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
+            held.enter_context(it)
+        for client in clients:
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    client.send(bytes(65536))
+        yield
 
 
 def test_the_hog_is_named_and_its_memory_is_what_the_kernel_charges(world: World, unit: tuple[str, Path]) -> None:
     name, cgroup = unit
+    world.sysctl("net.ipv4.tcp_rmem", "4096 4194304 4194304")
     with within(cgroup, world.lab.pid):
-        before = charged()
-        hog(world)
-    assert charged() - before > _LEAST
+        server = world.listen(_PORT, _CONNECTIONS)
     told: dict[str, dict[str, int]] = {}
     by_unit: dict = {}  # type: ignore[type-arg]  # JSON
     by_port: dict = {}  # type: ignore[type-arg]
 
-    def agrees() -> bool:
+    def agrees(before: int) -> bool:
         """Whether all is said of the same moment: buffers settle for a while, and what is charged is the host's."""
         told.update(json.loads(world.run(sys.executable, "-c", _READ)))
         by_unit.update(who(world, "--by", "unit"))
         by_port.update(who(world, "--by", "port"))
         total = sum(told["ports"].values())
         same = {total, by_unit["memory_bytes"], by_port["memory_bytes"], who(world)["memory_bytes"]}
-        return len(same) == 1 and abs(total / (charged() - before) - 1) <= _BOUND
+        return len(same) == 1 and total > _LEAST and abs(total / (charged() - before) - 1) <= _BOUND
 
-    wait_until(agrees, "every answer to be the same, and within 2 % of what the kernel charges")
+    def agrees_on_a_hog() -> bool:
+        """A new hog each time: others on the machine may have taken memory since the last one, and kept it."""
+        before = charged()
+        with hog(world, cgroup, server):
+            return any(agrees(before) for _ in range(5))
+
+    wait_until(agrees_on_a_hog, "every answer to be the same, and within 2 % of what the kernel charges")
     assert sum(told["units"].values()) == sum(told["ports"].values())
     assert told["units"][name] == sum(told["units"].values())
     assert told["ports"][str(_PORT)] > _LEAST / 2  # the clients' ends are on ports of the ephemeral range: in other

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from exporter.health.finding import Finding, Limit, Rule
 from exporter.health.thresholds import Status
-from exporter.health.window import NotHere, Window
+from exporter.health.window import CannotTell, NotHere, Window
 from exporter.tcpstate import TcpState
 
 _MANY = Limit(200, "sockets of the host in no state", "programs open a few before they connect them")
@@ -19,7 +19,9 @@ def _judge(window: Window) -> Finding | None:
     if detail is None:
         raise window.undetailed()
     if detail.stateless is None:
-        raise NotHere("it needs to see every process of the host")
+        if detail.problem is not None:
+            raise CannotTell(detail.problem)
+        raise NotHere("it needs to see every process of the host, and netlink of Linux 6.8 or newer")
     leaked = detail.stateless
     sockstat = window.now.sockstat
     allocated = None if sockstat is None else sockstat.alloc

@@ -58,6 +58,10 @@ class Verdict(NamedTuple):
         """The sysctl with its field, for a person."""
         return f"{self.name} ({self.field})" if self.field else self.name
 
+    def with_live(self, clause: str) -> Verdict:
+        """With what the host's sockets tell of it beside the arithmetic."""
+        return self._replace(arithmetic="; ".join(filter(None, (self.arithmetic, clause))))
+
 
 def verdicts(sysctls: Mapping[str, SysctlValue], expected: Expectations, release: str) -> tuple[Verdict, ...]:
     """What is to be said of *sysctls*: the profile in its order, and what the configuration expects beside it.

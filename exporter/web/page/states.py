@@ -11,7 +11,7 @@ from exporter.health.thresholds import NO_THRESHOLD, SEVERITY, Status, Threshold
 from exporter.health.whatif import alternatives
 from exporter.kernel.catalogue import CATALOGUE
 from exporter.sampling.history import POINTS, STEP_SECONDS
-from exporter.snapshot import Snapshot, StateCounts, SysctlValue
+from exporter.snapshot import Snapshot, SysctlValue
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from exporter.web.current import Current
 from exporter.web.page.machine import PLACES, Node, arrivals, departures, fragment, icon
@@ -28,7 +28,11 @@ class States:
     def __init__(self, at: Current, snapshot: Snapshot | None) -> None:
         """*snapshot* is what may be shown as current, None where nothing may."""
         connections = None if snapshot is None else snapshot.connections
-        self._counts: StateCounts | None = None if connections is None else connections.counts
+        self._counts: Mapping[TcpState, int] = (
+            {}
+            if connections is None
+            else {it: connections.counts[it] for it in TcpState if it not in connections.unlisted}
+        )
         self._peaks = None if at.sample is None or connections is None else at.sample.peaks
         self._health = None if at.sample is None or snapshot is None else at.sample.health
         self._thresholds = at.view.thresholds
@@ -67,7 +71,7 @@ class States:
     def _status(self, state: TcpState) -> Status | None:
         """The worst of its threshold and of the findings that bear on it; None where it is known and has neither."""
         threshold, status = self._judge(state)
-        judged = [] if threshold == NO_THRESHOLD and self._counts is not None else [status]
+        judged = [] if threshold == NO_THRESHOLD and state in self._counts else [status]
         judged += [finding.severity for finding in self._found.get(state, ())]
         return worst(judged) if judged else None
 
@@ -92,12 +96,12 @@ class States:
 
     def _judge(self, state: TcpState) -> tuple[Threshold, Status]:
         threshold = self._thresholds.get(state.label, NO_THRESHOLD)
-        status, _ = threshold.judge(None if self._counts is None else self._counts[state])
+        status, _ = threshold.judge(self._counts.get(state))
         return threshold, status
 
     def _node(self, state: TcpState) -> Node:
-        number = None if self._counts is None else self._counts[state]
-        peak = None if self._peaks is None else self._peaks[state]
+        number = self._counts.get(state)
+        peak = None if self._peaks is None or number is None else self._peaks[state]
         return Node(
             number="?" if number is None else short(number),
             peak=None if peak is None else short(peak, compact=True),
@@ -122,9 +126,9 @@ class States:
     def _facts(self, state: TcpState) -> Markup:
         """The numbers of the state as a list of terms."""
         threshold, _ = self._judge(state)
-        number = None if self._counts is None else self._counts[state]
+        number = self._counts.get(state)
         facts = [("Sockets", "unknown" if number is None else f"{number:,}")]
-        if self._peaks is not None:
+        if self._peaks is not None and number is not None:
             facts.append(("Peak", f"{self._peaks[state]:,}"))
         named = zip(("Warning", "Critical"), threshold, strict=True)
         facts += [(name, limit.text) for name, limit in named if limit is not None]

@@ -294,7 +294,7 @@ def stateless(number: int | None, *, alloc: int = 1000) -> Snapshot:
         ("WARNING", stateless(350)),
         ("OK", stateless(150)),
         ("OK", stateless(350, alloc=1_000_000)),
-        ("it needs to see every process of the host", stateless(None)),
+        ("it needs to see every process of the host, and netlink of Linux 6.8 or newer", stateless(None)),
         ("it needs the detail pass, which is off or has not run yet", snapshot(1.0)),
     ],
 )
