@@ -146,6 +146,14 @@ print(detailer.detail(Wanted(memory=True, stateless=False), 0.0).memory)
 """
 
 
+def quality(nobody: Nobody) -> bool:
+    def sockets(it: Nobody) -> object:
+        found = it.detail()["quality"]
+        return found and (found["problem"], {port: of["sockets"] for port, of in found["ports"].items()})  # type: ignore[index]
+
+    return as_root(nobody, sockets) and sockets(nobody) not in (None, (None, {}))
+
+
 def memory(nobody: Nobody) -> bool:
     return as_root(nobody, lambda it: it.run("-c", MEMORY).stdout) and "ports=" in nobody.run("-c", MEMORY).stdout
 
@@ -272,6 +280,7 @@ CHECKS: dict[str, Callable[[Nobody], bool]] = {
     "listeners, their queues and half-open connections": listeners,
     "counts by family and port, bytes in queues, ephemeral ports": detail,
     "counts by systemd unit or container": units,
+    "round trips, idle ages and what limits connections, by port": quality,
     "buffer memory by port, systemd unit or container": memory,
     "sysctls, `advise`, thresholds and findings": sysctls,
     "`check_tcp_states`, by NRPE too": plugin,
