@@ -21,7 +21,7 @@ NRPE = shutil.which("nrpe", path="/usr/sbin:/usr/bin")
 CHECK_NRPE = "/usr/lib/nagios/plugins/check_nrpe"
 HEAVY = {"dataclasses", "logging", "asyncio", "psutil", "yaml", "structlog", "prometheus_client", "argparse", "inspect",
          "typing", "re", "json", "gettext", "socket", "selectors"}  # fmt: skip
-CONCLUSIONS = ("exporter.health.f", "exporter.health.j", "exporter.health.sysctls", "exporter.nagios.f")
+CONCLUSIONS = ("exporter.health.fi", "exporter.health.j", "exporter.health.sysctls", "exporter.nagios.f")
 
 
 def plugin(*arguments: str, **keywords: object) -> subprocess.CompletedProcess[str]:
