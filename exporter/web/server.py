@@ -587,7 +587,8 @@ def _is_own(host: str, own: frozenset[str]) -> bool:
 
 
 def _is_loopback(listening: socket.socket) -> bool:
-    return listening.family != socket.AF_UNIX and ipaddress.ip_address(listening.getsockname()[0]).is_loopback
+    name = listening.getsockname()  # of a unix socket no tuple; not all systems have AF_UNIX
+    return isinstance(name, tuple) and ipaddress.ip_address(name[0]).is_loopback
 
 
 def _refuse(status: int) -> Response:
