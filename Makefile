@@ -9,8 +9,9 @@ DIST ?= dist
 FUZZ_ARGS ?=
 SOAK_ARGS ?=
 KERNELS_ARGS ?=
+PYTHONS ?=
 
-.PHONY: run test unit lint demo golden dashboards bench fuzz soak kernels architectures screenshots deb lock clean
+.PHONY: run test unit lint demo golden dashboards bench fuzz soak kernels architectures screenshots deb plugin lock clean
 
 run: $(VENV)/installed  ## the daemon, its address printed
 	exec $(BIN)/tcp-exporter $(ARGS)
@@ -62,6 +63,9 @@ deb:  ## the Debian package, in dist/; needs build-essential, debhelper, dh-pyth
 	cd $(DIST)/deb/tree && dpkg-buildpackage --build=binary --no-sign
 	mv $(DIST)/deb/*.deb $(DIST)/
 	rm -rf $(DIST)/deb
+
+plugin:  ## the plugin as one file, in dist/, compiled for each python3.9 and newer on the PATH, or for PYTHONS
+	@$(PYTHON) -m pyz --output $(DIST)/check_tcp_states.pyz $(PYTHONS)
 
 lock: $(VENV)/installed-dev  ## resolve the dependencies anew
 	$(BIN)/python -m pip install --quiet uv

@@ -10,11 +10,14 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, TypeVar, get_args, get_type_hints
 
 from exporter.config import yamlnodes
 from exporter.config.yamlnodes import Mistakes, Node, Scalar, expected, wrong
 from exporter.errors import ExporterError, UsageError
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 T = TypeVar("T")
 FieldReader: TypeAlias = Callable[[Node], T]

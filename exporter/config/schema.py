@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Optional, Union
 
 from exporter import defaults
 from exporter.config import yamlnodes
@@ -153,7 +153,7 @@ def check_vector(entry: Sysctl, text: str) -> None:
 # -- The schema --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SampleSettings:
     """The counting pass."""
 
@@ -163,7 +163,7 @@ class SampleSettings:
     reader: Annotated[str, choice(*READERS)] = "auto"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DetailSettings:
     """The detail pass; an interval of 0 switches it off."""
 
@@ -177,25 +177,25 @@ class DetailSettings:
     quality: Annotated[str, choice("sampled", "full", "off")] = defaults.QUALITY
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SysctlSettings:
     """What the operator expects of sysctls, a range or exactly a text, and which of them become series."""
 
-    expected: Annotated[Mapping[str, Range | str], expectations(())] = field(default_factory=dict)
+    expected: Annotated[Mapping[str, Union[Range, str]], expectations(())] = field(default_factory=dict)  # noqa: UP007 - evaluated, by Python 3.9 too
     export: Annotated[str, choice(*EXPORTS)] = "all"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WebSettings:
     """The server. ``webconfig`` reads ``config_file``; ``max_requests`` are served at a time, 0 is no limit."""
 
     listen_address: Annotated[tuple[str, ...], unique(parsed(_listen_address), least=1)] = (":19293",)
     telemetry_path: Annotated[str, parsed(parse_telemetry_path)] = "/metrics"
-    config_file: Annotated[str | None, optional(parsed(_file))] = None
+    config_file: Annotated[Optional[str], optional(parsed(_file))] = None  # noqa: UP045 - as above
     max_requests: Annotated[int, integer(0)] = 40
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LogSettings:
     """The daemon's log; ``auto`` is ``console`` on a terminal and ``logfmt`` elsewhere."""
 
@@ -216,7 +216,7 @@ def _threshold(node: Node) -> Threshold:
 _THRESHOLDS = table(_measure, lambda _: _threshold)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Config:
     """The whole file. ``thresholds`` in a file replace the defaults, they do not add to them."""
 

@@ -8,9 +8,12 @@ raise RecursionError (the Python one) or end the process (the C one).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 16
@@ -118,7 +121,7 @@ class Mapping(NamedTuple):
     is_null: bool = False
 
 
-Node: TypeAlias = Scalar | Items | Mapping
+Node: TypeAlias = "Scalar | Items | Mapping"
 
 
 def wrong(node: Node, message: str) -> MistakesError:
@@ -176,13 +179,13 @@ def _syntax_mistake(text: str, error: Exception) -> Mistake:
     message = f"not YAML: {error.problem}"
     if error.context and error.context_mark and error.context_mark.line != mark.line:
         message += f", {error.context} that begins in line {error.context_mark.line + 1}"
-    match text[mark.index : mark.index + 1]:
-        case "\t":
-            message += "; indent with spaces, not with a tab"
-        case "@" | "`" | "%" as first:
-            message += f"; put a value that begins with {first} in quotes"
-        case ":":
-            message += "; check the indentation, and put a value such as '10:' or '*:80' in quotes"
+    first = text[mark.index : mark.index + 1]
+    if first == "\t":
+        message += "; indent with spaces, not with a tab"
+    elif first in {"@", "`", "%"}:
+        message += f"; put a value that begins with {first} in quotes"
+    elif first == ":":
+        message += "; check the indentation, and put a value such as '10:' or '*:80' in quotes"
     return Mistake(mark.line + 1, mark.column + 1, "", message)
 
 
@@ -215,7 +218,7 @@ class _Composer:
         at = _position(event)
         if depth > MAX_DEPTH:
             raise MistakesError(*self.mistakes, Mistake(*at, "", f"nested more than {MAX_DEPTH} levels deep"))
-        if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):  # an AliasEvent
+        if not isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)):  # an AliasEvent
             self.refuse(
                 event,
                 path,

@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from exporter.health.forecast import HORIZON, LEAST_MINUTES
-from exporter.record import NamedTuple
+from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import Listener, Snapshot
 from exporter.tcpstate import KNOWN_STATES, TcpState
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 LISTENERS, DETAIL, SYSCTLS, CONNTRACK = "listeners", "detail", "sysctls", "conntrack"
 RATES, PROCESSES, HOUR = "rates", "processes", "hour"
@@ -443,7 +446,7 @@ MEASURES: tuple[Measure, ...] = (
 BY_NAME: Mapping[str, Measure] = {measure.name: measure for measure in MEASURES}
 RATIOS: tuple[Measure, ...] = tuple(measure for measure in MEASURES if measure.is_ratio)
 
-Readings = Mapping[str, Reading | None]
+Readings: TypeAlias = "Mapping[str, Reading | None]"
 """By the measure's name; None for one that this host, at this moment, cannot tell."""
 
 

@@ -174,7 +174,7 @@ class Destinations:
                 mapped = family == AF_INET6 and address.startswith(MAPPED)
                 source = bytes([AF_INET]) + address[12:] + bytes(12) if mapped else bytes([family]) + address
                 merged[source] = merged.get(source, 0) | int.from_bytes(seen, "little")
-        return {source: ports.bit_count() for source, ports in merged.items()}
+        return {source: ports.to_bytes(65536, "little").count(1) for source, ports in merged.items()}
 
     def _kinds(self, block: Block, states: bytes) -> Iterator[tuple[str, bytes]]:
         """By how a port may be taken, a column with 1 for the sockets that take it so; none for kinds without any."""

@@ -309,7 +309,10 @@ def _runs(starts: Sequence[bytes]) -> re.Pattern[bytes]:
     import re  # noqa: PLC0415 - an eighth of the plugin's start, and small hosts need none of it
 
     length = {start: int.from_bytes(start[:4], sys.byteorder) for start in starts}
-    return re.compile(b"|".join(b"(?s:((?:%b.{%d})++))" % (re.escape(it), length[it] - len(it)) for it in starts))
+    run = (
+        b"(?s:((?:%b.{%d})+" + (b"+" if sys.version_info >= (3, 11) else b"") + b"))"
+    )  # older ones cannot say: keep it
+    return re.compile(b"|".join(run % (re.escape(it), length[it] - len(it)) for it in starts))
 
 
 def _split(reply: bytes, messages: dict[bytes, list[bytes]]) -> bool:

@@ -288,8 +288,10 @@ class PsutilReader:
 
     def full(self, port: int = 0) -> tuple[StateCounts, tuple[str, ...]]:
         """Count every socket that psutil shows to this user, or every one of a local port."""
-        import psutil  # noqa: PLC0415 - the plugin must not pay for it where netlink works
-
+        try:
+            import psutil  # noqa: PLC0415 - the plugin must not pay for it where netlink works
+        except ModuleNotFoundError:  # the plugin as one file, which no package has to be installed for
+            raise SourceMissing("psutil", "this Python does not have the package") from None
         counts = [0] * len(TcpState)
         unknown = set()
         try:

@@ -239,7 +239,16 @@ def _configured(options: Options) -> tuple[Mapping[str, Threshold] | None, Expec
     """The file's thresholds and expected sysctls; YAML is imported only where there is a file."""
     if options.config is None:
         return None, {}
-    from exporter.config.file import load  # noqa: PLC0415
+    from exporter.errors import UsageError  # noqa: PLC0415
+
+    try:
+        from exporter.config.file import load  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "yaml":
+            raise
+        raise UsageError(
+            "--config: expected the package PyYAML beside the plugin: this Python does not have it"
+        ) from None
 
     settings = load(options.config, options.procfs)
     return settings.thresholds, settings.sysctl.expected

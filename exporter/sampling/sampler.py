@@ -18,11 +18,13 @@ from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat
 from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from exporter.kernel.inetdiag import Local
     from exporter.kernel.listeners import Dropped
     from exporter.snapshot import Closes, Conntrack, SysctlValue
 
-Reader = NetlinkReader | ProcfsReader | PsutilReader
+Reader: TypeAlias = "NetlinkReader | ProcfsReader | PsutilReader"
 
 _RETRY_SECONDS, _RETRY_MOST_SECONDS = 1.0, 60.0  # until a better reader is asked again: twice as long each time
 

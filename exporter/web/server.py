@@ -587,7 +587,7 @@ def _is_own(host: str, own: frozenset[str]) -> bool:
 
 
 def _is_loopback(listening: socket.socket) -> bool:
-    name = listening.getsockname()  # of a unix socket no tuple; not all systems have AF_UNIX
+    name = listening.getsockname()
     return isinstance(name, tuple) and ipaddress.ip_address(name[0]).is_loopback
 
 

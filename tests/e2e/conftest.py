@@ -7,6 +7,7 @@ import http.client
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -25,6 +26,7 @@ import yaml
 
 import exporter
 from tests.lab import KINDS, LabProcess
+from tests.test_readme import blocks, commands
 
 T = TypeVar("T")
 DEADLINE = 120.0  # seconds for what takes a fraction of one: only a hang reaches it, on a busy machine too
@@ -164,6 +166,17 @@ def anyones_python() -> Iterator[str]:
         library = Path(yaml.__file__).parent  # which is for this interpreter, but for its part in C
         shutil.copytree(library, site / "yaml", ignore=shutil.ignore_patterns("*.pyc", "*.so"))
         yield str(home / "venv" / "bin" / "python")
+
+
+def documented(program: str) -> tuple[str, list[str]]:
+    """The output that docs/plugin.md shows of the monitoring server's *program*, and its command in words."""
+    (block,) = [text for text in blocks("docs/plugin.md", "text") if f"/{program} -H " in text]
+    shown = commands(block)[-1]
+    return "\n".join(shown.output) + "\n", shlex.split(shown.command)
+
+
+def without_numbers(line: str) -> str:
+    return re.sub(r"\d+", "N", line)
 
 
 @contextlib.contextmanager

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from exporter.tcpstate import KNOWN_STATES
+from pyz.__main__ import write
 from tests.conftest import situation_root
-from tests.e2e.conftest import DEADLINE, PLUGIN, free_port, wait_for
+from tests.e2e.conftest import DEADLINE, PLUGIN, documented, free_port, wait_for, without_numbers
 from tests.lab import LabProcess
+from tests.test_readme import blocks
 
 NRPE = shutil.which("nrpe", path="/usr/sbin:/usr/bin")
 CHECK_NRPE = "/usr/lib/nagios/plugins/check_nrpe"
@@ -137,11 +139,20 @@ def test_it_imports_nothing_heavy() -> None:
 
 @pytest.mark.lab
 @pytest.mark.e2e
-def test_a_real_nrpe_returns_the_plugins_line_and_code(lab: LabProcess, tmp_path: Path, anyones_python: str) -> None:
+@pytest.mark.parametrize("is_file", [False, True], ids=["installed", "as one file"])
+def test_a_real_nrpe_returns_the_plugins_line_and_code(
+    lab: LabProcess, tmp_path: Path, anyones_python: str, *, is_file: bool
+) -> None:
     if NRPE is None or not os.path.exists(CHECK_NRPE):
         pytest.skip("nagios-nrpe-server and nagios-nrpe-plugin are not installed")
     port = free_port(lab)
     command = f"{anyones_python} -I -c 'from exporter.nagios.check import main; main()'"
+    if is_file:
+        target = Path(anyones_python).parent / "check_tcp_states.pyz"
+        write(target, [anyones_python])
+        (line,) = [text for text in blocks("docs/plugin.md", "text") if text.startswith("command[")]
+        _, _, command = line.strip().partition("=")
+        command = command.replace("/usr/bin/python3", anyones_python).replace("/usr/local/lib", str(target.parent))
     tmp_path.chmod(0o755)
     config = tmp_path / "nrpe.cfg"
     config.write_text(
@@ -154,18 +165,20 @@ def test_a_real_nrpe_returns_the_plugins_line_and_code(lab: LabProcess, tmp_path
         try:
             check = [CHECK_NRPE, "-n", "-H", "127.0.0.1", "-p", str(port), "-c"]
             wait_for(lambda: lab.run(check[:-1]).returncode == 0 or None, "NRPE")
-            answers = []
-            for number in (0, 601, 801):
+            answers, line = [], ""
+            for number in (801, 601, 0):
                 lab.release()
                 lab.establish(number)
                 done = lab.run([*check, "check_tcp_states"])
-                answers.append((done.returncode, done.stdout.split(" | ")[0]))
+                line = done.stdout
+                answers.append((done.returncode, line.split(" | ")[0]))
             # Both ends of check_nrpe's own connection are in the namespace, and count.
             assert answers == [
-                (0, "TCP STATES OK: established 2"),
-                (1, "TCP STATES WARNING: established 603 (> 600)"),
                 (2, "TCP STATES CRITICAL: established 803 (> 800)"),
+                (1, "TCP STATES WARNING: established 603 (> 600)"),
+                (0, "TCP STATES OK: established 2"),
             ]
+            assert without_numbers(line) == without_numbers(documented("check_nrpe")[0])
             assert lab.run([*check, "check_listen"]).stdout.startswith("TCP STATES OK: listen ")
         finally:
             nrpe.kill()

@@ -146,6 +146,14 @@ print(detailer.detail(Wanted(memory=True, stateless=False), 0.0).memory)
 """
 
 
+def quality(nobody: Nobody) -> bool:
+    def sockets(it: Nobody) -> object:
+        found = it.detail()["quality"]
+        return found and (found["problem"], {port: of["sockets"] for port, of in found["ports"].items()})  # type: ignore[index]
+
+    return as_root(nobody, sockets) and sockets(nobody) not in (None, (None, {}))
+
+
 def memory(nobody: Nobody) -> bool:
     return as_root(nobody, lambda it: it.run("-c", MEMORY).stdout) and "ports=" in nobody.run("-c", MEMORY).stdout
 
@@ -185,6 +193,29 @@ def who(nobody: Nobody) -> bool:
     with LabProcess() as lab:
         hold(lab, "held-by-root", 3, 8443)
         return "held-by-root (pid " in Nobody(nobody.python, lab, nobody.capabilities, nobody.folder).says("who")
+
+
+LEAK = """
+import socket, struct, time
+listening = socket.create_server(("127.0.0.1", 8444))
+held = []
+for _ in range(20):
+    peer = socket.create_connection(("127.0.0.1", 8444))
+    held.append(listening.accept()[0])
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+print("leaked", flush=True)
+time.sleep(3600)
+"""
+
+
+def who_leaked(nobody: Nobody) -> bool:
+    with LabProcess() as lab:
+        leaking = lab.popen([sys.executable, "-c", LEAK], stderr=None)
+        assert leaking.stdout is not None
+        assert leaking.stdout.readline() == "leaked\n"
+        asking = Nobody(nobody.python, lab, nobody.capabilities, nobody.folder)
+        return f"(pid {leaking.pid})" in asking.run("-m", "exporter", "who", "leaked").stdout
 
 
 def found_by_namespace(nobody: Nobody) -> list[dict[str, int | None]]:
@@ -249,11 +280,14 @@ CHECKS: dict[str, Callable[[Nobody], bool]] = {
     "listeners, their queues and half-open connections": listeners,
     "counts by family and port, bytes in queues, ephemeral ports": detail,
     "counts by systemd unit or container": units,
+    "round trips, idle ages and what limits connections, by port": quality,
     "buffer memory by port, systemd unit or container": memory,
     "sysctls, `advise`, thresholds and findings": sysctls,
     "`check_tcp_states`, by NRPE too": plugin,
     "`who --by unit`, `port` or `remote`, with `--by-memory` too": who_by,
     "`who`, of other users' processes": who,
+    "`who leaked`, of other users' processes": who_leaked,
+    "`leaked_descriptors` and the finding `descriptor_leak`": sees_every_process,
     "`detail.closes`, how connections ended": closes,
     "`detail.namespaces`, of namespaces with up to 2,000 sockets": small_namespaces,
     "`detail.namespaces`, of larger ones": large_namespaces,

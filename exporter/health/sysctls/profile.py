@@ -67,7 +67,7 @@ def _default_of_time_wait(live: Live) -> int | None:
     orphans, limit = live.get(("tcp_max_orphans", "")), live.get(("tcp_max_tw_buckets", ""), 0)
     if orphans is None or orphans <= 0:
         return None
-    return limit if limit > 0 and limit.bit_count() == 1 else orphans
+    return limit if limit > 0 and limit & (limit - 1) == 0 else orphans
 
 
 def _enough_for_the_longest_backlog(live: Live) -> int | None:

@@ -19,9 +19,11 @@ from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from exporter.snapshot import SysctlValue
 
-Expectations = Mapping[str, Range | str]
+Expectations: TypeAlias = "Mapping[str, Range | str]"
 """By sysctl what it should be: a range, or exactly a text."""
 
 NO_EXPECTATIONS: Expectations = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import threading
@@ -9,10 +10,12 @@ import time
 from collections import Counter
 
 from exporter.kernel import inetdiag
+from exporter.kernel.derivation import Trust
 from exporter.kernel.inetdiag import BARE, EXTENSION_INFO, PORT, STATE, TIMER, TRIES, Block, Dump
 from exporter.kernel.reader import NetlinkReader, Procfs
 from exporter.sampling.closing import Closing
-from exporter.snapshot import PortCloses
+from exporter.sampling.detailer import Detailer, Wanted
+from exporter.snapshot import Detail, PortCloses
 from exporter.tcpstate import TcpState
 from tests.kernels.guest.conftest import Note
 from tests.kernels.guest.here import Here
@@ -23,6 +26,11 @@ INFO = 2  # INET_DIAG_INFO
 BYTECODE = 1  # INET_DIAG_REQ_BYTECODE
 D_GE, D_LE = 4, 5  # INET_DIAG_BC_D_GE and _LE
 RTT_AT, BYTES_RECEIVED_AT = 68, 128  # of tcpi_rtt and tcpi_bytes_received in tcp_info
+
+
+def detail() -> Detail:
+    """A detail pass of the product."""
+    return Detailer(Procfs(), [NetlinkReader()], Trust(os.uname().release)).detail(Wanted(), 0.0)
 
 
 class Messages(Dump):
@@ -69,6 +77,9 @@ def test_the_timers_of_connections_and_their_tries_are_told(world: World, note: 
         (TcpState.ESTABLISHED, 2): 1,
     }
     assert len(clients + silent) == 4
+    timers_of_established = detail().timers
+    assert timers_of_established is not None
+    assert +Counter(timers_of_established) == {"none": 5, "keepalive": 1}
     note("timers and tries", "yes")
 
 
@@ -86,6 +97,11 @@ def test_tcp_info_is_told_of_every_connection(world: World, note: Note) -> None:
     note("bytes of tcp_info", len(info))
     assert struct.unpack_from("=I", info, RTT_AT)[0] > 0
     assert struct.unpack_from("=Q", info, BYTES_RECEIVED_AT) == (1000,)
+    quality = detail().quality
+    assert quality is not None
+    assert (quality.problem, quality.sockets, quality.sampled) == (None, 2, 1.0)
+    found = quality.ports["7001"]
+    assert (found.sockets, sum(found.rtt), sum(found.idle)) == (1, 1, 1)
 
 
 def test_the_kernel_filters_a_dump_by_ports(here: Here, note: Note) -> None:

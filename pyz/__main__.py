@@ -1,0 +1,91 @@
+"""``python -m pyz``: writes the plugin and the modules that it imports into one file that any Python from 3.9 runs.
+
+The modules are those that the import graph has from ``exporter.nagios.check``, so that nobody keeps a list of them. The
+same sources and the same Pythons make the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import marshal
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterable
+from modulefinder import ModuleFinder
+from pathlib import Path
+
+import exporter
+
+PLUGIN = "exporter.nagios.check"
+PACKAGE = Path(exporter.__file__).parent
+HERE = Path(__file__).parent
+NEWEST = 20  # Python 3.20: where the search for interpreters ends
+
+Sources = dict[str, tuple[bool, str, str]]
+"""By module: whether it is a package, its path in the package's tree, its text."""
+
+
+def sources() -> Sources:
+    """The modules that the plugin imports, in whatever case."""
+    finder = ModuleFinder(path=[str(PACKAGE.parent)])  # neither the standard library nor other packages
+    finder.import_hook(PLUGIN, fromlist=["main"])
+    found = {}
+    for name, module in sorted(finder.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is None:  # built into the interpreter
+            continue
+        path = Path(file)
+        text = path.read_text(encoding="utf-8")
+        found[name] = (path.name == "__init__.py", str(path.relative_to(PACKAGE.parent)), text)
+    return found
+
+
+def compiled(python: str, modules: Sources) -> tuple[str, bytes]:
+    """The name and the bytes of the table for the interpreter *python*."""
+    command = [python, "-sS", str(HERE / "compiler.py")]
+    # Without a fixed seed the constants of a set come in another order each time.
+    done = subprocess.run(
+        command, input=marshal.dumps(modules, 2), stdout=subprocess.PIPE, env={"PYTHONHASHSEED": "0"}, check=True
+    )
+    name, table = marshal.loads(done.stdout)
+    return str(name), bytes(table)
+
+
+def found() -> list[str]:
+    """The interpreters on the PATH that the plugin runs on, and this one."""
+    named = (shutil.which(f"python3.{minor}") for minor in range(9, NEWEST))
+    works = [python for python in named if python is not None and not subprocess.call([python, "-c", ""])]
+    return [*works, sys.executable]
+
+
+def write(target: Path, pythons: Iterable[str]) -> None:
+    """Write the file, with a compiled table for each of *pythons*."""
+    modules = sources()
+    tables = dict(sorted(compiled(python, modules) for python in pythons))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as file:
+        file.write(b"#!/usr/bin/env python3\n")
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(zipfile.ZipInfo("__main__.py"), (HERE / "start.py").read_bytes())
+            archive.writestr(zipfile.ZipInfo("python39.py"), (HERE / "python39.py").read_bytes())
+            for name, table in tables.items():  # stored: unpacking would cost every start
+                archive.writestr(zipfile.ZipInfo(name), table)
+            archive.writestr(zipfile.ZipInfo("source"), marshal.dumps(modules, 2), zipfile.ZIP_DEFLATED)
+    target.chmod(0o755)
+
+
+def main() -> None:
+    """Run as a program."""
+    parser = argparse.ArgumentParser(prog="python -m pyz", description="Builds the plugin as one file.")
+    parser.add_argument("--output", type=Path, default=Path("dist/check_tcp_states.pyz"))
+    parser.add_argument("pythons", metavar="PYTHON", nargs="*",
+                        help="an interpreter to compile for (default: every one on the PATH)")  # fmt: skip
+    options = parser.parse_args()
+    write(options.output, options.pythons or found())
+    print(options.output)
+
+
+if __name__ == "__main__":
+    main()
