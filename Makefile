@@ -11,7 +11,7 @@ SOAK_ARGS ?=
 KERNELS_ARGS ?=
 PYTHONS ?=
 
-.PHONY: run test unit lint demo golden dashboards bench fuzz soak kernels screenshots deb plugin lock clean
+.PHONY: run test unit lint demo golden dashboards bench fuzz soak kernels architectures screenshots deb plugin lock clean
 
 run: $(VENV)/installed  ## the daemon, its address printed
 	exec $(BIN)/tcp-exporter $(ARGS)
@@ -49,6 +49,9 @@ soak: $(VENV)/installed-dev  ## a thousand slow clients beside Prometheus, then 
 
 kernels: $(VENV)/installed-dev  ## boot Debian's kernels and check each, in 5 minutes; needs qemu-system-x86, cpio and kmod; KERNELS_ARGS="--only 6.1"
 	$(BIN)/python -m tests.kernels $(or $(KERNELS_ARGS),--output docs/trust/kernels.json)
+
+architectures: $(VENV)/installed-dev  ## the unit tests on a big-endian and a 32-bit Debian, in 10 minutes; needs debootstrap and qemu-user-static
+	$(BIN)/python -m tests.architectures $(ARCHITECTURES_ARGS)
 
 screenshots: $(VENV)/installed-dev  ## the status page, quiet and under a SYN flood, for docs/images, in 6 minutes, with pngquant; look at them
 	$(BIN)/python -m tests.screenshots docs/images

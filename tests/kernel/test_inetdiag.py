@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections import Counter
 
 import pytest
@@ -150,7 +151,7 @@ SOCKETS = st.tuples(
 def test_every_socket_of_a_dump_is_counted_once_however_its_replies_are_cut(
     sockets: list[tuple[int, int, int, bytes]], repeat: int, size: int
 ) -> None:
-    expected = Counter((f, s, t, a[2] if a else 0) for f, s, t, a in sockets * repeat * 60)
+    expected = Counter((f, s, t, int.from_bytes(a[2:4], sys.byteorder)) for f, s, t, a in sockets * repeat * 60)
     messages = [message(*socket) * 60 for socket in sockets] * repeat
     replies = [b"".join(messages[start : start + size]) for start in range(0, len(messages), size)]
     assert tallied(*replies) == expected

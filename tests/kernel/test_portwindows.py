@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import pairwise
 
 from hypothesis import example, given
@@ -18,8 +19,8 @@ def allows(bytecode: bytes, local: int, remote: int) -> bool:
     """Whether the kernel lists a socket of these ports, as inet_diag_bc_run decides it."""
     at, left = 0, len(bytecode)
     while left > 0:
-        code, yes, no = bytecode[at], bytecode[at + 1], int.from_bytes(bytecode[at + 2 : at + 4], "little")
-        port = int.from_bytes(bytecode[at + 6 : at + 8], "little")
+        code, yes, no = bytecode[at], bytecode[at + 1], int.from_bytes(bytecode[at + 2 : at + 4], sys.byteorder)
+        port = int.from_bytes(bytecode[at + 6 : at + 8], sys.byteorder)
         holds = {1: False, 2: local >= port, 3: local <= port, 4: remote >= port, 5: remote <= port}[code]
         step = yes if holds else no
         at, left = at + step, left - step

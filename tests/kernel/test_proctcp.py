@@ -133,6 +133,7 @@ def test_queues_are_read_to_the_last_bit() -> None:
     assert (full.receive_queue, full.send_queue) == (0x80000001, 0xFFFFFFFF)
 
 
+@little_endian
 def test_unanswered_segments_and_probes_are_told_by_their_own_columns() -> None:
     resent = ESTABLISHED.replace("01:00000014 00000000     0        0", "01:00000014 00000005     0        0")
     probed = ESTABLISHED.replace("01:00000014 00000000     0        0", "02:00000014 00000000     0        3")
