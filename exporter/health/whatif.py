@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from exporter.health.keepalive import unprotected
 from exporter.health.findings import BY_NAME as FINDINGS
 from exporter.health.judge import Health
 from exporter.health.measures import BY_NAME, RATIOS, Measure, Reading, amount
@@ -277,6 +278,8 @@ def _acts_on(now: Snapshot, name: str, numbers: Mapping[str, int]) -> list[str]:
             f"of the {counts[TcpState.ESTABLISHED]} in ESTABLISHED it acts on those whose application has set "
             "SO_KEEPALIVE and no time of its own"
         )
+        if without := unprotected(now):
+            said.append(without)
     old, most = now.scalar(_SOMAXCONN), numbers.get("")
     if name == _SOMAXCONN and now.listeners is not None and old is not None and most is not None:
         capped = sum(it.fullest_limit >= old for it in now.listeners)
