@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from exporter.health.keepalive import unprotected
 from exporter.health.findings import BY_NAME as FINDINGS
 from exporter.health.judge import Health
+from exporter.health.keepalive import unprotected
 from exporter.health.measures import BY_NAME, RATIOS, Measure, Reading, amount
 from exporter.health.sysctls.arithmetic import Live
 from exporter.health.sysctls.ports import RANGE, RESERVED
