@@ -164,7 +164,7 @@ def test_every_example_of_the_plugin_gets_an_answer(example: str) -> None:
 
 
 def test_the_answer_of_who_that_the_readme_shows_is_one_that_it_gives() -> None:
-    (block,) = [block for block in blocks("README.md", "text") if block.startswith("$ tcp-exporter who")]
+    (block,) = [block for block in blocks("README.md", "text") if block.startswith("$ tcp-exporter who close_wait\n")]
     (shown,) = commands(block)
     rows = [
         Row(found["label"], int(found["sockets"]), found["detail"] or "")
