@@ -19,8 +19,8 @@ from benchmarks.server import our_daemon
 from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.derivation import Trust
 from exporter.kernel.detail import DetailDump
-from exporter.kernel.inetdiag import Block
-from exporter.kernel.reader import Procfs
+from exporter.kernel.inetdiag import ALL_STATES, Block
+from exporter.kernel.reader import NetlinkReader, Procfs
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.sampler import Sampler, readers
 
@@ -50,6 +50,7 @@ def in_process() -> list[Contender]:
     sampler = Sampler(procfs, readers("auto", procfs), trust, time.monotonic)
     detailer = Detailer(procfs, readers("auto", procfs), trust, Cgroups(procfs.root))
 
+    plain, netlink = Wanted(quality="off"), NetlinkReader()
     without = _WithoutTimersDetailer(procfs, readers("auto", procfs), trust, Cgroups(procfs.root))
 
     def count() -> int:
@@ -58,14 +59,20 @@ def in_process() -> list[Contender]:
             raise Failed("the counting pass counted nothing")
         return sum(connections.counts)
 
-    def detail(by: Detailer, *, with_memory: bool = False) -> None:
-        by.detail(Wanted(memory=with_memory), time.time())
+    def detail(by: Detailer, wanted: Wanted) -> None:
+        by.detail(wanted, time.time())
+
+    def sample() -> Cost:
+        dump = netlink.collect(ALL_STATES, lambda: DetailDump(frozenset()))
+        return in_thread(lambda: detailer.quality(netlink, dump, Wanted(), time.time()) and None)
 
     return [
         Contender.single("counting", lambda: in_thread(count)),
-        Contender.single("detail", lambda: in_thread(partial(detail, detailer))),
-        Contender.single("detail_without_timers", lambda: in_thread(partial(detail, without))),
-        Contender.single("detail_memory", lambda: in_thread(partial(detail, detailer, with_memory=True))),
+        Contender.single("detail", lambda: in_thread(partial(detail, detailer, Wanted()))),
+        Contender.single("detail_plain", lambda: in_thread(partial(detail, detailer, plain))),
+        Contender.single("detail_without_timers", lambda: in_thread(partial(detail, without, plain))),
+        Contender.single("detail_memory", lambda: in_thread(partial(detail, detailer, plain._replace(memory=True)))),
+        Contender.single("quality", sample),
     ]
 
 

@@ -105,7 +105,7 @@ class Detailer:
             except SourceError as error:  # the rest of the detail is worth having without it
                 problem = f"sockets that are bound and in no state: {error}"
             close_wait = self._close_wait(reader, dump)
-            quality = self._quality(reader, dump, wanted, now)
+            quality = self.quality(reader, dump, wanted, now)
         elif isinstance(reader, ProcfsReader):
             dump = self._by_procfs(wanted, ephemeral)
         else:
@@ -171,7 +171,7 @@ class Detailer:
             return reader.collect(mask, lambda: SilenceDump(listening), extensions=EXTENSION_INFO).close_wait()
         return None
 
-    def _quality(self, reader: NetlinkReader, dump: DetailDump, wanted: Wanted, now: float) -> Quality | None:
+    def quality(self, reader: NetlinkReader, dump: DetailDump, wanted: Wanted, now: float) -> Quality | None:
         """The tcp_info of those whose turn it is; None where nobody wants it."""
         if wanted.quality == "off":
             return None
