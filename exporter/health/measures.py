@@ -40,8 +40,12 @@ class Reading(NamedTuple):
         return None if self.limit is None else self.used / self.limit
 
 
+_BESIDE = frozenset({"detail", "memory", "quality", "closes"})  # sources that no count comes from
+
+
 def _unread(snapshot: Snapshot) -> str:
-    return "; ".join(snapshot.problems) or "not visible from this network namespace, or to this reader"
+    problems = (it for source, it in snapshot.sources.items() if it is not None and source not in _BESIDE)
+    return "; ".join(problems) or "not visible from this network namespace, or to this reader"
 
 
 class Measure(NamedTuple):

@@ -157,16 +157,21 @@ def _from_kernel(options: Options, configured: Mapping[str, Threshold] | None, e
     from exporter.health.thresholds import DEFAULTS  # noqa: PLC0415
     from exporter.nagios.arguments import SYSCTL, judged  # noqa: PLC0415
     from exporter.sampling import once  # noqa: PLC0415
+    from exporter.tcpstate import TcpState  # noqa: PLC0415
 
     thresholds = judged(options, DEFAULTS if configured is None else configured, drift=bool(expected))
     names = _shown(thresholds)
     needs = frozenset[str]().union(*(measures.BY_NAME[name].needs for name in names))
     pause = min(_APART, options.timeout / 4)
     wanted, findings = None, None
-    if options.findings or measures.DETAIL in needs:
+    # A person who reads -v wants to know how many of the established connections have no keepalive.
+    explains = options.verbose > 0 and not options.port and TcpState.ESTABLISHED.label in thresholds
+    if options.findings or measures.DETAIL in needs or explains:
+        from exporter.defaults import QUALITY  # noqa: PLC0415
         from exporter.sampling.detailer import Wanted  # noqa: PLC0415
 
-        wanted = Wanted(stateless=options.findings or measures.PROCESSES in needs)
+        quality = QUALITY if options.findings else "off"
+        wanted = Wanted(stateless=options.findings or measures.PROCESSES in needs, quality=quality)
     if options.findings and wanted is not None:
         from exporter.health.findings import RULES  # noqa: PLC0415
         from exporter.health.judge import judge_findings  # noqa: PLC0415
