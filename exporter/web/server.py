@@ -422,7 +422,7 @@ class _Connection:
         self._accepted.shutdown(socket.SHUT_WR)
         async with asyncio.timeout(_LINGER):  # closing with bytes unread would lose the answer
             while await loop.sock_recv(self._accepted, _READ):
-                pass
+                await asyncio.sleep(0)  # where bytes wait, sock_recv returns without a turn for the others
 
     async def _open(self) -> asyncio.StreamWriter:
         """The stream, after the handshake where there is one; ``_NotAdmittedError`` for a client that is not let in."""

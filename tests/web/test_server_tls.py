@@ -160,6 +160,22 @@ def test_plain_http_is_answered_as_by_the_server_of_go(keys: Keys) -> None:
     run(scenario)
 
 
+def test_who_goes_on_sending_plain_http_leaves_the_others_their_turns(keys: Keys) -> None:
+    async def scenario() -> None:
+        async with serving(tls=lambda: keys.tls) as at:
+            with socket.create_connection(("127.0.0.1", at.port)) as peer:
+                peer.sendall(b"G" * 60000)  # waits in the kernel: nothing keeps the server from reading it all
+                peer.shutdown(socket.SHUT_WR)
+                await until(lambda: bool(at.server._connections))
+                turns = 0
+                while at.server._connections:
+                    await asyncio.sleep(0)
+                    turns += 1
+                assert turns > 60000 // 4096, "one for each read"
+
+    run(scenario)
+
+
 def test_what_is_neither_tls_nor_http_is_closed_without_an_answer(keys: Keys) -> None:
     async def scenario() -> None:
         async with serving(tls=lambda: keys.tls) as at, client(at.port) as peer:
