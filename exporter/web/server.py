@@ -427,8 +427,8 @@ class _Connection:
         await loop.sock_sendall(self._accepted, text)
         self._accepted.shutdown(socket.SHUT_WR)
         async with asyncio.timeout(_LINGER):  # closing with bytes unread would lose the answer
-            while await loop.sock_recv(self._accepted, _READ):
-                await asyncio.sleep(0)  # where bytes wait, sock_recv returns without a turn for the others
+            while await loop.sock_recv(self._accepted, _READ):  # noqa: ASYNC110 - a turn for the others: it returns at once where bytes wait
+                await asyncio.sleep(0)
 
     async def _open(self) -> asyncio.StreamWriter:
         """The stream, after the handshake where there is one; ``_NotAdmittedError`` for a client that is not let in."""
