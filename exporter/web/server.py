@@ -427,7 +427,7 @@ class _Connection:
         await loop.sock_sendall(self._accepted, text)
         self._accepted.shutdown(socket.SHUT_WR)
         async with asyncio.timeout(_LINGER):  # closing with bytes unread would lose the answer
-            while await loop.sock_recv(self._accepted, _READ):  # noqa: ASYNC110 - a turn for the others: it returns at once where bytes wait
+            while await loop.sock_recv(self._accepted, _READ):  # noqa: ASYNC110 - it may return at once
                 await asyncio.sleep(0)
 
     async def _open(self) -> asyncio.StreamWriter:

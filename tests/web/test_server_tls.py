@@ -166,7 +166,7 @@ def test_who_goes_on_sending_plain_http_leaves_the_others_their_turns(keys: Keys
             with socket.create_connection(("127.0.0.1", at.port)) as peer:
                 peer.sendall(b"G" * 60000)  # waits in the kernel: nothing keeps the server from reading it all
                 peer.shutdown(socket.SHUT_WR)
-                while not at.server._connections:  # not until(): it could miss a short connection
+                while not at.server._connections:  # noqa: ASYNC110 - until() could miss it
                     await asyncio.sleep(0)
                 turns = 0
                 while at.server._connections:
@@ -263,7 +263,7 @@ def test_readers_that_do_not_read_give_way_to_a_client_in_its_handshake(keys: Ke
             for peer in peers:
                 stack.callback(peer.writer.transport.abort)
             await until(lambda: sum(it.unread_since is not None for it in at.server._connections) == 3)
-            reader, writer = await asyncio.open_connection("127.0.0.1", at.port, local_addr=("127.0.0.2", 0))
+            _reader, writer = await asyncio.open_connection("127.0.0.1", at.port, local_addr=("127.0.0.2", 0))
             stack.callback(writer.close)
             writer.write(b"\x16")  # the rest of its handshake is on the way
             await until(lambda: any(it.is_spared for it in at.server._connections if it.address == "127.0.0.2"))
