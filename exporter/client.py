@@ -94,7 +94,7 @@ def _body(answer: HTTPResponse, limit: int) -> bytes:
         return answer.read(limit)
     if encoding.strip().lower() != "chunked":
         raise HTTPException(f"unexpected transfer encoding {encoding[:_SHOWN]!r}: expected chunked or none")
-    body, stream = b"", answer.fp
+    body, stream = bytearray(), answer.fp  # bytes would be copied as a whole for each small chunk
     while len(body) < limit:
         size = stream.readline(_SIZE_LINE).split(b";")[0].strip()
         if not size or len(size) > _SIZE_DIGITS or size.strip(b"0123456789abcdefABCDEF"):
@@ -110,7 +110,7 @@ def _body(answer: HTTPResponse, limit: int) -> bytes:
             break
         if stream.readline(2) != b"\r\n":
             raise HTTPException("a chunk has another size than announced")
-    return body
+    return bytes(body)
 
 
 def _tls(access: Access) -> SSLContext:

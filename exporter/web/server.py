@@ -243,12 +243,18 @@ class Server:
         one at random, so many addresses cannot know whom they push out. Of the address, the oldest stranger or the
         longest idle goes. A connection whose bytes wait to be read is spared, because the loop was only too busy to
         read them, and so is one that has begun its handshake a moment ago, because a far client is silent for the time
-        of a round trip. Where both groups are empty, the connection whose answer stays unread goes.
+        of a round trip. Where both groups are empty, the connection whose answer stays unread goes; also where only
+        spared ones are left and its address has more connections than theirs.
         """
         idle = [connection for connection in self._connections if not connection.dropped and not connection.busy]
         served = [connection for connection in idle if connection.served]
         larger = served if 2 * len(served) > len(idle) else [it for it in idle if not it.served]
-        victim = _least_valuable(larger) if larger else self._unread()
+        victim = _least_valuable(larger) if larger else None
+        if victim is None or victim.is_spared:
+            places = Counter(each.address for each in self._connections if not each.dropped)
+            unread = self._unread()
+            if unread is not None and (victim is None or places[unread.address] > places[victim.address]):
+                victim = unread
         if victim is not None:
             victim.evict()
         return victim is not None
@@ -421,8 +427,8 @@ class _Connection:
         await loop.sock_sendall(self._accepted, text)
         self._accepted.shutdown(socket.SHUT_WR)
         async with asyncio.timeout(_LINGER):  # closing with bytes unread would lose the answer
-            while await loop.sock_recv(self._accepted, _READ):
-                pass
+            while await loop.sock_recv(self._accepted, _READ):  # noqa: ASYNC110 - it may return at once
+                await asyncio.sleep(0)
 
     async def _open(self) -> asyncio.StreamWriter:
         """The stream, after the handshake where there is one; ``_NotAdmittedError`` for a client that is not let in."""

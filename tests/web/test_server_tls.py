@@ -160,6 +160,23 @@ def test_plain_http_is_answered_as_by_the_server_of_go(keys: Keys) -> None:
     run(scenario)
 
 
+def test_who_goes_on_sending_plain_http_leaves_the_others_their_turns(keys: Keys) -> None:
+    async def scenario() -> None:
+        async with serving(tls=lambda: keys.tls) as at:
+            with socket.create_connection(("127.0.0.1", at.port)) as peer:
+                peer.sendall(b"G" * 60000)  # waits in the kernel: nothing keeps the server from reading it all
+                peer.shutdown(socket.SHUT_WR)
+                while not at.server._connections:  # noqa: ASYNC110 - until() could miss it
+                    await asyncio.sleep(0)
+                turns = 0
+                while at.server._connections:
+                    await asyncio.sleep(0)
+                    turns += 1
+                assert turns > 60000 // 4096, "one for each read"
+
+    run(scenario)
+
+
 def test_what_is_neither_tls_nor_http_is_closed_without_an_answer(keys: Keys) -> None:
     async def scenario() -> None:
         async with serving(tls=lambda: keys.tls) as at, client(at.port) as peer:
@@ -234,6 +251,27 @@ async def stuck(port: int, tls: ssl.SSLContext) -> Client:
     hold(peer)
     peer.get("/big")
     return peer
+
+
+def test_readers_that_do_not_read_give_way_to_a_client_in_its_handshake(keys: Keys) -> None:
+    """Each that asks and does not read is busy, so the others of the crowd would push out the scraper alone."""
+
+    async def scenario() -> None:
+        limits = Limits(connections=4, unread=0.0)
+        async with serving(limits, tls=lambda: keys.tls) as at, contextlib.AsyncExitStack() as stack:
+            peers = [await stuck(at.port, keys.trusting) for _ in range(3)]
+            for peer in peers:
+                stack.callback(peer.writer.transport.abort)
+            await until(lambda: sum(it.unread_since is not None for it in at.server._connections) == 3)
+            _reader, writer = await asyncio.open_connection("127.0.0.1", at.port, local_addr=("127.0.0.2", 0))
+            stack.callback(writer.close)
+            writer.write(b"\x16")  # the rest of its handshake is on the way
+            await until(lambda: any(it.is_spared for it in at.server._connections if it.address == "127.0.0.2"))
+            await stack.enter_async_context(client(at.port))
+            await until(lambda: sum(it.unread_since is not None for it in at.server._connections) == 2)
+            assert [it.dropped for it in at.server._connections if it.address == "127.0.0.2"] == [False]
+
+    run(scenario)
 
 
 def test_readers_that_do_not_read_are_cut_by_the_write_deadline(keys: Keys) -> None:
