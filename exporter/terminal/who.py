@@ -164,7 +164,7 @@ def attribute(sockets: Mapping[int, int], processes: Iterable[Process]) -> list[
     counts: Counter[tuple[str, str]] = Counter()
     pids: dict[tuple[str, str], list[int]] = {}
     for it in processes:
-        kind = f"{it.name} {it.script}".rstrip(), it.unit
+        kind = f"{it.name} {it.script}" if it.script else it.name, it.unit
         for inode in it.inodes - owners.keys():
             owners[inode] = kind
             counts[kind] += sockets[inode]

@@ -158,7 +158,7 @@ def test_without_one_of_them_they_stay_outside_and_say_why(place: Place, daemon:
     refused = f"{url}/-/ready: 401 Unauthorized"
     assert program("healthcheck", "--url", url, *without_credentials) == (1, "", f"tcp-exporter: {refused}\n")
     answer = plugin("--url", url, *without_credentials)
-    assert answer == (3, f"TCP STATES UNKNOWN: {url}/api/v1/snapshot: answered 401 Unauthorized")
+    assert answer == (3, f"TCP STATES UNKNOWN: {url}/api/v1/snapshot: answered 401 Unauthorized: the daemon asks for a password: give --credentials-file")
     code, _, complaint = program("healthcheck", "--url", url, *without_authority)
     assert (code, "certificate verify failed" in complaint) == (1, True)
     (place.folder / "credentials").write_text("prometheus:wrong\n")
