@@ -279,11 +279,11 @@ class DropsDump(Dump):
 
 
 def _dropped(message: bytes) -> int | None:
-    """The word SK_MEMINFO_DROPS of a message; None where it has none."""
+    """The word SK_MEMINFO_DROPS of a message; None where it has none, or the attribute is cut."""
     at = BARE
     while at + 4 <= len(message):
         length, kind = _ATTRIBUTE.unpack_from(message, at)
-        if kind == _SKMEMINFO and length >= _DROPS_AT + 4:
+        if kind == _SKMEMINFO and _DROPS_AT + 4 <= length <= len(message) - at:
             return int(_WORD.unpack_from(message, at + _DROPS_AT)[0])
         at += max(length + 3 & ~3, 4)
     return None

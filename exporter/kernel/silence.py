@@ -46,11 +46,11 @@ class SilenceDump(Dump):
 
 
 def _last_acknowledgement(message: bytes) -> int | None:
-    """tcpi_last_ack_recv in milliseconds, of a message's attributes; None without them."""
+    """tcpi_last_ack_recv in milliseconds, of a message's attributes; None without them, or where they are cut."""
     offset = BARE
     while offset + 4 <= len(message):
         length, kind = _ATTRIBUTE.unpack_from(message, offset)
-        if kind == _INFO and length >= 4 + _LAST_ACK_RECV + 4:
+        if kind == _INFO and 4 + _LAST_ACK_RECV + 4 <= length <= len(message) - offset:
             return int(_NUMBER.unpack_from(message, offset + 4 + _LAST_ACK_RECV)[0])
         offset += max(4, length + 3 & ~3)
     return None

@@ -23,6 +23,7 @@ PERIOD_SECONDS = 10.0
 _HYSTERESIS = 1.25  # by which the rate may exceed what is affordable before less than all of the time is listened to
 _BATCH_SECONDS = 0.05  # events gather for so long: a wake for each of them would cost more than the event
 _WAIT_SECONDS = 0.5  # within which a thread that hears nothing notices that it is to stop
+_LAST_BATCHES = 2  # hold what the receive buffer does; to empty it takes for ever where events come faster than we read
 _PUBLISH_SECONDS = 0.5  # at least, between two values that are made of the counters
 _FIRST_SECONDS = 1.0  # over which the first rate is taken
 
@@ -110,7 +111,8 @@ class Closing:
                 self._publish()
             if messages:
                 wait(min(_BATCH_SECONDS, max(0.0, end - self._clock())))
-        while messages := events.receive(0):
+        for _ in range(_LAST_BATCHES):
+            messages = events.receive(0)
             number += len(messages)
             self._counters.add(messages)
         lost = events.lost - lost

@@ -58,7 +58,8 @@ class Rotation:
         found = _kept(self._ports, dump.ports(), now, whole=whole)
         transfers = _kept(self._transfers, dump.transfers, now, whole=whole)
         there = max(established, dump.sockets)
-        by_port = {str(port) if port else "other": it for port, it in found.items()}
+        told_apart = {0, *ports}  # the sockets of a port that is not told apart any more are among those of 0 now
+        by_port = {str(port) if port else "other": it for port, it in found.items() if port in told_apart}
         return Quality(dump.sockets, dump.sockets / there if there else None, by_port, transfers)
 
     def _turn(self, window: Window, *, cut_short: bool) -> None:

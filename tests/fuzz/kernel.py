@@ -12,10 +12,11 @@ from exporter.kernel.catalogue import CATALOGUE
 from exporter.kernel.closes import CloseCounters, rows
 from exporter.kernel.detail import DetailDump, summarise
 from exporter.kernel.ephemeral import EphemeralPorts
-from exporter.kernel.inetdiag import AF_INET, AF_INET6, DONE, CountingDump, Dump, Local, state_counts
+from exporter.kernel.inetdiag import AF_INET, AF_INET6, DONE, CountingDump, DropsDump, Dump, Local, state_counts
 from exporter.kernel.listeners import listeners_of
 from exporter.kernel.proctcp import ProcDetail, listening_ports
 from exporter.kernel.quality import QualityDump
+from exporter.kernel.silence import SilenceDump
 from exporter.kernel.sockets import Counting, address, cgroup_ids, inodes, peers, ports
 from exporter.kernel.timers import NAMES
 from exporter.tcpstate import TcpState, of_number
@@ -161,8 +162,10 @@ def _summed(counting: CountingDump, detail: DetailDump, by_peer: Counting[tuple[
 
 
 def quality(data: bytes) -> None:
-    """A reply with tcp_info: every socket is counted at most once, in one bucket of each distribution."""
+    """A reply with tcp_info and memory: every socket is counted at most once, in one bucket of each distribution."""
     dump = QualityDump(_PORTS)
+    for other in (DropsDump(), SilenceDump(_LISTENING)):
+        _take(other, data[1:], 0)
     if not _take(dump, data[1:], _REPEATS[data[0] % len(_REPEATS)] if data else 0):
         return
     ports = dump.ports()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
+import struct
 
 import pytest
 
-from exporter.kernel.inetdiag import AF_INET, AF_INET6, EXTENSION_SKMEMINFO, DropsDump, Local
+from exporter.kernel.inetdiag import AF_INET, AF_INET6, DONE, EXTENSION_SKMEMINFO, DropsDump, Local
 from exporter.kernel.listeners import Dropped
 from exporter.kernel.reader import NetlinkReader
 from exporter.tcpstate import TcpState
@@ -42,3 +43,13 @@ def test_the_kernel_lists_the_drops_of_each_listener(family: int) -> None:
 def test_a_dump_that_did_not_ask_for_drops_has_none() -> None:
     with socket.create_server(("127.0.0.1", 0)):
         assert NetlinkReader().collect(1 << TcpState.LISTEN, DropsDump).drops == {}
+
+
+def test_an_attribute_that_is_cut_tells_nothing() -> None:
+    words = struct.pack("=HH9I", 40, 7, *range(9))  # INET_DIAG_SKMEMINFO
+    listener = bytes([AF_INET, TcpState.LISTEN]) + bytes(70)
+    for end in range(4, len(words) + 1, 4):
+        message = struct.pack("=IHHII", 88 + end, 20, 2, 1, 0) + listener + words[:end]
+        dump = DropsDump()
+        assert dump.add(message + DONE)
+        assert [number for _, number in dump.drops.values()] == ([8] if end == len(words) else [])

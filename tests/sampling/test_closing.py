@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
 import time
+from itertools import count
 from typing import NamedTuple
 
 import pytest
@@ -119,3 +121,31 @@ def test_a_kernel_without_the_groups_has_no_counters_but_a_reason() -> None:
     )
     assert listening.closes is None
     assert listening.problem == "closes: no such group"
+
+
+class Endless(CloseEvents):
+    """Events that come faster than anybody reads them."""
+
+    lost = 0
+
+    def __init__(self) -> None:
+        self.batches = 0
+
+    def receive(self, seconds: float) -> list[bytes]:
+        self.batches += 1
+        assert self.batches < 1000, "nothing ends it"
+        return [_UNCONNECTED]
+
+    def close(self) -> None:
+        pass
+
+
+_UNCONNECTED = struct.pack("=IHHII72xHH232x", 324, 20, 0, 0, 0, 236, 2)  # a close event: no ports and an empty tcp_info
+
+
+def test_listening_ends_with_its_time_also_where_events_come_faster_than_they_are_read() -> None:
+    clock, events = count(), Endless()
+    listening = Closing(Procfs(), lambda: float(next(clock)), lambda: events)
+    listening.told_apart = frozenset(), 100
+    listening.run(lambda: None if events.batches else 1.0, lambda seconds: None)
+    assert events.batches < 10

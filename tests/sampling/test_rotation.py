@@ -101,6 +101,17 @@ def test_a_port_that_a_window_misses_keeps_what_was_told_for_five_minutes(servic
     assert str(service) not in rotation.read(nothing, Density(), 1000, [service], 301.0, everything=False).ports
 
 
+def test_a_port_that_is_not_told_apart_any_more_is_not_counted_beside_the_others(service: int) -> None:
+    rotation = Rotation(most=50)
+    while not taken(rotation, service)[0].ports:
+        pass
+
+    def nothing(begin: Callable[[], QualityDump], _: bytes) -> QualityDump:
+        return begin()
+
+    assert str(service) not in rotation.read(nothing, Density(), 1000, [], 1.0, everything=False).ports
+
+
 def test_a_kernel_that_refuses_is_the_problem_of_the_quality_alone() -> None:
     def refused(_: Callable[[], QualityDump], __: bytes) -> QualityDump:
         raise SourceUnreadable("netlink", "refused")
