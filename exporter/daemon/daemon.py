@@ -278,6 +278,9 @@ class _Daemon:
         for name in sorted(waiting - self._waiting):
             self._log.error("reload is waiting for the disk; keeping the previous configuration", source=name)
         self._waiting = waiting
+        if self._read_again and "configuration" in waiting:  # a SIGHUP came while nobody knew yet that the disk hangs
+            self._read_again = False
+            self._reload(asyncio.get_running_loop())
 
     def _reads(self) -> list[tuple[str, float]]:
         """What is being read at this moment, and since when (``time.monotonic``)."""

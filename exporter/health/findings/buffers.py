@@ -37,6 +37,7 @@ _PEER = Limit(
     "share of the busy time that waited for the peer's window",
     "with windows that are large enough it is a few percent, with small ones half or, without pacing, all of it",
 )
+_SHARE = Limit(0.2, "of the sampled transfers", "a few slow readers, as players that pace themselves, are no trouble")
 _ROOM = Limit(
     4,
     "times the rate times the round trip, the size to set",
@@ -54,7 +55,12 @@ def _judge(window: Window) -> Finding | None:
         raise NotHere("it needs the tcp_info of sockets: netlink, and detail.quality not off")
     if detail.quality.problem is not None:
         raise CannotTell(detail.quality.problem)
-    own, peer = (detail.quality.transfers.get(limit) for limit in (BY_OWN_BUFFER, BY_PEER_WINDOW))
+    transfers = detail.quality.transfers
+    least = _SHARE.value * sum(it.sockets for it in transfers.values())
+    own, peer = (
+        it if (it := transfers.get(limit)) is not None and it.sockets >= least else None
+        for limit in (BY_OWN_BUFFER, BY_PEER_WINDOW)
+    )
     if own is not None and (peer is None or own.sockets >= peer.sockets):
         return _by_own_buffer(window, own)
     return None if peer is None else _by_peer(peer)
@@ -67,7 +73,7 @@ def _by_own_buffer(window: Window, found: Transfers) -> Finding:
     size = _size(found)
     own = "" if found.send_buffer is None else f" It has {_kib(found.send_buffer)}"
     if by_application:
-        evidence = f"{own}, which is not the max of tcp_wmem ({limit}): its application set it by SO_SNDBUF."
+        evidence = f"{own}, which is not the max of tcp_wmem ({limit}): its application probably set it by SO_SNDBUF."
     else:
         evidence = "" if not own else f"{own}, the max of tcp_wmem."
     return Finding(
@@ -167,7 +173,7 @@ RULE = Rule(
     name="buffer_limits",
     subject="buffers of transfers",
     definition="Transfers over a long path wait for a send buffer or for the peer's window, and not for the path.",
-    limits=(_LONG, _BYTES, _BUSY, _RECENT, _OWN, _PEER, _ROOM, _LEAST_SIZE, _MOST_SIZE),
+    limits=(_SHARE, _LONG, _BYTES, _BUSY, _RECENT, _OWN, _PEER, _ROOM, _LEAST_SIZE, _MOST_SIZE),
     judge=_judge,
     worst=Status.WARNING,
 )
