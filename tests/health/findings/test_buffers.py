@@ -64,3 +64,9 @@ def test_the_size_to_set_has_room_over_rate_times_round_trip(rate: int, size: in
     judgements, _ = judge_findings(host(sampled(send_buffer=FAR._replace(rate=rate))), (buffers.RULE,))
     assert judgements[0].finding is not None
     assert judgements[0].finding.command == f"sysctl -w net.ipv4.tcp_wmem='4096 16384 {size}'"
+
+
+def test_one_slow_reader_among_many_transfers_is_no_finding() -> None:
+    """As a player that paces itself by its window."""
+    many = {"peer_window": FAR, "path": FAR._replace(sockets=9)}
+    assert judged(sampled(**many)) == judged(sampled(path=FAR))
