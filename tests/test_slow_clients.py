@@ -34,7 +34,8 @@ def test_silent_tls_clients_keep_nobody_out_however_many(tmp_path: Path) -> None
         assert 4.9 < silent.handshake < 60
         assert silent.many > 1000
         assert silent.descriptors_of_many <= 110
-        assert silent.memory_of_many < 32 * MIB
-        assert silent.memory_of_stuck < 8 * MIB
+        # Silent clients begin no TLS, so the buffers of TLS come with the stuck ones; together they stay small.
+        assert silent.memory_of_many < 8 * MIB
+        assert silent.memory_of_stuck < 16 * MIB
 
     run(scenario)
