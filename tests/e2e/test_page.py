@@ -187,6 +187,10 @@ def is_judged(daemon: Daemon) -> bool:
     return document["detail"] is not None and not unknown
 
 
+def status(daemon: Daemon) -> str:
+    return str(json.loads(daemon.get("/api/v1/snapshot")[1])["health"]["status"])
+
+
 def test_without_javascript_everything_is_there_and_a_state_can_be_chosen(
     populated: LabProcess, tmp_path: Path
 ) -> None:
@@ -196,8 +200,9 @@ def test_without_javascript_everything_is_there_and_a_state_can_be_chosen(
     ):
         wait_for(lambda: is_judged(daemon) or None, "detail, and a second sample for the rates")
         browser.look(*DESKTOP)
+        before = status(daemon)  # a part of it is the whole host's, where other programs run
         browser.open(url(daemon))
-        assert browser.text("#status") == "OK"
+        assert browser.text("#status") in {before, status(daemon)}
         assert browser.text(NUMBER.format("fin_wait1")) == str(by_state(daemon.metrics())["fin_wait1"])
         assert browser.text("noscript") == "Without JavaScript this page does not update itself: reload it."
         browser.click('.machine a[href="#state-closing"]')
