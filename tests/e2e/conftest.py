@@ -26,7 +26,6 @@ import yaml
 
 import exporter
 from tests.lab import KINDS, LabProcess
-from tests.test_readme import blocks, commands
 
 T = TypeVar("T")
 DEADLINE = 120.0  # seconds for what takes a fraction of one: only a hang reaches it, on a busy machine too
@@ -170,6 +169,8 @@ def anyones_python() -> Iterator[str]:
 
 def documented(program: str) -> tuple[str, list[str]]:
     """The output that docs/plugin.md shows of the monitoring server's *program*, and its command in words."""
+    from tests.test_readme import blocks, commands  # noqa: PLC0415 - the guests of tests/kernels have no documents
+
     (block,) = [text for text in blocks("docs/plugin.md", "text") if f"/{program} -H " in text]
     shown = commands(block)[-1]
     return "\n".join(shown.output) + "\n", shlex.split(shown.command)
