@@ -34,7 +34,8 @@ def sources() -> Modules:
     found = {}
     for name, module in sorted(finder.modules.items()):
         file = getattr(module, "__file__", None)
-        if file is None:  # built into the interpreter
+        # Built into the interpreter, or beside the package where that is installed with others.
+        if file is None or name.partition(".")[0] != PACKAGE.name:
             continue
         path = Path(file)
         found[name] = (path.name == "__init__.py", str(path.relative_to(PACKAGE.parent)), path.read_bytes())

@@ -9,9 +9,10 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from exporter.kernel import inetdiag
 from exporter.kernel.inetdiag import packed
 
-KERNEL = Path(__file__).parents[2] / "exporter" / "kernel"
+KERNEL = Path(inetdiag.__file__).parent
 NEITHER_SIZE_NOR_ORDER = {"P"}
 """Formats that ask for the size of a pointer, to find out whether the program has 64 bits."""
 
