@@ -122,7 +122,8 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real daemon on the situation ``busy``."""
     log = tmp_path_factory.mktemp("busy") / "log"
     with Daemon(log, "--path.procfs", os.path.abspath(situation_root("busy"))) as daemon:
-        yield f"http://127.0.0.1:{daemon.ready().port}"
+        wait_for(lambda: json.loads(daemon.ready().get(PATH)[1])["detail"], "the first detail pass")
+        yield f"http://127.0.0.1:{daemon.port}"
 
 
 @pytest.fixture(scope="module")
