@@ -35,6 +35,9 @@ def main(arguments: Sequence[str]) -> int:
         "--simulated", type=_sizes, default=[500, 1000, 2000, 4000], metavar="N,...",
         help="sizes in hosts, at least three, or 0 for none (default: 500,1000,2000,4000)",
     )  # fmt: skip
+    parser.add_argument(
+        "--scrapes", type=int, default=8, metavar="N", help="of each simulated host (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     try:
         enter_namespace()
@@ -47,7 +50,11 @@ def main(arguments: Sequence[str]) -> int:
                 _say(sharded.report(many))
                 _say(_queries(one.queries, many.federated, many.written))
             for store in _STORES if options.simulated else ():
-                _say(simulated.report(store, simulated.measured(folder, example, options.simulated, store)))
+                _say(
+                    simulated.report(
+                        store, simulated.measured(folder, example, options.simulated, store, options.scrapes)
+                    )
+                )
     except (Failed, LabError) as error:
         print(f"fleet: {error}", file=sys.stderr)
         return 1

@@ -25,7 +25,6 @@ from benchmarks.server import Server, free_port
 
 FLEET = 10_000
 _FIRST = int(IPv4Address("127.1.0.1"))
-_SCRAPES = 8  # that a size is measured over: Prometheus gives a series its first memory over the first few
 
 
 class Size(NamedTuple):
@@ -80,15 +79,15 @@ def generator(folder: str, page: bytes) -> Iterator[int]:
         process.wait()
 
 
-def measured(folder: str, page: bytes, sizes: Sequence[int], store: str) -> list[Size]:
-    """Measure *store*, prometheus or victoria-metrics, at each size, from an empty one each time."""
+def measured(folder: str, page: bytes, sizes: Sequence[int], store: str, scrapes: int) -> list[Size]:
+    """Measure *store*, prometheus or victoria-metrics, over so many scrapes at each size, from empty each time."""
     found = []
     with generator(folder, page) as port:
         for size in sizes:
             own = os.path.join(folder, f"{store}-{size}")
             os.mkdir(own)
             with _store(own, store, size, port) as server:
-                found.append(_size(server, store, size))
+                found.append(_size(server, store, size, scrapes))
     return found
 
 
@@ -113,18 +112,18 @@ def _store(folder: str, store: str, size: int, port: int) -> Iterator[Server]:
         yield server
 
 
-def _size(server: Server, store: str, size: int) -> Size:
+def _size(server: Server, store: str, size: int, scrapes: int) -> Size:
     up = "count(up{job='tcp-exporter'})"
     server.wait_until(lambda: number(server, up) == size, f"scrape of {size} hosts")
     used = Used([server])
-    time.sleep(_SCRAPES * SCRAPE_SECONDS)
+    time.sleep(scrapes * SCRAPE_SECONDS)
     cpu, memory = used.share(server), resident(server)
     metrics = server.metrics()
     if store == "prometheus":
         series = metrics["prometheus_tsdb_head_series"]
     else:
         series = metrics['vm_cache_entries{type="storage/hour_metric_ids"}']
-    failed = number(server, f"1 - avg(avg_over_time(up{{job='tcp-exporter'}}[{_SCRAPES * SCRAPE_SECONDS}s]))")
+    failed = number(server, f"1 - avg(avg_over_time(up{{job='tcp-exporter'}}[{scrapes * SCRAPE_SECONDS}s]))")
     return Size(size, series, memory, cpu, failed or 0.0)
 
 
