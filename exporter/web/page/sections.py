@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from exporter.health.finding import Finding
+from exporter.health.finding import RUNBOOKS, Finding
 from exporter.health.findings import RULES
 from exporter.health.forecast import HORIZON
 from exporter.health.judge import Health
@@ -113,7 +113,7 @@ def finding_articles(findings: Sequence[Finding]) -> Iterator[Markup]:
                 _listed([element("a", state.rfc9293, href=f"#{fragment(state)}") for state in it.states]),
                 class_="quiet",
             ) if it.states else None,
-            element("p", element("b", "Runbook: "), element("code", f"docs/runbooks/{it.runbook}.md"), class_="quiet"),
+            element("p", element("b", "Runbook: "), element("a", it.runbook, href=f".{RUNBOOKS}{it.runbook}"), class_="quiet"),
             id=f"finding-{it.name}",
             class_=f"finding {it.severity.name}",
             tabindex=-1,
