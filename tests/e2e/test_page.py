@@ -128,7 +128,7 @@ def test_every_link_of_the_footer_works_below_the_prefix_of_a_proxy(browser: Bro
     script = "return [...document.querySelectorAll('footer a')].map((it) => it.getAttribute('href'))"
     links = browser.run(script)
     assert isinstance(links, list)
-    assert len(links) == 5
+    assert len(links) == 6
     for link in links:
         assert link.startswith("./")
         assert daemon.get(link.removeprefix("."))[0] == 200

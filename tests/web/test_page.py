@@ -256,8 +256,9 @@ def test_the_bar_of_a_limit_has_the_colour_of_its_threshold_and_of_the_finding_a
     assert coloured_bars(current(snapshot, health, view=view)) == ["OK", "CRITICAL"]
 
 
-def test_each_finding_names_its_runbook() -> None:
-    assert "Runbook: docs/runbooks/TcpAcceptQueueFull.md" in text(found(finding(Status.WARNING)))
+def test_each_finding_links_to_its_runbook() -> None:
+    page = rendered(found(finding(Status.WARNING))).decode()
+    assert '<b>Runbook: </b><a href="./runbooks/TcpAcceptQueueFull">TcpAcceptQueueFull</a>' in page
 
 
 def test_what_cannot_be_judged_is_a_reason_and_what_is_not_here_is_at_the_end() -> None:

@@ -77,7 +77,9 @@ def test_the_runbook_of_every_alert_and_of_every_finding_is_served(name: str) ->
     assert [line for line in read.lines if line == name] == [name]
     assert [it for it in ("What it means", "Confirm", "Do", "Do not") if it not in read.lines] == []
     for link in read.values("href"):
-        assert link in {"../", "./"} or link.startswith("data:") or get(RUNBOOKS + link.removeprefix("./")).status == 200
+        assert (
+            link in {"../", "./"} or link.startswith("data:") or get(RUNBOOKS + link.removeprefix("./")).status == 200
+        )
 
 
 def test_the_index_leads_to_every_runbook() -> None:
