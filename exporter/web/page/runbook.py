@@ -1,6 +1,6 @@
 """The runbooks at ``/runbooks/``: the pages that findings and alerts link to, readable on the host that is in trouble.
 
-The folder ``runbooks`` has docs/runbooks as HTML, which ``make golden`` renders; its ``index.html`` lists them. So nothing
+The folder ``runbooks`` has docs/runbooks as HTML, which ``make golden`` renders; its ``index.html`` lists them. Nothing
 is parsed while the daemon runs, and every path that is served is known from the start.
 """
 

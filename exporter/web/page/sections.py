@@ -113,7 +113,10 @@ def finding_articles(findings: Sequence[Finding]) -> Iterator[Markup]:
                 _listed([element("a", state.rfc9293, href=f"#{fragment(state)}") for state in it.states]),
                 class_="quiet",
             ) if it.states else None,
-            element("p", element("b", "Runbook: "), element("a", it.runbook, href=f".{RUNBOOKS}{it.runbook}"), class_="quiet"),
+            element(
+                "p", element("b", "Runbook: "), element("a", it.runbook, href=f".{RUNBOOKS}{it.runbook}"),
+                class_="quiet",
+            ),
             id=f"finding-{it.name}",
             class_=f"finding {it.severity.name}",
             tabindex=-1,
