@@ -22,7 +22,7 @@ from exporter.health.forecast import HORIZON
 from exporter.health.judge import Health
 from exporter.health.thresholds import DEFAULTS, SEVERITY, Range, Status, Threshold
 from exporter.prometheus.families import View
-from exporter.sampling.history import HOLE, POINTS, Points
+from exporter.sampling.history import HOLE, POINTS, TOTAL, Points
 from exporter.sampling.sample import Pass, Sample
 from exporter.snapshot import Listener, Snapshot
 from exporter.tcpstate import KNOWN_STATES, TcpState
@@ -294,8 +294,8 @@ def test_it_stands_alone_and_the_policy_allows_exactly_what_is_inside() -> None:
 
 
 def test_it_is_small() -> None:
-    flood = [array("i", [(position * 7919) % 5000 for position in range(POINTS)]) for _ in TcpState]
-    at = current(everything().snapshot, points=Points(TAKEN_AT, tuple(flood), tuple(flood)))
+    flood = [array("i", [(position * 7919) % 5000 for position in range(POINTS)]) for _ in range(TOTAL + 1)]
+    at = current(everything().snapshot, points=Points(TAKEN_AT, tuple(flood), tuple(flood), flood[0]))
     page = StatusPage(page_assets())
     assert len(page.page(at, compressed=False)) < 130_000  # with an hour that is as restless as can be
     quiet = current(everything().snapshot)
@@ -389,7 +389,7 @@ def test_the_path_of_a_side_leads_from_closed_through_established_to_closed(side
 
 def points(*numbers: int, end: float = TAKEN_AT) -> Points:
     series = array("i", numbers)
-    return Points(end, (series,) * len(TcpState), (series,) * len(TcpState))
+    return Points(end, (series,) * (TOTAL + 1), (series,) * (TOTAL + 1), series)
 
 
 def drawn(numbers: Points, now: float = TAKEN_AT) -> str | None:
