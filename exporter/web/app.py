@@ -77,7 +77,9 @@ def _json(kept: RenderedOnce, key: object, render: Callable[[], bytes], request:
 
 def _page(page: StatusPage, request: Request, at: Current) -> Response:
     compressed = accepts_gzip(request.headers.get("accept-encoding"))
-    return _html(page.page(at, compressed=compressed), page.content_security_policy, compressed=compressed)
+    answer = _html(page.page(at, compressed=compressed), page.content_security_policy, compressed=compressed)
+    # The page is the same for everyone, so what is the client's own is beside it.
+    return answer._replace(headers=(*answer.headers, ("Client-Address", request.peer))) if request.peer else answer
 
 
 def _runbook(runbooks: Runbooks, kept: RenderedOnce, name: str, request: Request, _: Current) -> Response:

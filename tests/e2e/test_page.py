@@ -124,6 +124,101 @@ def test_what_the_reader_opened_stays_open_when_the_page_changes(browser: Browse
     assert "memory_pressure" in browser.text("#not-judged ul")
 
 
+def test_the_readers_own_connection_is_named(browser: Browser, lab: LabProcess) -> None:
+    said = wait_for(lambda: browser.text("#own") or None, "the first answer that the script reads")
+    named = re.fullmatch(r"Yours is among them, both ends of it: this page is read from (127\.0\.0\.1:\d+)\.", said)
+    assert named is not None
+    assert named[1] in lab.run(["ss", "-Htn", "state", "established"]).stdout
+    lab.make({"close_wait": 7})
+    wait_for(lambda: shown(browser, "close_wait") == 7 or None, "an update")
+    assert browser.text("#own").startswith("Yours is among them")
+
+
+@pytest.mark.parametrize("secure", [True, False], ids=["with a clipboard", "without one, as on plain HTTP"])
+def test_the_button_beside_a_command_copies_it(browser: Browser, lab: LabProcess, secure: bool) -> None:
+    hold(lab, FLOOD)
+    wait_for(lambda: browser.texts("#finding-syn_flood code") or None, "the finding")
+    if secure:
+        browser.run("window.wrote = []; navigator.clipboard.writeText = async (text) => { window.wrote.push(text); }")
+    else:
+        browser.run("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+        browser.run("document.addEventListener('copy', () => { window.wrote = [String(getSelection())]; })")
+    (command,) = browser.texts("#finding-syn_flood code")
+    browser.click("#finding-syn_flood .copy")
+    wait_for(lambda: browser.text("#finding-syn_flood .copy") == "Copied" or None, "the word on the button")
+    assert browser.run("return window.wrote") == [command]
+    assert browser.text("#said") == "The command was copied."
+    wait_for(lambda: browser.text("#finding-syn_flood .copy") == "Copy" or None, "the button as it was")
+
+
+def test_a_finding_leads_to_its_runbook_and_the_runbook_back(browser: Browser, daemon: Daemon, lab: LabProcess) -> None:
+    hold(lab, FLOOD)
+    wait_for(lambda: browser.texts("#finding-syn_flood") or None, "the finding")
+    browser.click('#finding-syn_flood a[href^="./runbooks/"]')
+    wait_for(lambda: browser.text("h1") == "TcpSynFlood" or None, "the runbook")
+    for size in (DESKTOP, PHONE):
+        browser.look(*size)
+        assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+    browser.look(*DESKTOP)
+    browser.click('nav a[href="./"]')
+    wait_for(lambda: browser.text("h1") == "Runbooks" or None, "the index")
+    browser.click('nav a[href="../"]')
+    wait_for(lambda: browser.texts("#status") or None, "the status page")
+
+
+def test_the_charts_of_the_host_are_what_the_daemon_says(browser: Browser, daemon: Daemon, lab: LabProcess) -> None:
+    lab.establish(30)
+    hold(lab, FLOOD)
+
+    def agree() -> bool:
+        history = json.loads(daemon.get("/api/v1/history")[1])
+        most = max((it for it in history["total"]["max"] if it is not None), default=0)
+        dropped = sum(it for it in history["dropped"] if it is not None)
+        words = browser.texts("#host figcaption span:nth-child(2)")
+        said = [f"to {most:,}", f": {dropped:,} SYNs and final ACKs"]
+        return most > 30 and dropped > 0 and all(map(str.endswith, words, said))
+
+    wait_for(lambda: agree() or None, "the same numbers on the page")
+
+
+HOLES = """
+const bottom = (it) => it.getBoundingClientRect().bottom;
+const [left, right] = document.querySelectorAll('#split .column');
+return [...new Set([left, right].map((it) => Math.round(bottom(it.lastElementChild))))].length;
+"""
+
+
+def test_neither_column_ends_above_the_other(browser: Browser) -> None:
+    browser.look(1280, 1000)
+    for state in ("established", "close", "syn_recv"):
+        browser.click(f'.machine a[href="#state-{state}"]')
+        assert browser.run(HOLES) == 1, state
+
+
+BROKEN = """
+const broken = [];
+const texts = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+for (let text = texts.nextNode(); text; text = texts.nextNode())
+  for (const number of text.data.matchAll(/[0-9][0-9,.]*/g)) {
+    const range = document.createRange();
+    range.setStart(text, number.index);
+    range.setEnd(text, number.index + number[0].length);
+    const tops = new Set([...range.getClientRects()].map((it) => Math.round(it.top)));
+    if (tops.size > 1 && !text.parentElement.closest('code')) broken.push(text.data);
+  }
+return broken;
+"""
+
+
+def test_no_number_is_broken_on_a_phone(tmp_path: Path) -> None:
+    with Browser(tmp_path) as browser:
+        (tmp_path / "page.html").write_bytes(rendered(current(everything().snapshot)))
+        browser.look(*PHONE)
+        for state in KNOWN_STATES:
+            browser.open(f"file://{tmp_path}/page.html#state-{state.label}")
+            assert browser.run(BROKEN) == []
+
+
 def test_every_link_of_the_footer_works_below_the_prefix_of_a_proxy(browser: Browser, daemon: Daemon) -> None:
     script = "return [...document.querySelectorAll('footer a')].map((it) => it.getAttribute('href'))"
     links = browser.run(script)

@@ -73,7 +73,7 @@ def _by_own_buffer(window: Window, found: Transfers) -> Finding:
     size = _size(found)
     own = "" if found.send_buffer is None else f" It has {_kib(found.send_buffer)}"
     if by_application:
-        evidence = f"{own}, which is not the max of tcp_wmem ({limit}): its application probably set it by SO_SNDBUF."
+        evidence = f"{own}, which is not the max of tcp_wmem ({limit:,}): its application probably set it by SO_SNDBUF."
     else:
         evidence = "" if not own else f"{own}, the max of tcp_wmem."
     return Finding(
@@ -125,7 +125,7 @@ def _by_peer(found: Transfers) -> Finding:
 
 
 def _transfers(found: Transfers) -> str:
-    many = f"{found.sockets} sampled connections send" if found.sockets > 1 else "A sampled connection sends"
+    many = f"{found.sockets:,} sampled connections send" if found.sockets > 1 else "A sampled connection sends"
     largest = ", the largest" if found.sockets > 1 else ""
     return (
         f"{many} much over a long path{largest} to {found.place} with {found.rate / 1e6:.2g} MB/s and a round trip of "

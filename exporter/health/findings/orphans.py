@@ -39,9 +39,11 @@ def _finding(window: Window, killed: int, reading: measures.Reading | None, limi
     share = None if reading is None else reading.share
     if reading is not None:
         ratio = "" if share is None else f": {share:.0%}"
-        evidence.append(f"{reading.used} sockets of the host have no process, of tcp_max_orphans = {limit}{ratio}.")
+        evidence.append(f"{reading.used:,} sockets of the host have no process, of tcp_max_orphans = {limit:,}{ratio}.")
     if killed:
-        evidence.append(f"{killed} orphans were killed {window.during}, because of their number or for lack of memory.")
+        evidence.append(
+            f"{killed:,} orphans were killed {window.during}, because of their number or for lack of memory."
+        )
     if reading is None:
         evidence.append("tcp_max_orphans is the host's and not visible from this network namespace.")
     higher = None if limit is None or limit <= 0 or share is None or share < _NEAR.value else 2 * limit

@@ -151,19 +151,21 @@ def _evidence(refusals: _Refusals, during: str, listening: tuple[int, int], *, h
     evidence = []
     if here:
         evidence.append(
-            f"This host answered {refusals.here} segments that belong to no socket with a reset {during}, and accepted "
-            f"{refusals.accepted} connections."
+            f"This host answered {refusals.here:,} segments that belong to no socket with a reset {during}, and "
+            f"accepted {refusals.accepted:,} connections."
         )
         if listening[0] < listening[1]:
-            evidence.append("{} sockets listen, and {} did within the last hour.".format(*listening))
+            evidence.append("{:,} sockets listen, and {:,} did within the last hour.".format(*listening))
     if there:
-        evidence.append(f"{refusals.connects} of {refusals.opened} connections that it opened were refused {during}.")
+        evidence.append(
+            f"{refusals.connects:,} of {refusals.opened:,} connections that it opened were refused {during}."
+        )
     if here and there and abs(refusals.here - refusals.connects) <= 0.1 * refusals.here:
         evidence.append("Both numbers are similar, so these are probably connections of this host to itself.")
     if refusals.is_reset:
         evidence.append(
-            f"{refusals.reset_here + refusals.reset_there} connections were reset {during}: {refusals.reset_here} by "
-            f"applications of this host, {refusals.reset_there} by their peers."
+            f"{refusals.reset_here + refusals.reset_there:,} connections were reset {during}: {refusals.reset_here:,} "
+            f"by applications of this host, {refusals.reset_there:,} by their peers."
         )
     return evidence
 

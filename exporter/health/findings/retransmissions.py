@@ -64,23 +64,23 @@ def _judge(window: Window) -> Finding | None:
         return None
     sent, lost, handshakes, needless, silent = loss
     share = lost / sent
-    evidence = [f"{lost} of {sent} segments were lost and sent again {recent.during}: {share:.1%}."]
+    evidence = [f"{lost:,} of {sent:,} segments were lost and sent again {recent.during}: {share:.1%}."]
     if handshakes:
-        evidence.append(f"{handshakes} SYNs and SYN-ACKs were sent again as well; they are not included.")
+        evidence.append(f"{handshakes:,} SYNs and SYN-ACKs were sent again as well; they are not included.")
     if needless:
         evidence.append(
-            f"{needless} more were sent again without need, because the peer had them already; they are not included."
+            f"{needless:,} more were sent again without need, because the peer had them already; they are not included."
         )
     if silent:
-        evidence.append(f"Up to {silent} more went to peers that do not answer at all; they are not included.")
+        evidence.append(f"Up to {silent:,} more went to peers that do not answer at all; they are not included.")
     timeouts = recent.rose("TcpExt.TCPTimeouts")
     if timeouts:
-        evidence.append(f"{timeouts} retransmission timers ran out {recent.during}.")
+        evidence.append(f"{timeouts:,} retransmission timers ran out {recent.during}.")
     peers = window.trouble(RETRANSMITTING)
     suffers = ""
     if peers is not None and peers.sockets:
         evidence.append(
-            f"{peers.sockets} connections wait for the answer to a retransmission; {peers.most} of them are with "
+            f"{peers.sockets:,} connections wait for the answer to a retransmission; {peers.most:,} of them are with "
             f"{peers.place}."
         )
         suffers = f" towards {peers.place}" if 2 * peers.most > peers.sockets else ""

@@ -116,22 +116,24 @@ def _main(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
         element(
             "div",
             element(
-                "section",
-                element("h2", "The states", id="title-states"),
-                element(
-                    "div",
+                "div",
+                _card(
+                    "States",
                     element("h3", "State machine: choose a state", id="machine", class_="unseen"),
                     diagram(states.nodes(), states.hours()),
                     _LEGEND,
-                    class_="card drawing",
                 ),
-                element("div", *states.panels(), class_="card chosen"),
-                id="states",
-                aria_labelledby="title-states",
+                _card("Host", *states.host()),
+                class_="column",
             ),
-            None
-            if snapshot is None or health is None
-            else _card("Limits", sections.limits(health, snapshot.to_full or {}), _queues(snapshot)),
+            element(
+                "div",
+                element("div", *states.panels(), class_="card chosen"),
+                None
+                if snapshot is None or health is None
+                else _card("Limits", sections.limits(health, snapshot.to_full or {}), _queues(snapshot)),
+                class_="column",
+            ),
             id="split",
         ),
         None if health is None else _changes(health),
@@ -142,9 +144,10 @@ def _main(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
 
 def _changes(health: Health) -> Markup | None:
     table = sections.sysctls(health.deviations)
-    command = element("code", "tcp-exporter advise --sysctl-conf")
-    fragment_of_them = element("p", "As a fragment for sysctl.d: ", command, class_="quiet")
-    return None if table is None else _card("Sysctls", table, fragment_of_them)
+    if table is None:
+        return None
+    words = element("p", "As a fragment for sysctl.d:", class_="quiet")
+    return _card("Sysctls", table, words, sections.command("tcp-exporter advise --sysctl-conf"))
 
 
 def _queues(snapshot: Snapshot) -> Markup | None:

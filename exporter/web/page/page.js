@@ -5,6 +5,7 @@
   const lost = document.getElementById("lost");
   const said = document.getElementById("said");
   const navigation = performance.getEntriesByType("navigation")[0];
+  document.documentElement.classList.add("scripted"); // what only works with it may be seen
   let received = navigation ? navigation.responseEnd : performance.now();
   let age = ageShown();
   let trouble = "";
@@ -57,6 +58,7 @@
     try {
       const answer = await fetch(location.pathname, { cache: "no-store", signal: AbortSignal.timeout(10000) });
       if (!answer.ok) throw new Error(`it answers ${answer.status}`);
+      nameOwn(answer.headers.get("Client-Address"));
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const before = document.getElementById("status").textContent;
       received = performance.now();
@@ -87,6 +89,41 @@
       : "";
     if (lost.hidden === gone) lost.hidden = !gone;
     if (lost.textContent !== words) lost.textContent = words;
+  }
+
+  // The reader's own connection is among those that are counted; only the answer's header knows which it is.
+  function nameOwn(address) {
+    const own = document.getElementById("own");
+    if (!own || !address) return;
+    own.hidden = false;
+    own.textContent = /^(127\.|\[::1\])/.test(address)
+      ? `Yours is among them, both ends of it: this page is read from ${address}.`
+      : `Yours is among them: this page is read from ${address}.`;
+  }
+
+  // Copies a command. Without a secure context there is no clipboard: it is selected then, and copied the old way.
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest(".copy");
+    if (!button) return;
+    const code = button.parentNode.querySelector("code");
+    const copied = (await wrote(code.textContent)) || selected(code);
+    button.textContent = copied ? "Copied" : "Selected";
+    said.textContent = copied ? "The command was copied." : "The command is selected: copy it with Ctrl+C.";
+    setTimeout(() => (button.textContent = "Copy"), 2000);
+  });
+
+  async function wrote(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  function selected(element) {
+    getSelection().selectAllChildren(element);
+    return document.execCommand("copy");
   }
 
   // Choosing a state: the address changes as without a script, but focus and place stay where the diagram is.

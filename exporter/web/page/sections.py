@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from exporter.tcpstate import BY_LABEL, KNOWN_STATES
 from exporter.web.current import Current
 from exporter.web.page.machine import fragment, icon
 from exporter.web.page.markup import Content, Markup, element
-from exporter.web.page.states import breakable, pill, scrolled, sentence
+from exporter.web.page.states import breakable, pill, scrolled, sentence, wide_row
 
 _LISTENERS, _NAMES = 10, 8  # rows that are shown
 _BAR = 100
@@ -106,21 +106,27 @@ def finding_articles(findings: Sequence[Finding]) -> Iterator[Markup]:
             element("ul", (element("li", sentence) for sentence in it.evidence), class_="evidence"),
             element("p", it.why),
             element("p", element("b", "Do: "), it.remedy),
-            element("pre", element("code", it.command), tabindex=0) if it.command else None,
+            command(it.command) if it.command else None,
             element("p", element("b", "Risk: "), it.risk, class_="quiet") if it.risk else None,
             element(
-                "p", element("b", "Bears on: "),
-                _listed([element("a", state.rfc9293, href=f"#{fragment(state)}") for state in it.states]),
-                class_="quiet",
-            ) if it.states else None,
-            element(
-                "p", element("b", "Runbook: "), element("a", it.runbook, href=f".{RUNBOOKS}{it.runbook}"),
-                class_="quiet",
+                "div",
+                element(
+                    "p", element("b", "Bears on: "),
+                    _listed([element("a", state.rfc9293, href=f"#{fragment(state)}") for state in it.states]),
+                ) if it.states else None,
+                element("p", element("b", "Runbook: "), element("a", it.runbook, href=f".{RUNBOOKS}{it.runbook}")),
+                class_="more quiet",
             ),
             id=f"finding-{it.name}",
             class_=f"finding {it.severity.name}",
             tabindex=-1,
         )  # fmt: skip
+
+
+def command(text: str) -> Markup:
+    """A command to run, with a button that copies it where there are scripts."""
+    button = element("button", "Copy", type="button", class_="copy", data_own=True)
+    return element("div", element("pre", element("code", text), tabindex=0), button, class_="command")
 
 
 def sysctls(deviating: Sequence[Verdict]) -> Markup | None:
@@ -133,14 +139,17 @@ def sysctls(deviating: Sequence[Verdict]) -> Markup | None:
             element("th", element("code", breakable(it.title)), scope="row"),
             element("td", element("b", str(it.live))),
             element("td", element("b", it.accepted), element("small", " expected") if it.expected else None),
-            element(
-                "td", it.reason, element("small", f"{it.arithmetic}.") if it.arithmetic else None,
-                element("small", f"Risk: {it.risk}") if it.risk else None, class_="why",
-            ),
+        )
+        + wide_row(
+            (
+                it.reason,
+                element("small", f"{it.arithmetic}.") if it.arithmetic else None,
+                element("small", f"Risk: {it.risk}") if it.risk else None,
+            )
         )
         for it in deviating
-    ]  # fmt: skip
-    return _table("Sysctls to change", ("Sysctl", "Live", "Recommended", "Why"), rows, "sysctls")
+    ]
+    return _table("Sysctls to change", ("Sysctl", "Live", "Recommended"), map(Markup, rows), "sysctls")
 
 
 def limits(health: Health, to_full: Mapping[str, int]) -> Markup:
@@ -320,8 +329,8 @@ def sources(snapshot: Snapshot) -> Markup:
     )
 
 
-def _table(caption: str, heads: Sequence[str], rows: Sequence[Markup], class_: str, *after: Content) -> Markup:
-    texts = {"", "States"}
+def _table(caption: str, heads: Sequence[str], rows: Iterable[Markup], class_: str, *after: Content) -> Markup:
+    texts = {"", "States", "Live", "Recommended"}
     columns = [
         element("th", head, scope="col", class_="n" if head not in texts and position else None)
         if head
@@ -361,7 +370,7 @@ def _listed(items: Sequence[str]) -> Iterator[str]:
 
 
 def _number(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _percent(share: float) -> str:
