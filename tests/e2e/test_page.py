@@ -14,7 +14,7 @@ from exporter.health.thresholds import Range, Threshold
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from tests.browser import Browser
 from tests.e2e.conftest import Daemon, by_state, wait_for
-from tests.e2e.test_advice import FLOOD, hold
+from tests.e2e.test_advice import FLOOD, FULL_QUEUE, hold
 from tests.lab import LabProcess
 from tests.test_docs import everything
 from tests.web.test_page import VIEW, current, rendered
@@ -77,7 +77,7 @@ def test_counts_change_without_a_reload(browser: Browser, lab: LabProcess) -> No
     assert reason is not None
     assert 640 <= int(reason[1]) < 700  # the browser's own connections are among them
     assert "WARNING" in str(browser.run("return document.title"))
-    said = "The verdict is WARNING now, it was OK."
+    said = "The status is now WARNING; it was OK."
     wait_for(lambda: browser.text("#said") == said or None, "what a screen reader says of it")
     lab.release()
     wait_for(lambda: browser.text("#status") == "OK" or None, "the end of it")
@@ -124,7 +124,8 @@ def test_what_the_reader_opened_stays_open_when_the_page_changes(browser: Browse
     assert "memory_pressure" in browser.text("#not-judged ul")
 
 
-def test_the_readers_own_connection_is_named(browser: Browser, lab: LabProcess) -> None:
+def test_the_readers_own_connection_is_named(browser: Browser, daemon: Daemon, lab: LabProcess) -> None:
+    browser.open(f"{url(daemon)}#state-established")
     said = wait_for(lambda: browser.text("#own") or None, "the first answer that the script reads")
     named = re.fullmatch(r"Yours is among them, both ends of it: this page is read from (127\.0\.0\.1:\d+)\.", said)
     assert named is not None
@@ -136,26 +137,26 @@ def test_the_readers_own_connection_is_named(browser: Browser, lab: LabProcess) 
 
 @pytest.mark.parametrize("secure", [True, False], ids=["with a clipboard", "without one, as on plain HTTP"])
 def test_the_button_beside_a_command_copies_it(browser: Browser, lab: LabProcess, secure: bool) -> None:
-    hold(lab, FLOOD)
-    wait_for(lambda: browser.texts("#finding-syn_flood code") or None, "the finding")
+    hold(lab, FULL_QUEUE.format(backlog=16))
+    wait_for(lambda: browser.texts("#finding-accept_queue_full code") or None, "the finding")
     if secure:
         browser.run("window.wrote = []; navigator.clipboard.writeText = async (text) => { window.wrote.push(text); }")
     else:
         browser.run("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
         browser.run("document.addEventListener('copy', () => { window.wrote = [String(getSelection())]; })")
-    (command,) = browser.texts("#finding-syn_flood code")
-    browser.click("#finding-syn_flood .copy")
-    wait_for(lambda: browser.text("#finding-syn_flood .copy") == "Copied" or None, "the word on the button")
+    (command,) = browser.texts("#finding-accept_queue_full code")
+    browser.click("#finding-accept_queue_full .copy")
+    wait_for(lambda: browser.text("#finding-accept_queue_full .copy") == "Copied" or None, "the word on the button")
     assert browser.run("return window.wrote") == [command]
     assert browser.text("#said") == "The command was copied."
-    wait_for(lambda: browser.text("#finding-syn_flood .copy") == "Copy" or None, "the button as it was")
+    wait_for(lambda: browser.text("#finding-accept_queue_full .copy") == "Copy" or None, "the button as it was")
 
 
 def test_a_finding_leads_to_its_runbook_and_the_runbook_back(browser: Browser, daemon: Daemon, lab: LabProcess) -> None:
-    hold(lab, FLOOD)
-    wait_for(lambda: browser.texts("#finding-syn_flood") or None, "the finding")
-    browser.click('#finding-syn_flood a[href^="./runbooks/"]')
-    wait_for(lambda: browser.text("h1") == "TcpSynFlood" or None, "the runbook")
+    hold(lab, FULL_QUEUE.format(backlog=16))
+    wait_for(lambda: browser.texts("#finding-accept_queue_full") or None, "the finding")
+    browser.click('#finding-accept_queue_full a[href^="./runbooks/"]')
+    wait_for(lambda: browser.text("h1") == "TcpAcceptQueueFull" or None, "the runbook")
     for size in (DESKTOP, PHONE):
         browser.look(*size)
         assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
@@ -168,7 +169,7 @@ def test_a_finding_leads_to_its_runbook_and_the_runbook_back(browser: Browser, d
 
 def test_the_charts_of_the_host_are_what_the_daemon_says(browser: Browser, daemon: Daemon, lab: LabProcess) -> None:
     lab.establish(30)
-    hold(lab, FLOOD)
+    hold(lab, FULL_QUEUE.format(backlog=16))
 
     def agree() -> bool:
         history = json.loads(daemon.get("/api/v1/history")[1])
@@ -255,7 +256,9 @@ def test_when_the_daemon_is_gone_the_page_says_so_and_comes_back_with_it(lab: La
             daemon.terminate()
             wait_for(lambda: browser.text("#lost") or None, "the page to notice")
             said = browser.text("#lost")
-            assert re.fullmatch(r"The daemon has not answered for \d+ s \(.+\)\. What is below is as old\.", said), said
+            assert re.fullmatch(
+                r"The daemon has not answered for \d+ s \(.+\)\. The values below are that old\.", said
+            ), said
             age = browser.text("#age")
             wait_for(lambda: browser.text("#age") != age or None, "the age to grow")
         with Daemon(tmp_path / "log2", "--web.listen-address", f"127.0.0.1:{port}", lab=lab):

@@ -118,7 +118,7 @@ def test_a_service_that_is_down_for_clients_elsewhere_is_refused_here(world: Wor
         advice = world.advise()
     assert advice.findings == {"connections_refused": "WARNING"}
     assert advice.what("connections_refused") == (
-        "This host refuses connections: nothing listens on the port that they ask for"
+        "This host refuses connections: nothing listens on their destination port"
     )
     (evidence,) = advice.evidence("connections_refused")
     assert "with a reset in the last 2" in evidence

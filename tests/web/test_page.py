@@ -160,7 +160,8 @@ def test_a_stale_sample_is_said_and_none_of_its_numbers_is_shown() -> None:
     said = text(at)
     assert "UNKNOWN" in said
     assert (
-        "The last sample is 34 s old and not shown: the polling loop hangs or has died. It waits for netlink." in said
+        "The last sample is 34 s old and not shown, because the polling loop hangs or has died. It waits for netlink."
+        in said
     )
     assert [word for word in ("70,001", "tcp_rmem", "nginx", "443") if word in said] == []
     assert "ESTABLISHED ?" in said

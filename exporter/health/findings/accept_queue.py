@@ -70,7 +70,7 @@ def _what(window: Window, slow: Sequence[Listener], dropped: int, drops: Mapping
 def _evidence(window: Window, slow: Sequence[Listener], dropped: int, drops: Mapping[str, int]) -> list[str]:
     evidence = [_queue_of(listener) for listener in slow[:_SHOWN]]
     if len(slow) > _SHOWN:
-        evidence.append(f"{len(slow) - _SHOWN:,} more accept queues are full or fill up.")
+        evidence.append(f"{len(slow) - _SHOWN:,} more accept queues are full or filling up.")
     if dropped:
         evidence.append(
             f"{dropped:,} SYNs and final ACKs were dropped {window.during} because an accept queue was full."
@@ -98,7 +98,7 @@ def _why(window: Window) -> str:
             "tcp_abort_on_overflow is 1, so the kernel resets clients whose handshake finds the queue full: they fail "
             "at once and do not try again."
         )
-    return "The kernel drops what does not fit, so clients wait for seconds, or give up."
+    return "The kernel drops connections that do not fit, so clients wait for seconds or give up."
 
 
 class _Limit(NamedTuple):

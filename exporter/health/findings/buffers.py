@@ -117,7 +117,7 @@ def _by_peer(found: Transfers) -> Finding:
         ),
         why=_why("window of the receiver"),
         remedy=f"On the receiving host, if its application keeps up with its data, raise the max of tcp_rmem to {size}"
-        f"{_formula()} An application there that set SO_RCVBUF must not, or it keeps its size.",
+        f"{_formula()} An application there that sets SO_RCVBUF keeps that size: it must not set it.",
         command=f"ss -Htni dst {found.place}",
         risk=_risk(found, size),
         states=(TcpState.ESTABLISHED,),
@@ -134,7 +134,7 @@ def _transfers(found: Transfers) -> str:
 
 
 def _why(which: str) -> str:
-    return f"In one round trip no more is sent than the {which} holds, however much the path could carry."
+    return f"In one round trip no more is sent than the {which} holds, whatever the path could carry."
 
 
 def _formula() -> str:
@@ -159,9 +159,9 @@ def _vector(window: Window, size: int) -> str:
 
 def _risk(found: Transfers, size: int) -> str:
     return (
-        "Latency: what the path cannot carry waits in queues on the way, so its round trip grows, for everybody on it; "
-        f"at the rate of now a full buffer is {size / max(1, found.rate):.2g} s of waiting. Memory: up to so much for "
-        "each connection, within tcp_mem."
+        "Latency: data that the path cannot carry waits in queues on the way, so the round trip grows for everyone on "
+        f"it; at the present rate a full buffer is {size / max(1, found.rate):.2g} s of waiting. Memory: up to that "
+        "size for each connection, within tcp_mem."
     )
 
 

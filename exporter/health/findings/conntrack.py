@@ -46,7 +46,7 @@ def _judge(window: Window) -> Finding | None:
         "nf_conntrack_buckets with it, or look-ups get slower. A shorter timeout forgets connections that are idle "
         "for longer than their keepalive."
         if near
-        else "None: it only looks.",
+        else "None: the command only reads.",
         states=(TcpState.SYN_SENT, TcpState.SYN_RECV, TcpState.TIME_WAIT),
     )
 

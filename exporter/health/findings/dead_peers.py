@@ -55,7 +55,7 @@ def _judge(window: Window) -> Finding | None:
         remedy="See what the peers have in common: a host that is down, a network, a firewall or a NAT that has "
         "forgotten idle connections. Let the application set TCP_USER_TIMEOUT, which bounds both waits.",
         command="ss -Htno state established | grep -E 'timer:\\((on|keepalive),[^)]*,[1-9][0-9]*\\)'",
-        risk="None: it only looks.",
+        risk="None: the command only reads.",
         states=(TcpState.ESTABLISHED, TcpState.CLOSE_WAIT),
     )
 

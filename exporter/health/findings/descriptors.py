@@ -40,7 +40,7 @@ def _judge(window: Window) -> Finding | None:
         remedy="Find the process that holds them, and let the application close a socket once reading from it returns "
         "an error or the end of data. A restart frees them for now.",
         command="tcp-exporter who leaked",
-        risk="None: it only looks.",
+        risk="None: the command only reads.",
         states=(TcpState.CLOSE, TcpState.CLOSE_WAIT),
     )
 

@@ -130,7 +130,7 @@ def _judge(window: Window) -> Finding | None:
         why="Clients see connection refused or connection reset, at once and for every attempt.",
         remedy=_remedy(here=here, there=there),
         command="ss -Hltn" if here else "tcpdump -nni any -c 20 'tcp[tcpflags] & tcp-rst != 0'",
-        risk="None: it only looks.",
+        risk="None: the command only reads.",
         states=(TcpState.CLOSE, TcpState.SYN_SENT, TcpState.LISTEN)
         if here or there
         else (TcpState.CLOSE, TcpState.ESTABLISHED),
@@ -141,7 +141,7 @@ def _what(*, here: bool, there: bool) -> str:
     if here and there:
         return "This host refuses connections, and those that it opens are refused"
     if here:
-        return "This host refuses connections: nothing listens on the port that they ask for"
+        return "This host refuses connections: nothing listens on their destination port"
     if there:
         return "Connections that this host opens are refused"
     return "Most connections end in a reset"
@@ -174,7 +174,8 @@ def _remedy(*, here: bool, there: bool) -> str:
     if here:
         return (
             "See whether the service is down, or listens on another port or address: localhost may be ::1 for the "
-            "client and 127.0.0.1 for the service. Where nobody should ask, find who does: a port scan looks the same."
+            "client and 127.0.0.1 for the service. Where nobody should use that port, find the clients that do: a "
+            "port scan looks the same."
         )
     if there:
         return (

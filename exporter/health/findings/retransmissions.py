@@ -90,11 +90,11 @@ def _judge(window: Window) -> Finding | None:
         what=f"Segments are lost on the way{suffers}: {share:.1%} are sent again",
         evidence=tuple(evidence),
         why="A lost segment costs a round trip, or a timeout of 0.2 s and more, and halves the rate of its connection.",
-        remedy="See which remote addresses they have in common, and whether other hosts on that path lose segments "
-        "too. Look for errors and drops of the interfaces, a full uplink, a policer, or a filter that drops. "
+        remedy="See which remote addresses the connections have in common, and whether other hosts on that path lose "
+        "segments too. Look for errors and drops of the interfaces, a full uplink, a policer, or a filter that drops. "
         "No sysctl repairs a path.",
         command="ss -OHtin state established | grep ' retrans:[1-9]'",
-        risk="None: it only looks.",
+        risk="None: the command only reads.",
         states=(TcpState.ESTABLISHED,),
     )
 

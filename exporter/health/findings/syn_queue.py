@@ -114,7 +114,7 @@ def _evidence(window: Window, seen: _Handshakes) -> list[str]:
         for it in seen.flooded[:_SHOWN]
     ]
     if len(seen.flooded) > _SHOWN:
-        evidence.append(f"{len(seen.flooded) - _SHOWN:,} more SYN queues are full or fill up.")
+        evidence.append(f"{len(seen.flooded) - _SHOWN:,} more SYN queues are full or filling up.")
     if seen.unmatched:
         evidence.append(
             f"{seen.unmatched:,} half-open connections match no listener, as behind TPROXY; the queue that they fill "
@@ -157,7 +157,7 @@ def _flood(window: Window) -> Finding | None:
         + "tcp_fin_timeout does not help"
         + (", and a larger tcp_max_syn_backlog only fills later." if seen.off else ", nor does tcp_max_syn_backlog."),
         command="sysctl -w net.ipv4.tcp_syncookies=1" if seen.off else "tcp-exporter who syn_recv --by remote",
-        risk="A limit by source hits clients behind one NAT together, and spoofed sources are not the real ones.",
+        risk="A limit by source hits all clients behind one NAT together, and spoofed sources are not the attackers.",
         states=(TcpState.SYN_RECV, TcpState.LISTEN),
     )
 
@@ -234,15 +234,15 @@ def _half_open(window: Window) -> Finding | None:
         what="Many half-open connections: handshakes never complete",
         evidence=tuple(evidence),
         why="A SYN flood begins like this, and so does a path on which the answers of this host are lost.",
-        remedy="Look at their sources. Many that were never clients: a SYN flood"
+        remedy="Look at their sources. Many addresses that were never clients mean a SYN flood"
         + (
             "; switch cookies on before it fills the queue. "
             if window.sysctl("tcp_syncookies") == _OFF
             else ", which SYN cookies answer when the queue is full. "
         )
-        + "A few networks of clients: look for a route or a firewall that loses the SYN-ACKs.",
+        + "A few networks of clients mean a broken path: look for a route or a firewall that loses the SYN-ACKs.",
         command="tcp-exporter who syn_recv --by remote",
-        risk="None: it only looks.",
+        risk="None: the command only reads.",
         states=(TcpState.SYN_RECV, TcpState.LISTEN),
     )
 

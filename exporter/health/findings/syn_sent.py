@@ -42,7 +42,7 @@ def _judge(window: Window) -> Finding | None:
         remedy="Check whether the destination is up, then the firewalls, security groups, routes and the conntrack "
         "table on the way to it. Meanwhile let the application use a short connect timeout and another destination.",
         command="tcp-exporter who syn_sent --by remote",
-        risk="None: it only looks.",
+        risk="None: the command only reads.",
         states=(TcpState.SYN_SENT,),
     )
 

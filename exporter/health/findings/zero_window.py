@@ -42,13 +42,13 @@ def _judge(window: Window) -> Finding | None:
         else "Peers do not read what this host sends",
         evidence=tuple(_evidence(window, blocked, here=here, there=there)),
         why="The window is closed, so nothing is sent, and both ends keep their buffers until it opens again.",
-        remedy="See why the application does not read: a blocked thread, a lock, a slow dependency, too "
+        remedy="Find out why the application does not read: a blocked thread, a lock, a slow dependency, too "
         "little CPU. A larger tcp_rmem only makes the queue longer."
         if here
         else "Find out why the peers do not read. Let the application give such a connection a timeout, by "
         "TCP_USER_TIMEOUT or of its own, because the kernel waits as long as the peer answers its probes.",
         command=f"ss -Htnp state established | sort -k{1 if here else 2},{1 if here else 2}nr | head",
-        risk="None: it only looks.",
+        risk="None: the command only reads.",
         states=(TcpState.ESTABLISHED, TcpState.CLOSE_WAIT),
     )
 

@@ -154,17 +154,17 @@ def _queues(snapshot: Snapshot) -> Markup | None:
     if snapshot.detail is None:
         return None
     received, sent = (amount(it, "bytes") for it in (snapshot.detail.receive_queue, snapshot.detail.send_queue))
-    said = f"Applications have {received} to read, and peers {sent} to acknowledge."
+    said = f"Received and not yet read by applications: {received}. Sent and not yet acknowledged by peers: {sent}."
     return element("p", said, class_="quiet")
 
 
 def _holders(snapshot: Snapshot) -> tuple[Content, ...]:
     """Whose sockets they are."""
     detail = snapshot.detail
-    missing = "There is no detail of this moment."
+    missing = "The detail of this sample is missing."
     ports, units = (None, None) if detail is None else (detail.ports, detail.units)
     held = () if detail is None or detail.memory is None else tuple(sections.memory(detail.memory))
-    no_units = missing if detail is None else "Sockets have no unit here: that needs netlink and cgroup v2."
+    no_units = missing if detail is None else "Units are unknown here: they need netlink and cgroup v2."
     quality = None if detail is None or detail.quality is None else sections.quality(detail.quality)
     return (
         _card("Listeners", sections.listeners(snapshot.listeners)),

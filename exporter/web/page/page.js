@@ -57,7 +57,7 @@
     fetching = true;
     try {
       const answer = await fetch(location.pathname, { cache: "no-store", signal: AbortSignal.timeout(10000) });
-      if (!answer.ok) throw new Error(`it answers ${answer.status}`);
+      if (!answer.ok) throw new Error(`it answered ${answer.status}`);
       nameOwn(answer.headers.get("Client-Address"));
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const before = document.getElementById("status").textContent;
@@ -69,7 +69,7 @@
       age = ageShown();
       trouble = "";
       const after = document.getElementById("status").textContent;
-      if (after !== before) said.textContent = `The verdict is ${after} now, it was ${before}.`;
+      if (after !== before) said.textContent = `The status is now ${after}; it was ${before}.`;
     } catch (error) {
       trouble = error.message || String(error);
     }
@@ -85,7 +85,7 @@
     const gone = !document.hidden && since > 3 * Number(document.body.dataset.every) + 1;
     document.documentElement.classList.toggle("lost", gone);
     const words = gone
-      ? `The daemon has not answered for ${Math.round(since)} s${trouble && ` (${trouble})`}. What is below is as old.`
+      ? `The daemon has not answered for ${Math.round(since)} s${trouble && ` (${trouble})`}. The values below are that old.`
       : "";
     if (lost.hidden === gone) lost.hidden = !gone;
     if (lost.textContent !== words) lost.textContent = words;

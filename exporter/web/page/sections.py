@@ -41,7 +41,7 @@ def headline(at: Current, snapshot: Snapshot | None) -> Headline:
         age = at.now - at.sample.counted_at
         return Headline(
             Status.UNKNOWN,
-            f"The last sample is {age:.0f} s old and not shown: the polling loop hangs or has died.{waiting}",
+            f"The last sample is {age:.0f} s old and not shown, because the polling loop hangs or has died.{waiting}",
             (),
         )
     health = at.sample.health
@@ -71,7 +71,7 @@ def _summary(health: Health, problems: int) -> Content:
     crossed = len(health.alerting) - unknown
     parts = [
         f"{_number(crossed, 'threshold')} crossed" if crossed else None,
-        f"{_number(unknown, 'measure')} not known" if unknown else None,
+        f"{_number(unknown, 'measure')} unknown" if unknown else None,
         _number(len(health.findings), "finding") if health.findings else None,
         f"{_number(len(health.unknown), 'finding')} could not be judged" if health.unknown else None,
         f"{_number(problems, 'source')} not readable" if problems else None,
@@ -92,7 +92,7 @@ def _alert(result: Result) -> Sequence[Markup | str]:
     where = f"#{fragment(state)}" if state else "#limits" if ratio else None
     name = element("a", state.rfc9293 if state else result.measure, href=where) if where else result.measure
     if result.value is None:
-        return (name, " is not known")
+        return (name, " is unknown")
     value = _percent(result.value) if ratio else f"{result.value:,.10g}"
     return (name, f" {value}", "" if result.violated is None else f" ({result.violated.reason(result.value)})")
 
@@ -161,7 +161,7 @@ def limits(health: Health, to_full: Mapping[str, int]) -> Markup:
         if (reading := health.readings[measure.name]) is not None
     ]
     if not rows:
-        return element("p", "None of the limits can be read.", class_="quiet")
+        return element("p", "No limit could be read.", class_="quiet")
     return _table("How full the limits are", ("Limit", "", "Used", "Of", "Full"), rows, "limits")
 
 
@@ -209,9 +209,13 @@ def _bar(measure: Measure, it: Reading, status: Status | None, left: int) -> Mar
 def listeners(found: Sequence[Listener] | None) -> Markup:
     """The listeners, the fullest first."""
     if found is None:
-        return element("p", "Only netlink knows the listeners' queues, and it does not answer here.", class_="quiet")
+        return element(
+            "p",
+            "The listeners' queues are unknown: only netlink reports them, and it does not answer here.",
+            class_="quiet",
+        )
     if not found:
-        return element("p", "Nobody listens.", class_="quiet")
+        return element("p", "There are no listeners.", class_="quiet")
     ranked = sorted(found, key=lambda it: (-it.fullest, -it.syn_recv, it.port, it.address))
     rows = [
         element(
@@ -233,7 +237,7 @@ def top(title: str, head: str, counts: Mapping[str, StateCounts] | None, missing
         return element("p", missing, class_="quiet")
     ranked = sorted((item for item in counts.items() if any(item[1])), key=lambda item: (-sum(item[1]), item[0]))
     if not ranked:
-        return element("p", "None has a socket.", class_="quiet")
+        return element("p", "There are no sockets.", class_="quiet")
     rows = [
         element(
             "tr",
@@ -278,7 +282,7 @@ def quality(found: Quality) -> Markup | None:
         )
         for port, it in ranked[:_NAMES]
     ]
-    caption = f"Half of a port's connections have at most this round trip and idle age; {_percent(found.sampled)} read"
+    caption = f"Medians by port of the round trip and the idle time, from {_percent(found.sampled)} of the connections"
     heads = ("Port", "Sampled", "Round trip", "Retransmit", "Idle")
     return _table(caption, heads, rows, "top", _more(len(ranked) - _NAMES))
 

@@ -19,7 +19,7 @@ from exporter.web.page.markup import Content, Markup, element, escaped
 from exporter.web.page.plot import HEIGHT, Plot, drops, plot, span
 
 _BETWEEN_WORDS = re.compile(r"([_.:@-])(?=[\w\[])")
-_NO_HISTORY = "No history yet: its first point comes after ten seconds."
+_NO_HISTORY = "No history yet: the first point is complete after ten seconds."
 _NUMBERS = ((10_000_000, 1_000_000, "M"), (100_000, 1000, "k"))
 
 
@@ -155,7 +155,7 @@ class States:
         areas = (element("path", d=path, class_="area") for path in (total.high, total.low) if total.most)
         yield self._figure("All sockets", _spread(total), *areas)
         if dropped is None:
-            yield element("p", "How much listeners drop is not known.", class_="quiet")
+            yield element("p", "The number of drops is unknown.", class_="quiet")
             return
         area = element("path", d=dropped.high, class_="area") if dropped.most else None
         words = f"{dropped.sum:,} SYNs and final ACKs" if dropped.sum else "nothing"
@@ -192,17 +192,17 @@ class States:
     def _sysctl_table(self, state: TcpState) -> Markup:
         rows = [row for name in state.sysctls for row in self._sysctl(name)]
         if not rows:
-            return element("p", "No sysctl that bears on it could be read.", class_="quiet")
+            return element("p", "No sysctl that affects this state could be read.", class_="quiet")
         heads = ("Sysctl", "Live", "Recommended")
         return scrolled(
             element(
                 "table",
-                element("caption", f"What acts on {state.rfc9293}"),
+                element("caption", f"Sysctls that affect {state.rfc9293}"),
                 element("thead", element("tr", (element("th", head, scope="col") for head in heads))),
                 element("tbody", rows),
                 class_="sysctls",
             ),
-            f"What acts on {state.rfc9293}",
+            f"Sysctls that affect {state.rfc9293}",
         )
 
     def _sysctl(self, name: str) -> Iterator[Markup]:

@@ -104,7 +104,7 @@ def test_half_open_connections_of_another_listener_are_not_evidence() -> None:
 
 def test_listeners_that_do_not_fit_are_counted() -> None:
     window = two_looks(snapshot(100.0, {}, [waiting(8000 + number, 65) for number in range(5)]))
-    assert found(window).evidence[3] == "2 more accept queues are full or fill up."
+    assert found(window).evidence[3] == "2 more accept queues are full or filling up."
 
 
 @pytest.mark.parametrize("limit", [5, 128, 1000])
