@@ -18,7 +18,7 @@ from exporter.tcpstate import BY_LABEL, KNOWN_STATES
 from exporter.web.current import Current
 from exporter.web.page.machine import fragment, icon
 from exporter.web.page.markup import Content, Markup, element
-from exporter.web.page.states import breakable, pill, scrolled, sentence, wide_row
+from exporter.web.page.states import breakable, grouped, pill, scrolled, sentence, wide_row
 
 _LISTENERS, _NAMES = 10, 8  # rows that are shown
 _BAR = 100
@@ -94,7 +94,7 @@ def _alert(result: Result) -> Sequence[Markup | str]:
     if result.value is None:
         return (name, " is unknown")
     value = _percent(result.value) if ratio else f"{result.value:,.10g}"
-    return (name, f" {value}", "" if result.violated is None else f" ({result.violated.reason(result.value)})")
+    return (name, f" {value}", "" if result.violated is None else f" ({grouped(result.violated.reason(result.value))})")
 
 
 def finding_articles(findings: Sequence[Finding]) -> Iterator[Markup]:

@@ -18,6 +18,7 @@ from exporter.web.page.machine import PLACES, Node, arrivals, departures, fragme
 from exporter.web.page.markup import Content, Markup, element, escaped
 from exporter.web.page.plot import HEIGHT, Plot, drops, plot, span
 
+_WHOLE = re.compile(r"(?<![\d.])\d{4,18}(?![\d.])", re.ASCII)
 _BETWEEN_WORDS = re.compile(r"([_.:@-])(?=[\w\[])")
 _NO_HISTORY = "No history yet: the first point is complete after ten seconds."
 _NUMBERS = ((10_000_000, 1_000_000, "M"), (100_000, 1000, "k"))
@@ -267,13 +268,13 @@ def short(number: int, *, compact: bool = False) -> str:
     return f"{number:,}"
 
 
-def grouped(text: str) -> str:
-    """A whole number with separators, and any other text as it is.
+def grouped(limit: str) -> str:
+    """A limit with separators in its whole numbers.
 
-    >>> grouped("131072"), grouped("@10:20000")
-    ('131,072', '@10:20000')
+    >>> grouped("131072"), grouped("@10:20000"), grouped("> 0.1234")
+    ('131,072', '@10:20,000', '> 0.1234')
     """
-    return f"{int(text):,}" if text.isascii() and text.isdecimal() else text
+    return _WHOLE.sub(lambda number: f"{int(number[0]):,}", limit)
 
 
 def _lasting(found: Plot) -> str:
