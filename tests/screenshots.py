@@ -21,7 +21,7 @@ from tests.e2e.conftest import Daemon, wait_for
 from tests.e2e.test_advice import FLOOD, FULL_QUEUE, hold
 from tests.lab import LabProcess
 
-SIZES = {"desktop": (1280, 1500, 1.0), "phone": (390, 844, 2.0)}
+SIZES = {"desktop": (1280, 1240, 1.0), "phone": (390, 844, 2.0)}
 SECONDS = 120.0  # of history, so that there is something to draw
 PATIENCE = 900.0
 CONFIGURATION = "sample: {max_cpu_ratio: 1}\n"  # what else this machine does is no part of the picture
@@ -119,7 +119,7 @@ def take(browser: Browser, daemon: Daemon, folder: Path, name: str) -> None:
 
 def smaller(png: bytes) -> bytes:
     """The same picture with a palette."""
-    return subprocess.run(["pngquant", "--speed=1", "48", "-"], input=png, stdout=subprocess.PIPE, check=True).stdout
+    return subprocess.run(["pngquant", "--speed=1", "80", "-"], input=png, stdout=subprocess.PIPE, check=True).stdout
 
 
 if __name__ == "__main__":

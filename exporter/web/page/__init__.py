@@ -123,15 +123,15 @@ def _main(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
                     diagram(states.nodes(), states.hours()),
                     _LEGEND,
                 ),
-                _card("Host", *states.host()),
+                None
+                if snapshot is None or health is None
+                else _card("Limits", sections.limits(health, snapshot.to_full or {}), _queues(snapshot)),
                 class_="column",
             ),
             element(
                 "div",
                 element("div", *states.panels(), class_="card chosen"),
-                None
-                if snapshot is None or health is None
-                else _card("Limits", sections.limits(health, snapshot.to_full or {}), _queues(snapshot)),
+                _card("Host", *states.host()),
                 class_="column",
             ),
             id="split",
