@@ -32,7 +32,7 @@ demo: $(VENV)/installed-dev  ## sockets in every state in a namespace of its own
 
 golden: $(VENV)/installed-dev  ## rewrite the expected outputs; review the diff
 	$(BIN)/pytest -q --update-golden tests/health/test_findings_doc.py tests/test_golden.py tests/test_readme.py tests/test_docs.py tests/kernels/test_report.py \
-	  tests/test_alerts.py tests/test_fleet.py tests/terminal/test_frame.py tests/web/test_page.py
+	  tests/test_alerts.py tests/test_fleet.py tests/terminal/test_frame.py tests/web/test_page.py tests/web/test_runbooks.py
 
 dashboards: $(VENV)/installed-dev  ## write deploy/grafana/*.json from dashboards/; review the diff
 	$(BIN)/python -m dashboards

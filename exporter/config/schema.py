@@ -63,8 +63,8 @@ def parse_telemetry_path(text: str) -> str:
     """The path that the metrics are served on, or UsageError when it is none or belongs to another endpoint."""
     if not _PATH.fullmatch(text):
         raise UsageError(f"expected a path such as /metrics, got {text!r}")
-    if f"{text}/".startswith(("/api/", "/-/")):  # all of both, so that a later endpoint breaks no configuration
-        raise UsageError(f"expected a path outside /api and /-, which are taken, got {text!r}")
+    if f"{text}/".startswith(("/api/", "/-/", "/runbooks/")):  # all of each: a later endpoint breaks no configuration
+        raise UsageError(f"expected a path outside /api, /runbooks and /-, which are taken, got {text!r}")
     return text
 
 

@@ -42,6 +42,12 @@ def test_what_is_in_the_package(package: Path, golden: Callable[[str, str], None
     golden("deb.txt", "".join(f"{mode} {path}\n" for path, mode in mine.items()))
 
 
+def test_the_runbooks_are_inside(package: Path) -> None:
+    pages = {path.name for path in (REPOSITORY / "exporter/web/page/runbooks").iterdir()}
+    folder = f"{PRIVATE}exporter/web/page/runbooks/"
+    assert {path.removeprefix(folder) for path in listed(package) if path.startswith(folder)} - {""} == pages
+
+
 def test_the_examples_are_all_that_there_is_to_copy(package: Path) -> None:
     """A large one is packed, as all documentation of Debian's."""
     listing = [path for path in listed(package) if path.startswith(EXAMPLES) and not path.endswith("/")]
