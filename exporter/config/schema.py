@@ -30,13 +30,12 @@ from exporter.config.fields import (
     readers_of,
     section,
     share,
-    suggest,
     table,
     unique,
     unknown,
 )
 from exporter.config.yamlnodes import Mistakes, Node, wrong
-from exporter.errors import ConfigError, UsageError
+from exporter.errors import ConfigError, UsageError, suggest
 from exporter.health.measures import BY_NAME
 from exporter.health.sysctls.verdicts import nearest
 from exporter.health.thresholds import DEFAULTS, Range, Threshold, contradiction

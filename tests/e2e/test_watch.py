@@ -293,7 +293,7 @@ def test_without_a_terminal_or_with_one_that_cannot_it_says_so() -> None:
     assert refused("--watch") == (
         2,
         "",
-        "tcp-exporter show --watch: standard output is no terminal; with --json it is a line for each sample\n",
+        "tcp-exporter show --watch: standard output is not a terminal; --json prints a line for each sample\n",
     )
     assert refused("--interval", "2s") == (2, "", "tcp-exporter show: --interval is for --watch\n")
     with Terminal(*SHOW, env={"TERM": "dumb"}) as terminal:
