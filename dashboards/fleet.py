@@ -24,7 +24,7 @@ from dashboards.grafana import (
     Row,
     Variable,
 )
-from dashboards.host import FILLING, FLEET_UID, SOME, UID
+from dashboards.host import FILLING, FLEET_UID, FULL_IN, RUNBOOK, SOME, UID, firing_alerts
 from exporter.health.sysctls.profile import BY_SYSCTL
 
 
@@ -110,6 +110,14 @@ WELL = Row(
             "sum(job:tcp_sysctl_deviates:sum{})",
             SOME,
         ),
+        firing_alerts(
+            "The alerts that fire now, on all hosts, up to fifty, the latest first. A click on an alert opens its "
+            "runbook, which the exporter of its host serves; one on a host leads to its page. One alert on many hosts "
+            "has one cause.",
+            Column("alertname", "Alert", link="http://${__data.fields.instance}/runbooks/${__data.fields.Alert}",
+                   leads_to=RUNBOOK),
+            *HOST_COLUMNS,
+        )._replace(width=24),
         Panel(
             "Worst hosts",
             "The twenty hosts whose status is worst, worst first: CRITICAL is to be looked at now. A click on the "
@@ -162,6 +170,16 @@ LIMITS = Row(
             kind="table", height=10, sort="Full",
             columns=(
                 *HOST_COLUMNS, Column("resource", "Limit"), Column("Value", "Full", unit="percentunit", steps=FILLING),
+            ),
+        ),
+        Panel(
+            "Full soonest",
+            "The twenty limits that are full soonest if they go on like the last hour, soonest first. Below a day look "
+            "for what changed; below 4 hours the alert fires. Limits that do not rise are not listed.",
+            (Query("bottomk(20, tcp_saturation_seconds_to_full{})"),),
+            kind="table", height=10, sort="Full in", ascending=True,
+            columns=(
+                *HOST_COLUMNS, Column("resource", "Limit"), Column("Value", "Full in", unit="s", steps=FULL_IN),
             ),
         ),
         Panel(
