@@ -183,6 +183,13 @@ LIMITS = Row(
             ),
         ),
         Panel(
+            "Hosts that drop",
+            "The twenty hosts that drop most at listeners, in drops a second. Anything "
+            "above 0 are clients that wait; the host's page says whether a SYN queue or an accept queue is full.",
+            (Query("topk(20, rate(tcp_listen_drops_total{}[$__rate_interval]))", "{{instance}}", instant=True),),
+            kind="bargauge", unit="cps", height=10, steps=((0.001, ORANGE), (1, RED)), link=FROM_SERIES,
+        ),
+        Panel(
             "Fullest of each limit over time",
             "Each kernel limit on the host where it is fullest; dotted is what 99 of 100 hosts are below. A line that "
             "climbs for days is to be planned for; one that jumps alone is one host: the table above names it.",
@@ -190,14 +197,7 @@ LIMITS = Row(
                 Query("max by (resource) (job:tcp_saturation_ratio:max{})", "{{resource}}"),
                 Query("max by (resource) (job:tcp_saturation_ratio:p99{})", "{{resource}}, 99 of 100"),
             ),
-            unit="percentunit", lines=(Line(".*99 of 100", PEAK_DASH),),
-        ),
-        Panel(
-            "Hosts that drop",
-            "The twenty hosts that drop most at listeners, in drops a second. Anything "
-            "above 0 are clients that wait; the host's page says whether a SYN queue or an accept queue is full.",
-            (Query("topk(20, rate(tcp_listen_drops_total{}[$__rate_interval]))", "{{instance}}", instant=True),),
-            kind="bargauge", unit="cps", steps=((0.001, ORANGE), (1, RED)), link=FROM_SERIES,
+            unit="percentunit", width=24, lines=(Line(".*99 of 100", PEAK_DASH),),
         ),
     ),
 )  # fmt: skip
@@ -216,19 +216,20 @@ TRAFFIC = Row(
                 Query('sum(job:tcp_host_status:count{status="1"})', "hosts WARNING"),
                 Query('sum(job:tcp_host_status:count{status="3"})', "hosts UNKNOWN"),
             ),
-            lines=(Line("hosts", LIMIT_DASH, GRAY),),
+            width=8, lines=(Line("hosts", LIMIT_DASH, GRAY),),
         ),
         Panel(
             "Findings",
             "On how many hosts each finding is there, as WARNING or CRITICAL. A line that is missing is none. One "
             "finding that rises on many hosts at once has one cause: an attack, a deployment, a dependency.",
             (Query('sum by (finding) (job:tcp_finding_status:count{status=~"1|2"})', "{{finding}}"),),
+            width=8,
         ),
         Panel(
             "Sockets by state",
             "All sockets of all hosts but listeners, stacked. Worry where one colour grows against the others.",
             (Query('sum by (state) (job:tcp_connections:sum{state!="listen"})', "{{state}}"),),
-            stacked=True,
+            stacked=True, width=8,
         ),
         Panel(
             "Drops and cookies",

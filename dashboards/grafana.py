@@ -309,6 +309,8 @@ def _defaults(panel: Panel) -> Json:
         "thresholds": _thresholds(panel.steps),
         "unit": panel.unit,
     }
+    if panel.kind == "bargauge" and panel.unit == "percentunit":
+        defaults["decimals"] = 1  # a small share is cut at the edge of the panel otherwise
     if panel.kind != "table":
         defaults["min"] = 0
     if panel.maximum is not None:
@@ -319,7 +321,8 @@ def _defaults(panel: Panel) -> Json:
 def _custom(panel: Panel) -> Json:
     """What only this kind of panel has."""
     if panel.kind == "timeseries":
-        return _CURVE | {"stacking": _stacking(panel.stacked)}
+        share = {"axisSoftMax": 0.01} if panel.unit == "percentunit" else {}  # of zeros, Grafana's axis ends at 10000 %
+        return _CURVE | share | {"stacking": _stacking(panel.stacked)}
     return {"table": _CELL, "state-timeline": _SPAN}.get(panel.kind, {})
 
 
@@ -410,7 +413,14 @@ def _options(panel: Panel) -> Json:
 
 
 _CURVES: Json = {
-    "legend": {"calcs": ["lastNotNull", "max"], "displayMode": "table", "placement": "bottom", "showLegend": True},
+    "legend": {
+        "calcs": ["lastNotNull", "max"],
+        "displayMode": "table",
+        "placement": "bottom",
+        "showLegend": True,
+        "sortBy": "Last *",
+        "sortDesc": True,
+    },
     "tooltip": {"mode": "multi", "sort": "desc"},
 }
 _SPANS: Json = {

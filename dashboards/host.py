@@ -37,6 +37,7 @@ UP = (Meaning(0, "DOWN", RED), Meaning(1, "UP", GREEN))
 FILLING = ((0.7, YELLOW), (0.9, RED))
 AGE = ((60, YELLOW), (120, RED))  # four and eight scrapes, as far as deploy/prometheus/scrape.yml is followed
 SOME = ((1, ORANGE),)
+NOT_SOON = (Meaning(int(HORIZON), "30 days or more", GREEN),)
 FULL_IN = ((0, RED), (14400, ORANGE), (86400, GREEN))  # seconds until a limit is full
 
 
@@ -166,7 +167,7 @@ WELL = Row(
                     instant=True,
                 ),
             ),
-            kind="stat", unit="s", width=24, height=4, text="value_and_name",
+            kind="stat", unit="s", width=24, height=4, text="value_and_name", meanings=NOT_SOON,
             steps=FULL_IN,
         ),
     ),
@@ -618,7 +619,7 @@ MEMORY = Row(
                 ("tcp_backlog_drops_total", "dropped, backlog full"),
                 ("tcp_receive_queue_drops_total", "dropped, receive queue full"),
             ),
-            unit="cps",
+            unit="cps", width=24,
         ),
     ),
 )  # fmt: skip

@@ -152,10 +152,10 @@ KEYS = {
     "link": {"asDropdown", "icon", "includeVars", "keepTime", "tags", "targetBlank", "title", "tooltip", "type", "url"},
     "variable": {"allValue", "current", "datasource", "hide", "includeAll", "label", "multi", "name", "options",
                  "query", "refresh", "regex", "skipUrlSync", "sort", "type"},
-    "defaults": {"color", "custom", "links", "mappings", "max", "min", "thresholds", "unit"},
+    "defaults": {"color", "custom", "decimals", "links", "mappings", "max", "min", "thresholds", "unit"},
     "option": {"selected", "text", "value"},
 }  # fmt: skip
-OPTIONAL = {"allValue", "current", "datasource", "max", "min", "multi", "refresh", "regex", "sort"}
+OPTIONAL = {"allValue", "current", "datasource", "decimals", "max", "min", "multi", "refresh", "regex", "sort"}
 
 
 def shaped(value: object, kind: str) -> None:

@@ -22,7 +22,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -115,11 +115,14 @@ class Prometheus:
 
     def ask(self, expression: str, *, over_time: bool = False) -> list[Row]:
         """What Prometheus answers now, or over the last seconds; nothing while it is not there."""
-        now = time.time()
-        question: dict[str, object] = {"query": expression}
-        if over_time:
-            question |= {"start": now - 20, "end": now, "step": 2}
-        path = f"/api/v1/query{'_range' if over_time else ''}?{urllib.parse.urlencode(question)}"
+        results = self.series(expression, time.time(), 20 if over_time else 0)
+        return [Row(it["metric"], float((it["values"][-1] if over_time else it["value"])[1])) for it in results]
+
+    def series(self, expression: str, until: float, seconds: float = 0) -> list[dict[str, Any]]:
+        """The series as Prometheus writes them: at a time, or over the *seconds* before it."""
+        times = {"start": until - seconds, "end": until, "step": 2} if seconds else {"time": until}
+        question = urllib.parse.urlencode({"query": expression, **times})
+        path = f"/api/v1/query{'_range' if seconds else ''}?{question}"
         try:
             status, answer = get(self._port, path, self._lab)
         except OSError:
@@ -127,8 +130,8 @@ class Prometheus:
         if status == 503:
             return []
         assert status == 200, f"{expression}: {answer}"
-        results = json.loads(answer)["data"]["result"]
-        return [Row(it["metric"], float((it["values"][-1] if over_time else it["value"])[1])) for it in results]
+        found: list[dict[str, Any]] = json.loads(answer)["data"]["result"]
+        return found
 
 
 @contextlib.contextmanager
@@ -177,15 +180,21 @@ def hanging_procfs(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    try:
+        with scraped_lab(tmp_path_factory.mktemp("grafana")) as server:
+            yield server
+    except LabUnavailable as error:
+        pytest.skip(str(error))
+
+
+@contextlib.contextmanager
+def scraped_lab(folder: Path) -> Iterator[Prometheus]:
+    """The lab, its daemons and a Prometheus that has scraped them; their files are in *folder*."""
     program = shutil.which("prometheus")
     if program is None:
-        pytest.skip("prometheus is not installed")
-    folder = tmp_path_factory.mktemp("grafana")
+        raise LabUnavailable("prometheus is not installed")
     with contextlib.ExitStack() as running:
-        try:
-            lab = running.enter_context(LabProcess())
-        except LabUnavailable as error:
-            pytest.skip(str(error))
+        lab = running.enter_context(LabProcess())
         lab.sysctl("net.ipv4.tcp_syn_retries", 1)
         lab.sysctl(PORT_RANGE, "40000 60999")
         for family in (socket.AF_INET, socket.AF_INET6):
