@@ -37,7 +37,7 @@ UP = (Meaning(0, "DOWN", RED), Meaning(1, "UP", GREEN))
 FILLING = ((0.7, YELLOW), (0.9, RED))
 AGE = ((60, YELLOW), (120, RED))  # four and eight scrapes, as far as deploy/prometheus/scrape.yml is followed
 SOME = ((1, ORANGE),)
-NOT_SOON = (Meaning(int(HORIZON), "30 days or more", GREEN),)
+NOT_SOON = (Meaning(int(HORIZON), "> 30 days", GREEN),)
 FULL_IN = ((0, RED), (14400, ORANGE), (86400, GREEN))  # seconds until a limit is full
 
 

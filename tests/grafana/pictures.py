@@ -1,4 +1,4 @@
-"""``make grafana``: every panel of the dashboards, drawn by Grafana's own components over data of the lab, as pictures.
+"""``make panels``: every panel of the dashboards, drawn by Grafana's own components over data of the lab, as pictures.
 
 ``render/`` has a page that hands a dashboard's JSON and Prometheus's answers to ``@grafana/data`` and ``@grafana/ui``,
 the libraries of Grafana's front end; npm installs them by the lock file beside it. The pictures are made to be looked
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.browser import Browser
@@ -44,8 +44,8 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         site = Path(temporary, "site")
         build(site)
-        for name, at, dashboard in answered(Path(temporary)):
-            (site / f"{name}-{at}.json").write_text(json.dumps(dashboard), encoding="utf-8")
+        for name, part in answered(Path(temporary)):
+            (site / f"{name}.json").write_text(json.dumps(part), encoding="utf-8")
         draw(site, folder)
 
 
@@ -59,47 +59,42 @@ def build(site: Path) -> None:
     shutil.copy(SOURCE / "index.html", site)
 
 
-def answered(folder: Path) -> Iterator[tuple[str, int, dict[str, object]]]:
-    """The parts of every dashboard, with the answers to the queries of their panels."""
+def answered(folder: Path) -> Iterator[tuple[str, dict[str, object]]]:
+    """The parts of every dashboard by name, with the answers to the queries of their panels."""
     with scraped_lab(folder) as prometheus:
         time.sleep(SECONDS)
         until = time.time()
         for name in NAMES:
-            dashboard = load(name)
-            for at, panels in enumerate(parts(children(dashboard, "panels"))):
+            for at, panels in enumerate(parts(children(load(name), "panels"))):
                 for panel in panels:
-                    panel["answers"] = [
-                        answers(prometheus, target, until)
-                        for target in panel.get("targets", ())  # type: ignore[attr-defined] # of JSON
-                    ]
-                yield name.removesuffix(".json"), at, {"from": until - SECONDS, "to": until, "panels": panels}
+                    targets = children(panel, "targets") if panel["type"] != "row" else []
+                    panel["answers"] = [answers(prometheus, target, until) for target in targets]
+                yield f"{name.removesuffix('.json')}-{at}", {"from": until - SECONDS, "to": until, "panels": panels}
 
 
-def parts(panels: Sequence[dict[str, object]]) -> Iterator[list[dict[str, object]]]:
-    """The page as it opens, then the panels of its collapsed rows, opened."""
-    yield list(panels)
-    below: list[dict[str, object]] = []
+def parts(panels: list[dict[str, object]]) -> Iterator[list[dict[str, object]]]:
+    """The page as it opens, then each collapsed row as it is once opened."""
+    yield panels
     for row in panels:
-        inside = children(row, "panels") if row["type"] == "row" else []
-        if inside:
-            down = max((bottom(it) for it in below), default=0) - place(row)["y"]
-            below += [
-                {**it, "panels": [], "collapsed": False, "gridPos": {**place(it), "y": place(it)["y"] + down}}
-                for it in (row, *inside)
-            ]
-    yield below
+        if row["type"] == "row" and row["collapsed"]:
+            inside = children(row, "panels")
+            yield [moved(panel, top_of(row)) for panel in ({**row, "collapsed": False}, *inside)]
 
 
-def place(panel: dict[str, object]) -> dict[str, int]:
-    """Where a panel is on the grid."""
-    found = panel["gridPos"]
-    assert isinstance(found, dict)
-    return found
+def moved(panel: dict[str, object], up: int) -> dict[str, object]:
+    """The panel so many lines higher."""
+    place = panel["gridPos"]
+    assert isinstance(place, dict)
+    return {**panel, "gridPos": {**place, "y": place["y"] - up}}
 
 
-def bottom(panel: dict[str, object]) -> int:
-    """The line below a panel."""
-    return place(panel)["y"] + place(panel)["h"]
+def top_of(panel: dict[str, object]) -> int:
+    """The line of the grid that it begins on."""
+    place = panel["gridPos"]
+    assert isinstance(place, dict)
+    top = place["y"]
+    assert isinstance(top, int)
+    return top
 
 
 def answers(prometheus: Prometheus, target: dict[str, object], until: float) -> list[dict[str, object]]:
@@ -121,7 +116,7 @@ def draw(site: Path, folder: Path) -> None:
             height = browser.wait(lambda: browser.run("return window.rendered ?? null"), f"{name} to be drawn")
             assert isinstance(height, int)
             browser.look(WIDTH, height)
-            path = folder / f"grafana-{name}.png"
+            path = folder / f"grafana-{name.removeprefix('tcp-')}.png"
             path.write_bytes(smaller(browser.screenshot(whole=False)))
             print(f"{path}: {path.stat().st_size} bytes; the browser says: {browser.complaints()}")
 
