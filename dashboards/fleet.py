@@ -167,7 +167,7 @@ LIMITS = Row(
             "The twenty fullest kernel limits of all hosts, whichever it is: a full one drops or refuses. Plan at 70 "
             "%, act at 90 %.",
             (Query("topk(20, tcp_saturation_ratio{})"),),
-            kind="table", height=10, sort="Full",
+            kind="table", unit="none", height=10, sort="Full",
             columns=(
                 *HOST_COLUMNS, Column("resource", "Limit"), Column("Value", "Full", unit="percentunit", steps=FILLING),
             ),
@@ -177,7 +177,7 @@ LIMITS = Row(
             "The twenty limits that are full soonest if they go on like the last hour, soonest first. Below a day look "
             "for what changed; below 4 hours the alert fires. Limits that do not rise are not listed.",
             (Query("bottomk(20, tcp_saturation_seconds_to_full{})"),),
-            kind="table", height=10, sort="Full in", ascending=True,
+            kind="table", unit="none", height=10, sort="Full in", ascending=True,
             columns=(
                 *HOST_COLUMNS, Column("resource", "Limit"), Column("Value", "Full in", unit="s", steps=FULL_IN),
             ),
@@ -265,10 +265,10 @@ SAMENESS = Row(
                 Query("sum by (name, field) (job:tcp_sysctl_deviates:sum{})"),
                 Query("max by (name, field) (job:tcp_sysctl_values:count{})"),
             ),
-            kind="table", unit="none", width=8, sort="Deviating hosts",
+            kind="table", unit="none", width=8, sort="Deviating",
             columns=(
-                Column("name", "Sysctl"), Column("field", "Field"),
-                Column("Value #A", "Deviating hosts", steps=SOME),
+                Column("name", "Sysctl", width=200), Column("field", "Field"),
+                Column("Value #A", "Deviating", steps=SOME),
                 Column("Value #B", "Values", steps=((2, YELLOW),)),
             ),
         ),

@@ -281,7 +281,6 @@ ACCEPT = Row(
             "Finished handshakes that the application has not accepted yet, of the ten longest queues. Near 0 is "
             "normal. A queue that stays is an application that is too slow or stuck.",
             (Query("topk(10, tcp_listener_accept_queue_length{})", "{{address}} port {{port}}"),),
-            width=8,
         ),
         Panel(
             "Listeners and their limits",
@@ -296,9 +295,9 @@ ACCEPT = Row(
                     " / (tcp_listener_accept_queue_limit{} + tcp_listener_sockets{}))"
                 ),
             ),
-            kind="table", width=8, sort="Full",
+            kind="table", unit="none", sort="Full",
             columns=(
-                Column("address", "Address"), Column("port", "Port"), Column("Value #A", "Waiting"),
+                Column("address", "Address", width=150), Column("port", "Port"), Column("Value #A", "Waiting"),
                 Column("Value #B", "Limit"), Column("Value #C", "Sockets"),
                 Column("Value #D", "Full", unit="percentunit", steps=FILLING),
             ),
@@ -325,13 +324,14 @@ ACCEPT = Row(
                     "{{address}} port {{port}}",
                 ),
             ),
-            unit="pps",
+            unit="pps", width=8,
         ),
         Panel(
             "Connections that wait for accept, all listeners",
             "Finished handshakes that no application has accepted yet, of the whole network namespace. Near 0 is "
             "normal; the panel by listener names the service that is too slow.",
             (Query("tcp_accept_pending{}", "waiting"),),
+            width=8,
         ),
     ),
 )  # fmt: skip
@@ -647,7 +647,7 @@ SYSCTLS = Row(
             ),
             kind="table", unit="none", width=10, height=9,
             columns=(
-                Column("name", "Sysctl"), Column("field", "Field"), Column("Value #B", "Live"),
+                Column("name", "Sysctl", width=230), Column("field", "Field"), Column("Value #B", "Live"),
                 Column("Value #C", "Recommended"),
             ),
         ),
@@ -658,7 +658,8 @@ SYSCTLS = Row(
             (Query("max by (name, field, unit) (tcp_sysctl_value{})"),),
             kind="table", unit="none", width=10, height=9,
             columns=(
-                Column("name", "Sysctl"), Column("field", "Field"), Column("Value", "Live"), Column("unit", "Unit"),
+                Column("name", "Sysctl", width=230), Column("field", "Field"), Column("Value", "Live"),
+                Column("unit", "Unit"),
             ),
         ),
     ),

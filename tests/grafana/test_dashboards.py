@@ -325,6 +325,18 @@ def test_panel_units_rule(name: str) -> None:
 
 
 @dashboards
+def test_a_table_formats_no_label_as_a_number(name: str) -> None:
+    """Grafana gives its default unit to texts too: of "short", port 8080 is 8.08 K."""
+    for panel in panels(name):
+        if panel["type"] == "table":
+            config = panel["fieldConfig"]
+            assert isinstance(config, dict)
+            defaults = config["defaults"]
+            assert isinstance(defaults, dict)
+            assert defaults["unit"] == "none", panel["title"]
+
+
+@dashboards
 def test_panel_no_targets_rule(name: str) -> None:
     assert all(children(panel, "targets") for panel in panels(name))
 

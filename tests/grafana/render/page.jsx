@@ -20,7 +20,7 @@ const ZONE = 'utc';
 
 const STANDARD = ['unit', 'min', 'max', 'decimals', 'displayName', 'color', 'mappings', 'thresholds', 'links', 'noValue'];
 const CUSTOM = [
-  'axisPlacement', 'drawStyle', 'fillOpacity', 'lineInterpolation', 'lineStyle', 'lineWidth', 'showPoints', 'spanNulls',
+  'axisPlacement', 'axisSoftMax', 'drawStyle', 'fillOpacity', 'lineInterpolation', 'lineStyle', 'lineWidth', 'showPoints', 'spanNulls',
   'stacking', 'thresholdsStyle', 'align', 'cellOptions', 'filterable', 'inspect', 'width',
 ];
 
