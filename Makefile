@@ -11,7 +11,7 @@ SOAK_ARGS ?=
 KERNELS_ARGS ?=
 PYTHONS ?=
 
-.PHONY: run test unit lint demo golden dashboards bench fuzz soak kernels architectures screenshots deb plugin lock clean
+.PHONY: run test unit lint demo golden dashboards bench fuzz soak kernels architectures screenshots panels deb plugin lock clean
 
 run: $(VENV)/installed  ## the daemon, its address printed
 	exec $(BIN)/tcp-exporter $(ARGS)
@@ -55,6 +55,9 @@ architectures: $(VENV)/installed-dev  ## the unit tests on a big-endian and a 32
 
 screenshots: $(VENV)/installed-dev  ## the status page, quiet and under a SYN flood, for docs/images, in 6 minutes, with pngquant; look at them
 	$(BIN)/python -m tests.screenshots docs/images
+
+panels: $(VENV)/installed-dev  ## the dashboards' panels, drawn by Grafana's own components, for docs/images, in 8 minutes, with npm; look at them
+	$(BIN)/python -m tests.grafana.pictures docs/images
 
 deb:  ## the Debian package, in dist/; needs build-essential, debhelper, dh-python, python3-venv
 	rm -rf $(DIST)/deb

@@ -23,7 +23,7 @@ def content(path: str, limit: int) -> bytes:
         if stat.S_ISDIR(kind):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(kind):
-            raise OSError(errno.EINVAL, "it is no regular file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
         pieces = []
         while limit > 0 and (piece := os.read(descriptor, limit)):
             pieces.append(piece)
