@@ -22,7 +22,7 @@ from tests.machine.booted import Machine
 from tests.machine.documented import blocks
 
 REPOSITORY = Path(__file__).parents[2]
-# For a tree that only builds: it asks nothing, installs what is named and no more, and does not wait for the disk.
+# For apt in a tree that only builds: no questions, no recommended packages, no waiting for the disk.
 QUICK = """\
 echo 'APT::Get::Assume-Yes "true"; APT::Install-Recommends "false";' >/etc/apt/apt.conf.d/quick
 echo force-unsafe-io >/etc/dpkg/dpkg.cfg.d/quick
@@ -109,17 +109,18 @@ def own_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def package(request: pytest.FixtureRequest, suite: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def package(request: pytest.FixtureRequest, suite: str) -> Path:
     """What docs/install.md builds on the suite: on this host where it is that Debian, else in a tree of it."""
     if platform.freedesktop_os_release().get("VERSION_CODENAME") == suite:
-        return request.getfixturevalue("own_package")
-    tree_tar, checkout, pip_settings = map(request.getfixturevalue, ("tree_tar", "checkout", "pip_settings"))
+        own: Path = request.getfixturevalue("own_package")
+        return own
     need("systemd-nspawn")
+    tree, checkout, pip_settings = (request.getfixturevalue(name) for name in ("tree", "checkout", "pip_settings"))
     script = "\n".join([QUICK, "apt-get update", *blocks("The Debian package")[0]])
-    with unpacked(tree_tar, tmp_path_factory.mktemp("builder")) as builder:
-        root.run(builder, script, checkout, pip_settings)
-    (package,) = (checkout / "dist").iterdir()
-    return package
+    root.run(tree, script, checkout, pip_settings, keep=False)
+    built: Path
+    (built,) = (checkout / "dist").iterdir()
+    return built
 
 
 def build(folder: Path) -> Path:

@@ -63,10 +63,14 @@ def _make(to: Path, suite: str) -> None:
     (to / "etc/machine-id").write_text("", encoding="ascii")  # another one at each boot
 
 
-def run(tree: Path, script: str, checkout: Path, pip_settings: Path) -> None:
-    """Run a script for /bin/sh as root in *tree*, in the folder *checkout*; it must succeed."""
+def run(tree: Path, script: str, checkout: Path, pip_settings: Path, *, keep: bool) -> None:
+    """Run a script for /bin/sh as root in *tree*, in the folder *checkout*; it must succeed.
+
+    What it writes outside of *checkout* is forgotten where *keep* is not set.
+    """
     command = [
         "systemd-nspawn", "--quiet", "--directory", str(tree), "--register=no", "--keep-unit", "--console=pipe",
+        *([] if keep else ["--volatile=overlay"]),
         f"--bind={checkout}:/mnt", f"--bind-ro={pip_settings}:/etc/pip.conf",
         f"--bind-ro={CERTIFICATES}:{CERTIFICATES}", "--setenv=DEBIAN_FRONTEND=noninteractive", "--chdir=/mnt",
         "/bin/sh", "-euc", script,

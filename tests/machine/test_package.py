@@ -121,7 +121,15 @@ def files(machine: Machine) -> set[str]:
     """Every path of the machine that its own work does not come and go with."""
     own = " -o ".join(
         f"-path {path}"
-        for path in ("/tmp", "/var/tmp", "/var/log", "/var/cache/apt", "/var/lib/apt", "/var/lib/systemd")
+        for path in (
+            "/tmp",
+            "/var/tmp",
+            "/var/log",
+            "/var/cache/apt",
+            "/var/cache/debconf",
+            "/var/lib/apt",
+            "/var/lib/systemd",
+        )
     )
     return set(machine.shell(f"find / -xdev \\( {own} \\) -prune -o -print").splitlines())
 
