@@ -23,7 +23,8 @@ NAMES = {
 }
 EXIT_STATUS = {
     "tcp-exporter": "0 where all went well; 1 where the command failed, or found what it looks for; 2 for a wrong "
-    "command line. What 1 and 2 mean to a script is with the command.",
+    "command line; 78 where the daemon cannot use its configuration. What 1 and 2 mean to a script is with the "
+    "command.",
     "check_tcp_states": "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN; also --help and --version exit with 3.",
 }
 FILES = {
