@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
                         help="(default: prometheus, text format 0.0.4)")  # fmt: skip
     parser.add_argument(
         "--output",
-        metavar="PATH",
+        metavar="FILE",
         help="replace this file atomically, or the one that a symbolic link leads to, instead of printing",
     )
     add_interval(parser)

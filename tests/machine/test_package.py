@@ -19,6 +19,7 @@ from tests.machine.documented import blocks
 pytestmark = pytest.mark.e2e
 PRIVATE = "./usr/lib/tcp-exporter/"
 EXAMPLES = "./usr/share/doc/tcp-exporter/examples/"
+DOCUMENTS = "./usr/share/doc/tcp-exporter/docs/"
 
 
 def listed(package: Path) -> dict[str, str]:
@@ -37,13 +38,13 @@ def test_lintian_has_nothing_to_say(package: Path) -> None:
 
 
 def test_what_is_in_the_package(package: Path, golden: Callable[[str, str], None]) -> None:
-    """All but the libraries, whose files are their own affair, and the examples."""
-    mine = {path: mode for path, mode in listed(package).items() if not path.startswith((PRIVATE, EXAMPLES))}
+    """All but the libraries, whose files are their own affair, the examples and the documents."""
+    others = (PRIVATE, EXAMPLES, DOCUMENTS)
+    mine = {path: mode for path, mode in listed(package).items() if not path.startswith(others)}
     golden("deb.txt", "".join(f"{mode} {path}\n" for path, mode in mine.items()))
 
 
 def test_the_examples_are_all_that_there_is_to_copy(own_package: Path) -> None:
-    """A large one is packed, as all documentation of Debian's."""
     listing = [path for path in listed(own_package) if path.startswith(EXAMPLES) and not path.endswith("/")]
     copied = {
         str(path.relative_to(folder))
@@ -51,7 +52,16 @@ def test_the_examples_are_all_that_there_is_to_copy(own_package: Path) -> None:
         for path in folder.rglob(pattern)
         if path.is_file()
     }
-    assert {path.removeprefix(EXAMPLES).removesuffix(".gz") for path in listing} == copied
+    assert {path.removeprefix(EXAMPLES) for path in listing} == copied
+
+
+def test_every_document_is_inside_and_can_be_read_as_it_is(own_package: Path) -> None:
+    """None is packed, so that their links work: to each other, to README.md, and to deploy, which is the examples."""
+    listing = [path for path in listed(own_package) if path.startswith(DOCUMENTS) and not path.endswith("/")]
+    written = {
+        str(path.relative_to(REPOSITORY / "docs")) for path in (REPOSITORY / "docs").rglob("*") if path.is_file()
+    }
+    assert {path.removeprefix(DOCUMENTS) for path in listing} == written
 
 
 def test_every_library_of_the_lock_is_inside_and_nothing_else(own_package: Path) -> None:
