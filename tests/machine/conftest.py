@@ -116,7 +116,7 @@ def package(request: pytest.FixtureRequest, suite: str) -> Path:
         return own
     need("systemd-nspawn")
     tree, checkout, pip_settings = (request.getfixturevalue(name) for name in ("tree", "checkout", "pip_settings"))
-    script = "\n".join([QUICK, "apt-get update", *blocks("The Debian package")[0]])
+    script = "\n".join([QUICK, *blocks("The Debian package")[0]])
     root.run(tree, script, checkout, pip_settings, keep=False)
     built: Path
     (built,) = (checkout / "dist").iterdir()

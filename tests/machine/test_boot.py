@@ -39,6 +39,11 @@ def exit_code(machine: Machine, command: str, unit: str) -> int:
     return int(machine.shell(f"{command} {unit} && echo 0 || echo $?"))
 
 
+def has_status(machine: Machine, text: str) -> None:
+    """Wait for a text in the status line of the service."""
+    machine.wait_for(lambda: text in machine.properties(UNIT, "StatusText")["StatusText"] or None, text)
+
+
 def gave_up(machine: Machine, code: int) -> bool:
     """Whether systemd leaves the service ended, after a start that failed with *code*: it plans no other."""
     shown = machine.properties(UNIT, "ActiveState", "SubState", "Result", "ExecMainStatus", "NRestarts")
@@ -119,7 +124,7 @@ def test_a_reload_takes_a_good_configuration_and_refuses_a_bad_one(service: Mach
     assert metrics(service)[warning] == 7
     reason = f"{CONFIGURATION}:1:40: thresholds.established.crit: "
     assert f"\n{reason}" in service.journal(UNIT)
-    assert f"; configuration rejected: {reason}" in service.properties(UNIT, "StatusText")["StatusText"]
+    has_status(service, f"; configuration rejected: {reason}")
     shown = service.run("systemctl", "status", "--full", "--no-pager", UNIT)
     assert re.search(r"^ +Process: .* ExecReload=.* --config.check \(code=exited, status=78\)$", shown, re.MULTILINE)
     assert reason in shown
@@ -127,8 +132,10 @@ def test_a_reload_takes_a_good_configuration_and_refuses_a_bad_one(service: Mach
 
     service.write(CONFIGURATION, "thresholds: {established: {warning: 8}}\n")
     assert exit_code(service, "systemctl reload", UNIT) == 0
-    assert metrics(service)[warning] == 8
-    assert "rejected" not in service.properties(UNIT, "StatusText")["StatusText"]
+    service.wait_for(lambda: metrics(service)[warning] == 8 or None, "the mended threshold")
+    service.wait_for(
+        lambda: "rejected" not in service.properties(UNIT, "StatusText")["StatusText"] or None, "its status"
+    )
 
 
 def test_a_configuration_that_the_service_may_not_read_is_refused_with_the_way_out(service: Machine) -> None:
@@ -137,7 +144,7 @@ def test_a_configuration_that_the_service_may_not_read_is_refused_with_the_way_o
     service.run("chmod", "600", CONFIGURATION)
     assert exit_code(service, "systemctl reload", UNIT) == 1
     assert f"\n{hint}: " in service.journal(UNIT)
-    assert hint in service.properties(UNIT, "StatusText")["StatusText"]
+    has_status(service, hint)
     assert service.run("tcp-exporter", "check-config", CONFIGURATION) == f"{CONFIGURATION}: valid\n"
 
     assert exit_code(service, "systemctl restart", UNIT) == 1
