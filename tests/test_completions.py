@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import select
-import shutil
 import subprocess
 import sys
 import time
@@ -22,11 +21,14 @@ from exporter.tcpstate import BY_LABEL
 from tests.machine.conftest import need
 
 GENERATOR = Path(__file__).parents[1] / "debian" / "completions.py"
-STATES = [*BY_LABEL, "leaked"]
 END = 60.0  # seconds for what takes a fraction of one: only a hang reaches it
 
-# A key inserts all completions, and the program prints the words that the shell then passes to it.
-PRINT = "{}() {{ printf '<<%s>>\\n' \"$@\"; printf 'the %s\\n' end; }}\n"
+# A key inserts all completions of the last word; the programs print the words that the shell then passes to them.
+PRINT = """
+print_words() { printf '<<%s>>\\n' "$@"; printf 'the %s\\n' end; }
+tcp-exporter() { print_words "$@"; }
+check_tcp_states() { print_words "$@"; }
+"""
 BASH = (
     "source {folder}/bash/tcp-exporter\nsource {folder}/bash/check_tcp_states\nbind '\"\\C-t\": insert-completions'\n"
 )
@@ -38,6 +40,27 @@ bindkey '^T' all
 zstyle ':completion:all:*' insert yes
 zstyle ':completion:all::::' completer _all_matches _complete
 """
+COMPLETED = {
+    "tcp-exporter ": [*COMMANDS],
+    "tcp-exporter he": ["healthcheck"],
+    "tcp-exporter --log.f": ["--log.format"],
+    "tcp-exporter show --wat": ["show", "--watch"],
+    "tcp-exporter show --log.f": ["show", "--log.f"],
+    "tcp-exporter dump --format ": ["dump", "--format", "prometheus", "openmetrics", "json"],
+    "tcp-exporter who ": ["who", *BY_LABEL, "leaked"],
+    "tcp-exporter who --by un": ["who", "--by", "unit"],
+    "tcp-exporter check-config a": ["check-config", "a file.yml"],
+    "tcp-exporter --config.file a": ["--config.file", "a file.yml"],
+    "tcp-exporter --config.file=a": ["--config.file=a file.yml"],
+    "tcp-exporter --path.procfs ": ["--path.procfs", "folder"],
+    "check_tcp_states --cred": ["--credentials-file"],
+    "check_tcp_states --reader=n": ["--reader=netlink"],
+    "check_tcp_states -s acc": ["-s", "accept_queue_ratio"],
+    "check_tcp_states -s total,find": ["-s", "total,findings"],
+    "check_tcp_states -w accept": ["-w", "accept_queue_ratio="],
+    "check_tcp_states --state ": ["--state", *BY_NAME, "sysctl", "findings", "all"],
+}
+"""What is typed, to the words that come of it."""
 
 
 @pytest.fixture(scope="module")
@@ -61,33 +84,27 @@ def test_every_option_of_the_plugin_is_completed(generated: Path) -> None:
     assert set(found.split()) == short | {f"--{name.rstrip('=')}" for name in arguments._LONG}
 
 
-def complete(shell: str, settings: str, line: str, folder: Path) -> list[str]:
-    """The words of *line* without the first, after all completions of its last word were put in its place."""
-    program = line.split(maxsplit=1)[0]
-    start = folder / (".zshrc" if shell == "zsh" else "bashrc")
-    start.write_text(settings + PRINT.format(program), encoding="utf-8")
+def complete(shell: str, settings: str, home: Path, folder: Path) -> dict[str, list[str]]:
+    """What a shell that reads *settings* makes of each line, in *folder*; its words are sorted."""
+    start = home / (".zshrc" if shell == "zsh" else "bashrc")
+    start.write_text(settings + PRINT, encoding="utf-8")
     command = ["zsh", "-d", "-i"] if shell == "zsh" else ["bash", "--noprofile", "--rcfile", str(start), "-i"]
-    environ = {
-        "PATH": "/usr/bin:/bin",
-        "TERM": "dumb",
-        "HOME": str(folder),
-        "ZDOTDIR": str(folder),
-        "LC_ALL": "C.UTF-8",
-    }
+    environ = {"PATH": "/usr/bin:/bin", "TERM": "dumb", "HOME": str(home), "ZDOTDIR": str(home), "LC_ALL": "C.UTF-8"}
     leader, follower = pty.openpty()
-    try:
-        with subprocess.Popen(
-            command, cwd=folder, env=environ, stdin=follower, stdout=follower, stderr=follower, start_new_session=True
-        ) as process:
-            os.close(follower)
-            try:
+    completed = {}
+    with subprocess.Popen(
+        command, cwd=folder, env=environ, stdin=follower, stdout=follower, stderr=follower, start_new_session=True
+    ) as process:
+        os.close(follower)
+        try:
+            for line in COMPLETED:
                 os.write(leader, f"{line}\x14\n".encode())
-                said = read_until(leader, "the end")
-            finally:
-                process.kill()
-    finally:
-        os.close(leader)
-    return re.findall(r"<<(.*?)>>", said)
+                words = re.findall(r"<<(.*?)>>", read_until(leader, "the end\r\n"))
+                completed[line] = sorted(word.removesuffix("/") for word in words)
+        finally:
+            process.kill()
+            os.close(leader)
+    return completed
 
 
 def read_until(terminal: int, end: str) -> str:
@@ -102,38 +119,11 @@ def read_until(terminal: int, end: str) -> str:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("tcp-exporter ", [*COMMANDS]),
-        ("tcp-exporter he", ["healthcheck"]),
-        ("tcp-exporter --log.f", ["--log.format"]),
-        ("tcp-exporter show --wat", ["show", "--watch"]),
-        ("tcp-exporter show --log.f", ["show", "--log.f"]),
-        ("tcp-exporter dump --format ", ["dump", "--format", "prometheus", "openmetrics", "json"]),
-        ("tcp-exporter who ", ["who", *STATES]),
-        ("tcp-exporter who --by un", ["who", "--by", "unit"]),
-        ("tcp-exporter check-config a", ["check-config", "a file.yml"]),
-        ("tcp-exporter --config.file a", ["--config.file", "a file.yml"]),
-        ("tcp-exporter --config.file=a", ["--config.file=a file.yml"]),
-        ("tcp-exporter --path.procfs ", ["--path.procfs", "folder/"]),
-        ("check_tcp_states --cred", ["--credentials-file"]),
-        ("check_tcp_states --reader=n", ["--reader=netlink"]),
-        ("check_tcp_states -s acc", ["-s", "accept_queue_ratio"]),
-        ("check_tcp_states -s total,find", ["-s", "total,findings"]),
-        ("check_tcp_states -w accept", ["-w", "accept_queue_ratio="]),
-        ("check_tcp_states --state ", ["--state", *BY_NAME, "sysctl", "findings", "all"]),
-    ],
-)
-def test_a_shell_completes(shell: str, line: str, words: list[str], generated: Path, tmp_path: Path) -> None:
+def test_a_shell_completes(shell: str, generated: Path, tmp_path: Path) -> None:
     need(shell)
-    (tmp_path / "a file.yml").touch()
-    (tmp_path / "folder").mkdir()
+    home, folder = tmp_path / "home", tmp_path / "folder"
+    home.mkdir()
+    (folder / "folder").mkdir(parents=True)
+    (folder / "a file.yml").touch()
     settings = (ZSH if shell == "zsh" else BASH).format(folder=generated)
-    shown = complete(shell, settings, line, tmp_path)
-    head = len(line.split()) - (not line.endswith(" ")) - 1  # words that are not completed keep their place
-    normal = [word.removesuffix("/") for word in shown]
-    expected = [word.removesuffix("/") for word in words]
-    assert normal[:head] == expected[:head]
-    assert set(normal[head:]) - {"bashrc"} == set(expected[head:])
-    assert shutil.which(shell) is not None
+    assert complete(shell, settings, home, folder) == {line: sorted(words) for line, words in COMPLETED.items()}
