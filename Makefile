@@ -31,7 +31,7 @@ demo: $(VENV)/installed-dev  ## sockets in every state in a namespace of its own
 	$(BIN)/python -m tests.lab --family both --all 3 --establish 350 -- $(BIN)/python -m tests.demo
 
 golden: $(VENV)/installed-dev  ## rewrite the expected outputs; review the diff
-	$(BIN)/pytest -q --update-golden tests/health/test_findings_doc.py tests/test_golden.py tests/test_readme.py tests/test_docs.py tests/kernels/test_report.py \
+	$(BIN)/pytest -q --update-golden tests/health/test_findings_doc.py tests/test_golden.py tests/test_readme.py tests/test_docs.py tests/test_completions.py tests/kernels/test_report.py \
 	  tests/test_alerts.py tests/test_fleet.py tests/terminal/test_frame.py tests/web/test_page.py tests/web/test_runbooks.py
 
 dashboards: $(VENV)/installed-dev  ## write deploy/grafana/*.json from dashboards/; review the diff
@@ -62,7 +62,7 @@ panels: $(VENV)/installed-dev  ## the dashboards' panels, drawn by Grafana's own
 deb:  ## the Debian package, in dist/; needs build-essential, debhelper, dh-python, python3-venv
 	rm -rf $(DIST)/deb
 	mkdir -p $(DIST)/deb/tree
-	tar -c --exclude=__pycache__ CHANGELOG.md README.md debian deploy exporter requirements.lock systemd | tar -x -C $(DIST)/deb/tree
+	tar -c --exclude=__pycache__ CHANGELOG.md README.md SECURITY.md debian deploy docs exporter requirements.lock systemd | tar -x -C $(DIST)/deb/tree
 	cd $(DIST)/deb/tree && dpkg-buildpackage --build=binary --no-sign
 	mv $(DIST)/deb/*.deb $(DIST)/
 	rm -rf $(DIST)/deb

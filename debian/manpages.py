@@ -22,8 +22,8 @@ NAMES = {
     "check_tcp_states": "TCP health of this host, for Nagios, NRPE and Icinga",
 }
 EXIT_STATUS = {
-    "tcp-exporter": "0 on success; 1 if the command failed, or found what it looks for; 2 for a wrong command line. "
-    "The description of a command has its own meanings of 1 and 2.",
+    "tcp-exporter": "0 on success; 1 if the command failed, or found what it looks for; 2 for a wrong command line; "
+    "78 if the daemon cannot use its configuration. The description of a command has its own meanings of 1 and 2.",
     "check_tcp_states": "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN; --help and --version exit with 3 too.",
 }
 EXAMPLES = {

@@ -50,7 +50,10 @@ def _failed() -> int:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The exit code of *arguments*: 0, 1 when it failed or found something, 2 for a wrong command line."""
+    """The exit code of *arguments*: 0, 1 when it failed or found something, 2 for a wrong command line.
+
+    The daemon's is 78 for a bad configuration.
+    """
     name, rest = "serve", list(arguments)
     if rest[:1] == ["help"]:
         rest = [*rest[1:], "--help"]

@@ -27,8 +27,8 @@ def parser() -> argparse.ArgumentParser:
                         help="output format (default: prometheus, which is text format 0.0.4)")  # fmt: skip
     parser.add_argument(
         "--output",
-        metavar="PATH",
-        help="replace PATH atomically instead of printing; follows a symbolic link",
+        metavar="FILE",
+        help="replace FILE atomically instead of printing; follows a symbolic link",
     )
     add_interval(parser)
     add_config(parser, "its thresholds")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import platform
+import sys
 
 from exporter import __version__
 from exporter.commands.options import (
@@ -20,6 +21,10 @@ from exporter.commands.options import (
     settings_of,
 )
 from exporter.config.schema import LOG_FORMATS, LOG_LEVELS, Config, parse_telemetry_path
+from exporter.errors import ConfigError
+
+BAD_CONFIGURATION = 78
+"""The exit code, EX_CONFIG of sysexits(3): another start does not help before somebody has mended the file."""
 
 _EPILOG = """\
 commands:
@@ -46,6 +51,8 @@ def parser() -> Parser:
     )
     web, add = DEFAULTS.web, parser.add_argument
     add_config(parser)
+    add("--config.check", dest="check", action="store_true",
+        help="read the configuration as the daemon would and exit: 0 when it can use it, 78 when not")  # fmt: skip
     add(
         "--web.listen-address", dest="listen", action="append", type=listen_address, metavar="ADDRESS",
         help="[HOST]:PORT or unix:/PATH to listen on; repeatable; port 0 picks a free port "
@@ -71,13 +78,30 @@ def parser() -> Parser:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until a signal ends it."""
-    from exporter.daemon import daemon
+    """Serve until a signal ends it, or check what it would be served by; 78 where a configuration has mistakes."""
 
     def load() -> Config:
         return _with_flags(settings_of(options), options)
 
-    return daemon.serve(load, options.procfs, systemd_socket=options.systemd_socket)
+    try:
+        if options.check:
+            return _check(load())
+        from exporter.daemon import daemon
+
+        return daemon.serve(load, options.procfs, systemd_socket=options.systemd_socket)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return BAD_CONFIGURATION
+
+
+def _check(settings: Config) -> int:
+    """Read also the web configuration; ``ConfigError`` has its mistakes."""
+    if settings.web.config_file is not None:
+        from exporter.web import protection
+
+        protection.load(settings.web.config_file)
+    print("configuration: valid")
+    return 0
 
 
 def _with_flags(settings: Config, options: argparse.Namespace) -> Config:

@@ -13,9 +13,10 @@ import pytest
 
 from exporter import __version__
 from tests.e2e.conftest import wait_for
-from tests.machine.conftest import CERTIFICATES, REPOSITORY, need
+from tests.machine.conftest import REPOSITORY, debian, need
 from tests.machine.documented import blocks
 from tests.machine.engine import Engine
+from tests.machine.root import CERTIFICATES, SUITES
 
 pytestmark = pytest.mark.e2e
 COMPOSE = [
@@ -26,11 +27,11 @@ COMPOSE = [
 
 
 @pytest.fixture(scope="module")
-def engine(tree_tar: Path, pip_settings: Path) -> Iterator[Engine]:
+def engine(pytestconfig: pytest.Config, pip_settings: Path) -> Iterator[Engine]:
     """Podman with the image. Its base is our own Debian: there is no registry to pull the public one from."""
     need("podman", "crun", "nsenter", "unshare", "ip", as_root=True)
     with Engine() as engine:
-        engine.podman("import", "--quiet", str(tree_tar), "base")
+        engine.podman("import", "--quiet", str(debian(pytestconfig, SUITES[0])), "base")
         engine.podman(
             "build", "--quiet", "--isolation=chroot", "--format=docker", "--tag=tcp-exporter",
             "--build-arg=BASE=localhost/base", f"--build-arg=VERSION={__version__}", "--build-arg=REVISION=abc123",
