@@ -21,9 +21,9 @@ class Verdict(NamedTuple):
 
 
 def judge(answer: str, complaint: str) -> Verdict:
-    """The verdict of pip-audit's standard output, which is JSON, and its standard error.
+    r"""The verdict of pip-audit's standard output, which is JSON, and its standard error.
 
-    >>> judge("", "WARNING:...\\nERROR:pip_audit._cli:no route to host")
+    >>> judge("", "WARNING:...\nERROR:pip_audit._cli:no route to host")
     Verdict(vulnerable=(), unknown='no route to host')
     """
     try:

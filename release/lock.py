@@ -27,7 +27,7 @@ _VIA = re.compile(r"^    #(?: via)? +(\S+)(?: .*)?$")
 def parse(text: str) -> tuple[Locked, ...]:
     r"""Read a lock file; ``ValueError`` for a line that is none of its own.
 
-    >>> parse("--only-binary :all:\nh11==0.16.0 \\\n    --hash=sha256:" + "0" * 64 + "\n    # via tcp-exporter\n")[0].via
+    >>> parse("h11==0.16.0 \\\n    --hash=sha256:" + "0" * 64 + "\n    # via tcp-exporter\n")[0].via
     ('tcp-exporter',)
     """
     found: list[Locked] = []

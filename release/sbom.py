@@ -65,13 +65,13 @@ def _component(name: str, version: str, kind: ComponentType, license_expression:
 def _declared_license(name: str) -> str:
     """What the installed package declares; older packages put it into another field, some the whole text."""
     declared = metadata(name)
-    short = declared.get("License-Expression") or declared.get("License") or ""
-    return "" if "\n" in short else str(short)
+    short = declared["License-Expression"] or declared["License"] or ""
+    return "" if "\n" in short else short
 
 
 def rendered(bom: Bom) -> str:
     """The JSON; ``ValueError`` where the schema of CycloneDX refuses it."""
-    text = JsonV1Dot6(bom).output_as_string(indent=2) + "\n"
+    text = f"{JsonV1Dot6(bom).output_as_string(indent=2)}\n"
     refused = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
     if refused is not None:
         raise ValueError(str(refused))
