@@ -33,6 +33,7 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.authors="tcp-exporter maintainers" \
       org.opencontainers.image.title="tcp-exporter" \
       org.opencontainers.image.description="TCP health of a Linux host: socket counts per state and the sysctls behind them, for Prometheus and Nagios" \
+      org.opencontainers.image.url="https://tcp-exporter.example" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

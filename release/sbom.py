@@ -25,17 +25,17 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
 from exporter import __version__
-from release import lock
+from release import address, lock
 
 ROOT = Path(__file__).parent.parent
 NAME = "tcp-exporter"
 
 
-def bill(locked: Iterable[lock.Locked], license_expression: str, repository: str, at: datetime) -> Bom:
+def bill(locked: Iterable[lock.Locked], license_expression: str, homepage: str, at: datetime) -> Bom:
     """The bill of materials of this version, made at *at*, whose libraries are *locked*."""
     locked = list(locked)
     product = _component(NAME, __version__, ComponentType.APPLICATION, license_expression)
-    product.external_references.add(ExternalReference(type=ExternalReferenceType.VCS, url=XsUri(repository)))
+    product.external_references.add(ExternalReference(type=ExternalReferenceType.WEBSITE, url=XsUri(homepage)))
     components = {NAME: product}
     for it in locked:
         components[it.name] = _component(it.name, it.version, ComponentType.LIBRARY, _declared_license(it.name))
@@ -48,7 +48,7 @@ def bill(locked: Iterable[lock.Locked], license_expression: str, repository: str
         )
     bom = Bom(
         components=[components[it.name] for it in locked],
-        serial_number=uuid5(NAMESPACE_URL, f"{repository}#{__version__}"),
+        serial_number=uuid5(NAMESPACE_URL, f"{homepage}#{__version__}"),
     )
     bom.metadata.component, bom.metadata.timestamp = product, at
     for name, component in components.items():
@@ -64,8 +64,8 @@ def _component(name: str, version: str, kind: ComponentType, license_expression:
 
 def _declared_license(name: str) -> str:
     """What the installed package declares; older packages put it into another field, some the whole text."""
-    declared = metadata(name)
-    short = declared["License-Expression"] or declared["License"] or ""
+    declared = metadata(name).json
+    short = str(declared.get("license_expression") or declared.get("license") or "")
     return "" if "\n" in short else short
 
 
@@ -83,7 +83,7 @@ def main(output: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     locked = lock.parse((ROOT / "requirements.lock").read_text(encoding="utf-8"))
     at = datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), UTC)
-    bom = bill(locked, project["license"], project["urls"]["Repository"], at)
+    bom = bill(locked, project["license"], address.BASE, at)
     Path(output).write_text(rendered(bom), encoding="utf-8")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from exporter import __version__
+from release import address
 from tests.e2e.conftest import wait_for
 from tests.machine.conftest import CERTIFICATES, REPOSITORY, need
 from tests.machine.documented import blocks
@@ -71,6 +72,7 @@ def test_the_image_says_what_it_is(engine: Engine) -> None:
         "org.opencontainers.image.title": "tcp-exporter",
         "org.opencontainers.image.description": "TCP health of a Linux host: socket counts per state and the sysctls "
         "behind them, for Prometheus and Nagios",
+        "org.opencontainers.image.url": address.BASE,
         "org.opencontainers.image.licenses": "Apache-2.0",
         "org.opencontainers.image.version": __version__,
         "org.opencontainers.image.revision": "abc123",
