@@ -11,10 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 BASE: str = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Homepage"]
-RUNBOOKS = f"{BASE}/docs/runbooks"
 
 _NAMED = (
-    re.compile(r"https?://[^\s'\"|]+?(?=/docs/runbooks\b)"),
     re.compile(r"(?<=^Homepage: )\S+$", re.MULTILINE),  # debian/control
     re.compile(r"(?<=^home: )\S+$", re.MULTILINE),  # Chart.yaml
     re.compile(r'(?<=org\.opencontainers\.image\.url=")[^"]+'),  # Dockerfile
@@ -29,8 +27,8 @@ def named(text: str) -> set[str]:
 def moved(text: str, base: str = BASE) -> str:
     """*text* with *base* in the place of the address that it names.
 
-    >>> moved("runbook_url: https://old.example/docs/runbooks/TcpHalfOpen.md", "https://new.example")
-    'runbook_url: https://new.example/docs/runbooks/TcpHalfOpen.md'
+    >>> moved("home: https://old.example", "https://new.example")
+    'home: https://new.example'
     """
     for pattern in _NAMED:
         text = pattern.sub(lambda _: base, text)

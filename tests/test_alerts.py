@@ -27,7 +27,6 @@ from exporter.health.finding import runbook_of
 from exporter.health.measures import RATIOS
 from exporter.health.thresholds import Status
 from exporter.nagios import arguments
-from release.address import RUNBOOKS as RUNBOOK_ADDRESS
 from tests.test_deploy import ROOT, installed, output, run
 from tests.test_docs import END, VALUES, every_family
 
@@ -79,7 +78,7 @@ DESCRIPTION = (
     "{{ $labels.finding }} of {{ $labels.instance }} is {{ if eq $value 2.0 }}CRITICAL{{ else }}WARNING{{ end }}. The "
     "evidence and the remedy are on its status page, and in tcp-exporter advise."
 )
-URL = f"{RUNBOOK_ADDRESS}/{{}}.md"
+URL = "https://tcp-exporter.example/docs/runbooks/{}.md"
 
 
 def severities_of(rule: FindingRule) -> list[str]:

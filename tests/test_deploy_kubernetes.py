@@ -20,6 +20,7 @@ import exporter
 from exporter.config import schema as config
 from exporter.config.fields import parse_duration
 from exporter.config.schema import Config
+from release.manifests import on_port
 from tests.certificates import Authority
 from tests.e2e.conftest import Daemon, wait_for
 from tests.test_deploy import run
@@ -108,9 +109,8 @@ def test_the_rules_for_the_operator_are_those_for_prometheus(built: Mapping[str,
     rule = one(built["prometheus-operator"], "PrometheusRule")
     assert (rule["apiVersion"], set(rule["spec"])) == ("monitoring.coreos.com/v1", {"groups"})
     files = [ROOT / "deploy" / "prometheus" / f"{name}.yml" for name in ("alerts", "rules")]
-    assert rule["spec"]["groups"] == [
-        group for file in files for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
-    ]
+    groups = [group for file in files for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
+    assert rule["spec"]["groups"] == on_port(groups, port(built["base"]))
 
 
 def test_no_pod_asks_for_a_class_that_its_namespace_may_not_have(built: Mapping[str, list[Manifest]]) -> None:
