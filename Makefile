@@ -11,6 +11,8 @@ SOAK_ARGS ?=
 KERNELS_ARGS ?=
 PYTHONS ?=
 AUDIT ?=
+IMAGE_ARGS ?=
+REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' exporter/__init__.py)
 # One commit makes the same bytes: its date is the one in archives.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
@@ -19,7 +21,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
   --emit-build-options --no-header --no-emit-index-url --no-emit-find-links
 LOCKED = $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
-.PHONY: run test sbom audit unit lint demo golden dashboards bench fuzz soak kernels architectures screenshots deb plugin lock clean
+.PHONY: run test release version wheel debs image chart sbom audit unit lint demo golden dashboards bench fuzz soak kernels architectures screenshots deb plugin lock clean
 
 run: $(VENV)/installed  ## the daemon, its address printed
 	exec $(BIN)/tcp-exporter $(ARGS)
@@ -76,6 +78,33 @@ deb:  ## the Debian package, in dist/; needs build-essential, debhelper, dh-pyth
 
 plugin:  ## the plugin as one file, in dist/, compiled for each python3.9 and newer on the PATH, or for PYTHONS
 	@$(PYTHON) -m pyz --output $(DIST)/check_tcp_states.pyz $(PYTHONS)
+
+# Everything of a release, in dist/release; RELEASE_PARTS leaves out what this machine cannot make.
+RELEASE_PARTS ?= wheel plugin debs image chart sbom
+SUITES ?= bookworm trixie
+release:  ## wheel, sdist, package, plugin, image, chart, SBOM and checksums, in dist/release; needs root, debootstrap and podman
+	rm -rf $(DIST)/release
+	$(MAKE) $(RELEASE_PARTS) DIST=$(DIST)/release
+	cd $(DIST)/release && sha256sum * > SHA256SUMS
+
+version:
+	@echo $(VERSION)
+
+wheel: $(VENV)/installed  ## the wheel and the sdist, in dist/
+	$(BIN)/hatchling build --directory $(abspath $(DIST))
+
+debs: $(VENV)/installed  ## the package of each suite of SUITES, in dist/; needs root and debootstrap for others than this host's
+	mkdir -p $(DIST)
+	$(BIN)/python -m release.debian $(DIST) $(SUITES)
+
+image:  ## the image as an archive for `docker load` and `podman load`, in dist/; needs podman; IMAGE_ARGS="--build-arg BASE=..."
+	mkdir -p $(DIST)
+	podman build --format docker --timestamp $(SOURCE_DATE_EPOCH) --build-arg VERSION=$(VERSION) \
+	  --build-arg REVISION=$(REVISION) $(IMAGE_ARGS) --tag tcp-exporter:$(VERSION) .
+	podman save --format docker-archive tcp-exporter:$(VERSION) | gzip -n > $(DIST)/tcp-exporter-$(VERSION)-image.tar.gz
+
+chart: $(BIN)/helm  ## the Helm chart, packed, in dist/
+	$(BIN)/helm package deploy/helm/tcp-exporter --destination $(DIST)
 
 sbom: $(VENV)/installed-release  ## the bill of materials of what is installed with the program, in dist/, as CycloneDX
 	mkdir -p $(DIST)
