@@ -97,7 +97,7 @@ debs: $(VENV)/installed  ## the package of each suite of SUITES, in dist/; needs
 	mkdir -p $(DIST)
 	$(BIN)/python -m release.debian $(DIST) $(SUITES)
 
-image:  ## the image as an archive for `docker load` and `podman load`, in dist/; needs podman; IMAGE_ARGS="--build-arg BASE=..."
+image:  ## the image as an archive for `gunzip -c ... | docker load`, or podman's, in dist/; needs podman; IMAGE_ARGS="--build-arg BASE=..."
 	mkdir -p $(DIST)
 	podman build --format docker --timestamp $(SOURCE_DATE_EPOCH) --build-arg VERSION=$(VERSION) \
 	  --build-arg REVISION=$(REVISION) $(IMAGE_ARGS) --tag tcp-exporter:$(VERSION) .
