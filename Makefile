@@ -15,7 +15,8 @@ IMAGE_ARGS ?=
 REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' exporter/__init__.py)
 # One commit makes the same bytes: its date is the one in archives.
-export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+wheel debs image sbom: export SOURCE_DATE_EPOCH := $(SOURCE_DATE_EPOCH)
 # A hash for each file, for every system and Python. No build from source, because its tools would have no hash.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --only-binary :all: \
   --emit-build-options --no-header --no-emit-index-url --no-emit-find-links

@@ -98,7 +98,7 @@ def test_the_archive_of_a_release_is_the_image(engine: Engine, archive: Path) ->
     """By a pipe, as deploy/kubernetes/README.md has it: podman 4.3 does not load a file that is compressed."""
     _, said = engine.enter("sh", "-c", f"gunzip -c {archive} | podman load --quiet")
     assert said == f"Loaded image: localhost/tcp-exporter:{__version__}\n"
-    loaded, built = (inspect(engine, "image", f"tcp-exporter:{tag}", ".Id") for tag in (__version__, "latest"))
+    loaded, built = (inspect(engine, "image", f"tcp-exporter:{tag}", ".ID") for tag in (__version__, "latest"))
     assert loaded == built
 
 
