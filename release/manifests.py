@@ -40,7 +40,7 @@ def texts() -> dict[str, str]:
     dashboards = {name: json.loads(_read(f"deploy/grafana/{name}.json")) for name in DASHBOARDS}
     found = {
         "deploy/kubernetes/prometheus-operator/prometheusrule.yaml": prometheus_rule(
-            groups["alerts"] + groups["rules"]
+            on_nodes["alerts"] + on_nodes["rules"]
         ),
         f"{CHART}/values.yaml": values(_read(f"{CHART}/values.yaml")),
         "deploy/mixin/config.libsonnet": mixin_config(runbooks),

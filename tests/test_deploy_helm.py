@@ -170,6 +170,19 @@ def test_another_port_is_set_once() -> None:
     assert [it["containerPort"] for it in container["ports"]] == [9200]
 
 
+def test_links_of_alerts_lead_to_the_port_and_the_protocol_of_the_daemon() -> None:
+    values = {
+        "prometheusRule": {"enabled": True},
+        "config": {"web": {"listen_address": [":9200"]}},
+        "web": {"secretName": "tcp-exporter-web"},
+    }
+    manifest = one(rendered(json.dumps(values)), "PrometheusRule")
+    files = [ROOT / "deploy" / "prometheus" / f"{name}.yml" for name in manifests.RULES]
+    groups = [group for file in files for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
+    expected = json.dumps(manifests.on_port(groups, 9200)).replace("http://{{", "https://{{")
+    assert manifest["spec"]["groups"] == json.loads(expected)
+
+
 def test_a_changed_configuration_starts_the_pods_anew() -> None:
     changed = rendered(json.dumps({"config": {"detail": {"interval": "30s"}}}))
     before, after = (
