@@ -19,6 +19,7 @@ from exporter.config.fields import duration_within, parse_listen_address
 from exporter.config.schema import Config, parse_interval
 from exporter.errors import ExporterError, UsageError
 from exporter.kernel import READERS
+from exporter.printable import printable
 from exporter.tcpstate import BY_LABEL, TcpState, of_name
 
 T = TypeVar("T")
@@ -154,7 +155,7 @@ def refused(text: str) -> int:
 
 def complain(text: str) -> None:
     """Print a problem to standard error, after the program's name."""
-    print(f"tcp-exporter: {text}", file=sys.stderr)
+    print(printable(f"tcp-exporter: {text}", keep="\n"), file=sys.stderr)  # it may quote another host
 
 
 def write(data: bytes) -> None:
