@@ -370,7 +370,7 @@ def _drops(document: Mapping[str, object]) -> Drops | None:
 
 
 def _answer(url: str, document: Mapping[str, object]) -> Answer:
-    version = _signed(document, "api_version", int)
+    version = _field(document, "api_version", int)
     if version != API_VERSION:
         daemon, old = ("newer", "plugin") if version > API_VERSION else ("older", "daemon")
         versions = f"api_version {version}, expected {API_VERSION}"
