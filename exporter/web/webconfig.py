@@ -19,6 +19,7 @@ from exporter.config.fields import (
     FieldReader,
     boolean,
     choice,
+    foreign,
     integer,
     key_of,
     of,
@@ -442,13 +443,15 @@ def parse(data: bytes, source: str, read: Read, build: Callable[[Tls], SSLContex
     found = Mistakes()
     with found:
         document, refused = yamlnodes.compose(data)
-        found.mistakes += refused
         own: dict[str, FieldReader[object]] = {
             "tls_server_config": _tls(read, build),
             "basic_auth_users": _users,
             "rate_limit": _rate_limit,
         }
         readers = own | {"http_server_config": of(HttpServer)}
+        if strange := foreign(document, readers):
+            raise strange
+        found.mistakes += refused
         config = section(WebConfig, **readers)(document)
         if not refused:
             return config
