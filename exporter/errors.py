@@ -15,6 +15,8 @@
 
 from __future__ import annotations
 
+_QUOTED = 80  # characters of a line that an error repeats: below --path.procfs it may be any file's
+
 
 class ExporterError(Exception):
     """The root: its text is fit to be shown to a person."""
@@ -44,7 +46,7 @@ class SourceMalformed(SourceError):
     """The source answered with something that cannot be understood: file, line number and text."""
 
     def __init__(self, source: str, lineno: int, text: str, expected: str) -> None:
-        super().__init__(f"{source}:{lineno}", f"cannot read {text[:200]!r}: expected {expected}")
+        super().__init__(f"{source}:{lineno}", f"cannot read {text[:_QUOTED]!r}: expected {expected}")
         self.lineno = lineno
         self.text = text
 

@@ -74,7 +74,7 @@ def _of_daemon(url: str, answer: read.Answer, history: Mapping[str, object]) -> 
         most = found.get("max") if isinstance(found, dict) else None
         hour = [it for it in most if _is_number(it) and it >= 0] if isinstance(most, list) else []
         points = max(points, len(hour))
-        newest = [counts[state] for counts in (answer.counts, answer.peaks) if counts is not None]
+        newest: list[float] = [counts[state] for counts in (answer.counts, answer.peaks) if counts is not None]
         if hour or newest:
             states[label] = Peak(max(hour + newest), "", *limits.get(label, (None, "")))
     if not states:

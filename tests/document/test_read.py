@@ -243,7 +243,21 @@ def test_any_json_is_read_or_refused(changes: dict[str, object]) -> None:
 BUSY = answered()
 
 
-WRONG = (None, "x", -1, -1.5, float("nan"), float("inf"), 10**40, 1e300, True, [], {}, [[]], {"a": []})
+WRONG: tuple[object, ...] = (
+    None,
+    "x",
+    -1,
+    -1.5,
+    float("nan"),
+    float("inf"),
+    10**40,
+    1e300,
+    True,
+    [],
+    {},
+    [[]],
+    {"a": []},
+)
 SIGNED = {"taken_at", "counters", "fields", "live"}
 """What may be below 0: a clock before 1970, Tcp.MaxConn, sysctls."""
 
@@ -262,14 +276,14 @@ def changed(document: object, path: tuple[str | int, ...], value: object) -> obj
         return value
     copy = document.copy()  # type: ignore[attr-defined]  # a dict or a list: it has a path below itself
     copy[path[0]] = changed(copy[path[0]], path[1:], value)
-    return copy  # type: ignore[no-any-return]  # as above
+    return copy
 
 
 def is_one_of(old: object, other: object, path: tuple[str | int, ...]) -> bool:
     """Whether *other* is a value that the field at *path* can have, which is *old* now."""
     if isinstance(other, (int, float)) and not isinstance(other, bool):
         return bool(SIGNED & {*path}) and abs(other) < 1e30
-    return other is None or type(other) is type(old) or (old is None and isinstance(other, str))
+    return other is None or type(other) is type(old) or (old is None and other in ("x", [], {}))
 
 
 def test_no_field_of_a_wrong_type_or_value_is_taken_for_an_answer() -> None:
