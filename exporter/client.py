@@ -75,7 +75,7 @@ def _get(
         with opener.open(request.Request(url, headers=dict(headers))) as answer:  # noqa: S310 - http or https: arguments
             return answer.status, answer.reason, _body(answer, limit)
     except HTTPException as error:
-        raise SourceError(url, f"no answer in HTTP: {shortened(str(error), _LONGEST)}") from None
+        raise SourceError(url, f"no answer in HTTP: {shortened(str(error).strip(), _LONGEST)}") from None
     except (OSError, OverflowError, ValueError) as error:
         cause = error.reason if isinstance(error, URLError) else error
         if getattr(cause, "reason", None) == "WRONG_VERSION_NUMBER":
