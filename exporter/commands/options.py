@@ -21,6 +21,7 @@ from exporter.errors import ExporterError, UsageError
 from exporter.kernel import READERS
 from exporter.printable import printable
 from exporter.tcpstate import BY_LABEL, TcpState, of_name
+from exporter.urls import checked
 
 T = TypeVar("T")
 
@@ -75,9 +76,7 @@ def base_url(text: str) -> str:
     """The URL without a slash at its end; ``UsageError`` where it is none, or has a password."""
     if not text.startswith(("http://", "https://")):
         raise UsageError(f"--url: expected an http or https URL, got {text!r}")
-    if "@" in text:
-        raise UsageError("--url: expected no user and password in the URL: --credentials-file takes them")
-    return text.rstrip("/")
+    return checked("--url", text).rstrip("/")
 
 
 # -- Types of arguments ------------------------------------------------------------------------------------------------
