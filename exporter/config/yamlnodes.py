@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 
+from exporter.printable import shortened
+
 if TYPE_CHECKING:
     from typing import TypeAlias
 
@@ -22,6 +24,7 @@ MAX_MISTAKES = 100
 
 _QUOTED = 60  # characters of a text that a message repeats
 _LONGEST_KEY = 48  # characters of a key that a message repeats: no key or sysctl is longer
+_LONGEST_PROBLEM = 150  # characters of what PyYAML says
 _LONGEST_NAME = 30  # characters of an anchor or a tag that a message repeats
 
 _BOM = b"\xef\xbb\xbf"
@@ -190,8 +193,8 @@ def _syntax_mistake(text: str, error: Exception) -> Mistake:
     """PyYAML's complaint at its mark, with a hint where a range, an address or a tab is the likely cause."""
     mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
     if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
-        return Mistake(0, 0, "", f"not YAML: {' '.join(str(error).split())}")
-    message = f"not YAML: {error.problem}"
+        return Mistake(0, 0, "", f"not YAML: {shortened(' '.join(str(error).split()), _LONGEST_PROBLEM)}")
+    message = f"not YAML: {shortened(str(error.problem), _LONGEST_PROBLEM)}"  # it may have the name of a tag
     if error.context and error.context_mark and error.context_mark.line != mark.line:
         message += f", {error.context} that begins in line {error.context_mark.line + 1}"
     first = text[mark.index : mark.index + 1]
