@@ -237,6 +237,8 @@ class _Composer:
         if depth > MAX_DEPTH:
             raise MistakesError(*self.mistakes, Mistake(*at, "", f"nested more than {MAX_DEPTH} levels deep"))
         if not isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)):  # an AliasEvent
+            if not depth:
+                raise MistakesError(Mistake(*at, "", "expected a mapping, got an alias"))
             self.refuse(
                 event,
                 path,

@@ -277,6 +277,7 @@ NOT_OURS = "not a configuration of this program: "
         (SHADOW.splitlines()[0] + "\n", f"f.yml:1:1: {NOT_OURS}its only key is unknown; known are {OURS}"),
         ("me:secret\n", f"f.yml:1:1: expected a mapping with the keys {OURS}, got a single value"),
         ("PASSWORD=secret\nTOKEN=secret\n", f"f.yml:1:1: expected a mapping with the keys {OURS}, got a single value"),
+        ("*secretsecret\n", "f.yml:1:1: expected a mapping, got an alias"),
         ("- secret\n", f"f.yml:1:1: expected a mapping with the keys {OURS}, got a list"),
         ("password: secret\ntoken: &secret x\n", f"f.yml:1:1: {NOT_OURS}none of its 2 keys is known; known are "),
         ("web: secret\n", "f.yml:1:6: web: expected a mapping with the keys listen_address, "),
