@@ -53,7 +53,7 @@ dashboards: $(VENV)/installed-dev  ## write deploy/grafana/*.json from dashboard
 bench: $(VENV)/installed-dev  ## ours and the peers side by side, in 20 minutes; QUICK=1 stops at 100,000 sockets, in 3
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick --output dist/benchmarks,--output docs/performance)
 
-fuzz: $(VENV)/installed-dev  ## search for inputs that break a promise, in 12 minutes; FUZZ_ARGS="-s 600 http" for one target longer
+fuzz: $(VENV)/installed-dev  ## search for inputs that break a promise, in 15 minutes; FUZZ_ARGS="-s 600 http" for one target longer
 	$(LOCKED) -r requirements-fuzz.lock || echo "no atheris for this Python: by mutation alone"
 	$(BIN)/python -m tests.fuzz $(or $(FUZZ_ARGS),--output docs/trust/fuzz.json)
 

@@ -14,6 +14,7 @@ from importlib import import_module
 
 from exporter import system
 from exporter.errors import ConfigError, ExporterError, suggest
+from exporter.printable import printable
 
 COMMANDS = ("serve", "show", "advise", "dump", "who", "check-config", "healthcheck")
 
@@ -72,10 +73,9 @@ def run(arguments: Sequence[str]) -> int:
         parser.error(_unexpected(name, unknown))
     try:
         return execute(options)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
     except ExporterError as error:
-        print(f"tcp-exporter: {error}", file=sys.stderr)
+        said = str(error) if isinstance(error, ConfigError) else f"tcp-exporter: {error}"
+        print(printable(said, keep="\n"), file=sys.stderr)  # it may quote a file, or another host
     return 1
 
 

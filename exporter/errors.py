@@ -20,6 +20,8 @@ from exporter.record import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_QUOTED = 80  # characters of a line that an error repeats: below --path.procfs it may be any file's
+
 
 class ExporterError(Exception):
     """The root: its text is fit to be shown to a person."""
@@ -49,7 +51,7 @@ class SourceMalformed(SourceError):
     """The source answered with something that cannot be understood: file, line number and text."""
 
     def __init__(self, source: str, lineno: int, text: str, expected: str) -> None:
-        super().__init__(f"{source}:{lineno}", f"cannot read {text[:200]!r}: expected {expected}")
+        super().__init__(f"{source}:{lineno}", f"cannot read {text[:_QUOTED]!r}: expected {expected}")
         self.lineno = lineno
         self.text = text
 

@@ -28,6 +28,7 @@ from exporter.commands.sample import judged, judging, release, window_of
 from exporter.config.schema import Config
 from exporter.errors import ConfigError, ExporterError, UsageError
 from exporter.health.sysctls.verdicts import sysctl_conf
+from exporter.printable import printable
 
 COULD_NOT_TELL = 2
 _REMOTE_SECONDS = 60.0  # a Prometheus looks through a week
@@ -79,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
             return _thresholds(options)
         return (_advise if options.what_if is None else _what_if)(options, settings_of(options))
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error), keep="\n"), file=sys.stderr)
         return COULD_NOT_TELL
     except ExporterError as error:
         complain(str(error))

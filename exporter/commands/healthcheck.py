@@ -7,6 +7,9 @@ import argparse
 from exporter import __version__, client, deadline
 from exporter.commands.options import access_of, add_access, argument, base_url, command_parser
 from exporter.errors import UsageError
+from exporter.printable import shortened
+
+_LONGEST = 300  # characters of an answer that are shown
 
 
 @argument
@@ -49,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         )
     finally:
         deadline.disarm()
-    answer = body.decode("utf-8", "replace").strip()
+    answer = shortened(body.decode("utf-8", "replace").strip(), _LONGEST)  # whoever answers, a terminal may show it
     if status != 200:
         raise UsageError(f"{url}: {status} {answer}")
     print(answer)

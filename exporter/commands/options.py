@@ -19,7 +19,9 @@ from exporter.config.fields import duration_within, parse_listen_address
 from exporter.config.schema import Config, parse_interval
 from exporter.errors import ExporterError, UsageError, suggest
 from exporter.kernel import READERS
+from exporter.printable import printable
 from exporter.tcpstate import BY_LABEL, TcpState, of_name
+from exporter.urls import checked
 
 T = TypeVar("T")
 
@@ -85,9 +87,7 @@ def base_url(text: str) -> str:
     """The URL without a slash at its end; ``UsageError`` where it is none, or has a password."""
     if not text.startswith(("http://", "https://")):
         raise UsageError(f"--url: expected an http or https URL, got {text!r}")
-    if "@" in text:
-        raise UsageError("--url: expected no user and password in the URL: --credentials-file takes them")
-    return text.rstrip("/")
+    return checked("--url", text).rstrip("/")
 
 
 # -- Types of arguments ------------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def refused(text: str) -> int:
 
 def complain(text: str) -> None:
     """Print a problem to standard error, after the program's name."""
-    print(f"tcp-exporter: {text}", file=sys.stderr)
+    print(printable(f"tcp-exporter: {text}", keep="\n"), file=sys.stderr)  # it may quote another host
 
 
 def write(data: bytes) -> None:

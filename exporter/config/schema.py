@@ -21,6 +21,7 @@ from exporter.config.fields import (
     choice,
     duration,
     duration_within,
+    foreign,
     integer,
     key_of,
     of,
@@ -243,6 +244,8 @@ def parse(data: bytes, source: str, present: Collection[str] = ()) -> Config:
     found = Mistakes()
     with found:
         document, refused = yamlnodes.compose(data)
+        if strange := foreign(document, _READERS):
+            raise strange
         found.mistakes += refused
         sysctl = section(SysctlSettings, **readers_of(SysctlSettings) | {"expected": expectations(present)})
         config = section(Config, **_READERS | {"sysctl": sysctl})(document)

@@ -146,7 +146,6 @@ _NAMES = {
     "-?": "help",
 }  # fmt: skip
 _MAX_TIMEOUT = 86400.0
-_URL = r"(?ai:https?://(\[[0-9a-f:.]+\]|[\w.-]+)(:[0-9]{1,5})?(/[!\"$->@-~]*)?)"
 _SNAPSHOT = "/api/v1/snapshot"
 
 
@@ -296,12 +295,9 @@ def _reader(options: Options, option: str, text: str) -> Options:
 
 def _url(options: Options, option: str, text: str) -> Options:
     """The daemon's base, or the snapshot's own URL. What may be a password is not repeated in the message."""
-    if "@" in text:
-        raise UsageError(f"{option}: expected no user and password in the URL: --credentials-file takes them")
-    import re  # noqa: PLC0415 - an eighth of the plugin's start, and here alone it is needed
+    from exporter.urls import checked  # noqa: PLC0415 - an eighth of the plugin's start, and here alone it is needed
 
-    if not re.fullmatch(_URL, text):
-        raise UsageError(f"{option}: expected a daemon's URL, as http://127.0.0.1:19293, got {text!r}")
+    checked(option, text)
     return options._replace(url=text.rstrip("/").removesuffix(_SNAPSHOT) + _SNAPSHOT)
 
 

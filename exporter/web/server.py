@@ -594,7 +594,10 @@ def _is_own(host: str, own: frozenset[str]) -> bool:
 
 def _is_loopback(listening: socket.socket) -> bool:
     name = listening.getsockname()
-    return isinstance(name, tuple) and ipaddress.ip_address(name[0]).is_loopback
+    if not isinstance(name, tuple):
+        return False
+    address = ipaddress.ip_address(name[0].partition("%")[0])
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback  # Python 3.13 sees through it by itself
 
 
 def _refuse(status: int) -> Response:

@@ -6,7 +6,10 @@ import pytest
 
 from exporter.cli import COMMANDS, command, run
 from exporter.commands import options
+from exporter.commands.options import base_url
 from exporter.config.schema import Config
+from exporter.errors import UsageError
+from exporter.nagios import arguments
 from exporter.tcpstate import KNOWN_STATES, TcpState
 
 TAKE_A_FILE = ("serve", "show", "advise", "dump")
@@ -84,9 +87,9 @@ def test_a_wrong_command_line_is_one_line_and_2(
 @pytest.mark.parametrize("name", ["", *COMMANDS])
 def test_help_prints_what_the_option_prints(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     printed = []
-    for arguments in ([*name.split(), "--help"], ["help", *name.split()]):
+    for command_line in ([*name.split(), "--help"], ["help", *name.split()]):
         with pytest.raises(SystemExit, match=r"^0$"):
-            run(arguments)
+            run(command_line)
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1] != ""
 
@@ -101,3 +104,22 @@ def test_a_command_is_a_module_with_a_parser_that_explains_it(name: str) -> None
 def test_without_a_file_the_settings_are_the_defaults() -> None:
     parser, _ = command("serve")
     assert options.settings_of(parser.parse_args([])) == Config()
+
+
+@pytest.mark.parametrize(
+    "text", ["http://", "http://[", "http://[::1", "http://a\r\nb", "http://\x1b[2J", "http://h:-1", "http://h/é"]
+)
+def test_what_is_no_url_is_refused_by_every_command_in_one_line(text: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        base_url(text)
+    line = f"--url: expected a daemon's URL, as http://127.0.0.1:19293, got {text!r}"
+    assert str(raised.value) == line
+    with pytest.raises(UsageError) as raised:
+        arguments.parse(["--url", text])
+    assert str(raised.value) == line
+
+
+def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
+    with pytest.raises(UsageError) as raised:
+        base_url("http://me:secret@127.0.0.1")
+    assert "secret" not in str(raised.value)
