@@ -5,6 +5,7 @@ Handlers take the one and return the other, so pages, metrics and authentication
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
@@ -38,6 +39,20 @@ Handler = Callable[[Request], Response]
 
 Middleware = Callable[[Request, Handler], Awaitable[Response]]
 """Runs before a handler: answers in its place, or passes the request on to it."""
+
+
+def place_of(address: str) -> str:
+    """Whom an address stands for where clients share places: of IPv6 its /64, because one host has all of that.
+
+    >>> place_of("2001:db8::1:2:3:4"), place_of("fe80::1%eth0"), place_of("::ffff:192.0.2.1"), place_of("192.0.2.1")
+    ('2001:db8::/64', 'fe80::/64', '192.0.2.1', '192.0.2.1')
+    """
+    if ":" not in address:
+        return address
+    found = ipaddress.IPv6Address(address.partition("%")[0])
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(found), 64), strict=False))
 
 
 def plain_text(status: int, text: str | None = None, *headers: tuple[str, str]) -> Response:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import pkgutil
-import zlib
 from array import array
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -96,16 +94,18 @@ def test_the_snapshot_has_the_age_of_each_second() -> None:
     assert [{**it, "age_seconds": 0, "stale": False} for it in read] == [{**read[0], "age_seconds": 0}] * len(read)
 
 
-class Counting:
-    """Calls a function, and counts how often."""
+def counted(monkeypatch: pytest.MonkeyPatch, path: str) -> list[str]:
+    """From now on, a line for each call of the function or method at *path*."""
+    module, _, name = path.rpartition(".")
+    owner, calls = pkgutil.resolve_name(module), list[str]()
+    original = getattr(owner, name)
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        self.times = 0
+    def call(*arguments: Any, **named: Any) -> Any:
+        calls.append(path)
+        return original(*arguments, **named)
 
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        self.times += 1
-        return self.function(*arguments, **named)
+    monkeypatch.setattr(owner, name, call)
+    return calls
 
 
 @pytest.mark.parametrize(
@@ -120,13 +120,7 @@ class Counting:
 def test_an_answer_is_rendered_and_compressed_once_a_sample_whoever_asks_when_and_how(
     path: str, renderer: str, rendered: int, wholes: int, ends: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, _, name = renderer.rpartition(".")
-    owner = pkgutil.resolve_name(module)
-    rendering = Counting(getattr(owner, name))
-    whole, end = Counting(gzip.compress), Counting(zlib.compressobj)
-    monkeypatch.setattr(owner, name, lambda *arguments: rendering(*arguments))
-    monkeypatch.setattr(gzip, "compress", whole)
-    monkeypatch.setattr(zlib, "compressobj", end)
+    calls = [counted(monkeypatch, it) for it in (renderer, "gzip.compress", "zlib.compressobj")]
     daemon = Daemon(points(3, 4), sample())
     for daemon.now in (0.0, 0.5, 1.0, 1.5, 2.9):
         for query in ("", "name[]=up", "name%5B%5D=up&x=1"):
@@ -135,7 +129,7 @@ def test_an_answer_is_rendered_and_compressed_once_a_sample_whoever_asks_when_an
                     for coding in ("identity", "gzip", "gzip;q=0.5, identity;q=0.1"):
                         request = Request(method, path, query, {"accept": accept, "accept-encoding": coding})
                         assert daemon.handler(request).status == 200
-    assert (rendering.times, whole.times, end.times) == (rendered, wholes, ends)
+    assert [len(it) for it in calls] == [rendered, wholes, ends]
 
 
 def test_a_new_sample_is_a_new_snapshot_and_a_new_page_of_metrics() -> None:

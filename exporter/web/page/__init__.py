@@ -42,7 +42,7 @@ class Assets(NamedTuple):
 
 
 class StatusPage:
-    """Renders the page, once for each sample, point of the history and view; the sample's age is put in once a second."""
+    """Renders the page, once for each sample, point of the history and view; the age is put in once a second."""
 
     def __init__(self, assets: Assets) -> None:
         self._style = Markup(assets.style + _selection())
