@@ -45,14 +45,12 @@ def place_of(address: str) -> str:
     """Whom an address stands for where clients share places: of IPv6 its /64, because one host has all of that.
 
     >>> place_of("2001:db8::1:2:3:4"), place_of("fe80::1%eth0"), place_of("::ffff:192.0.2.1"), place_of("192.0.2.1")
-    ('2001:db8::/64', 'fe80::/64', '192.0.2.1', '192.0.2.1')
+    ('20010db800000000/64', 'fe80000000000000/64', '192.0.2.1', '192.0.2.1')
     """
     if ":" not in address:
         return address
-    found = ipaddress.IPv6Address(address.partition("%")[0])
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(found), 64), strict=False))
+    mapped = address.removeprefix("::ffff:")
+    return mapped if "." in mapped else f"{int(ipaddress.IPv6Address(address)) >> 64:016x}/64"
 
 
 def plain_text(status: int, text: str | None = None, *headers: tuple[str, str]) -> Response:

@@ -342,8 +342,9 @@ class _Connection:
     @property
     def is_spared(self) -> bool:
         """Whether the client has done its part and waits for this server, or for a long way."""
-        begun, now = self._begun_at, asyncio.get_running_loop().time()
-        return self.is_speaking or (begun is not None and not self.served and now - begun < _HANDSHAKE_GRACE)
+        if self._begun_at is not None and not self.served and time.monotonic() - self._begun_at < _HANDSHAKE_GRACE:
+            return True
+        return self.is_speaking
 
     def is_admitted(self) -> bool:
         """Whether the client's certificate is still accepted."""
@@ -417,8 +418,11 @@ class _Connection:
                 await readable
         finally:
             loop.remove_reader(self._accepted)
-        self._begun_at = loop.time()
-        return self._accepted.recv(1, socket.MSG_PEEK).isupper()
+        first = self._accepted.recv(1, socket.MSG_PEEK)
+        if not first:
+            raise ConnectionAbortedError
+        self._begun_at = time.monotonic()
+        return first.isupper()
 
     async def _explain_tls(self) -> None:
         """Answer plain HTTP on a port of TLS as Go's server does."""
@@ -542,11 +546,12 @@ def _least_valuable(connections: Sequence[_Connection]) -> _Connection:
     places = Counter(each.place for each in connections)
     most = max(places.values())
     ranked = sorted((it for it in connections if places[it.place] == most), key=lambda each: each.since)
-    silent = [it for it in ranked if not it.is_spared]
-    if silent and not silent[0].served:
-        return silent[0]
+    silent = (it for it in ranked if not it.is_spared)  # looked for one by one: each costs a system call
+    first = next(silent, None)
+    if first is not None and not first.served:
+        return first
     oldest: dict[str, _Connection] = {}
-    for each in silent or ranked:
+    for each in ranked if first is None else (first, *silent):
         oldest.setdefault(each.place, each)
     return random.choice(list(oldest.values()))  # noqa: S311 - fairness, not a secret
 

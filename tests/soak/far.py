@@ -50,7 +50,7 @@ def far(
     schemes: tuple[str, ...] = ("https", "http"),
     floods: tuple[str, ...] = FLOODS,
 ) -> list[Far]:
-    """So many *scrapes* beside each of the *floods*, by each of the *schemes*. Raises ``LabUnavailable`` without TUN."""
+    """So many *scrapes* beside each of the *floods*, by each of the *schemes*; ``LabUnavailable`` without TUN."""
     results = []
     with _path(lab) as there:
         for scheme in schemes:
@@ -101,7 +101,7 @@ def _beside(lab: LabProcess, there: int, port: int, scrapes: int, scheme: str, f
 def _scrape(port: int, scheme: str) -> None:
     connection = http.client.HTTPConnection(longpath.NEAR, port, timeout=_SCRAPE_SECONDS)
     if scheme == "https":
-        context = ssl._create_unverified_context()  # noqa: SLF001, S323 - whose certificate it is does not matter here
+        context = ssl._create_unverified_context()  # whose it is does not matter here
         connection = http.client.HTTPSConnection(longpath.NEAR, port, timeout=_SCRAPE_SECONDS, context=context)
     with contextlib.closing(connection):
         connection.request("GET", "/metrics", headers={"Accept-Encoding": "gzip"})
