@@ -1,4 +1,4 @@
-"""``make soak``: the load and the day at full size, printed as tables: ``python -m tests.soak [--output FILE]``."""
+"""``make soak``: what the daemon bears, at full size, printed as tables: ``python -m tests.soak [--output FILE]``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tests.lab import LabProcess, LabUnavailable
 from tests.soak.day import DAY, Day, day
+from tests.soak.far import RATE, ROUND_TRIP, Far, far
+from tests.soak.large import Held, large
 from tests.soak.load import CLIENTS, Load, Missing, load
 
 MOST_GROWTH = {"resident": 1024, "descriptors": 2, "threads": 1}
@@ -24,12 +26,21 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak")
     parser.add_argument("--samples", type=int, default=DAY, help="of the day (default: %(default)s)")
     parser.add_argument("--seconds", type=int, default=120, help="of the load (default: %(default)s)")
+    parser.add_argument("--scrapes", type=int, default=30, help="beside each flood (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="write the results as JSON to this file")
     options = parser.parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory() as folder, LabProcess() as lab:
             held = load(lab, Path(folder), options.seconds)
             _show_load(held)
+        with tempfile.TemporaryDirectory() as folder, LabProcess() as lab:
+            floods = far(lab, Path(folder), options.scrapes)
+            _show_far(floods)
+        hosts = []
+        for seconds in (0, options.seconds):
+            with tempfile.TemporaryDirectory() as folder, LabProcess() as lab:
+                hosts.append(large(lab, Path(folder), seconds=seconds))
+        _show_large(hosts)
         with tempfile.TemporaryDirectory() as folder, LabProcess() as lab:
             lived = day(lab, Path(folder), options.samples)
             _show_day(lived)
@@ -40,10 +51,16 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     if options.output:
-        results = {"load": _summary_of_load(held), "day": _summary_of_day(lived)}
+        results = {
+            "load": _summary_of_load(held),
+            "far": _summary_of_far(floods),
+            "large": [it._asdict() | {"size": it.size._asdict()} for it in hosts],
+            "day": _summary_of_day(lived),
+        }
         options.output.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
     grown = [name for name, most in MOST_GROWTH.items() if lived.growth[name] > most]
-    return 1 if held.failed or held.refused or held.growth > MOST_GROWTH["resident"] or grown else 0
+    lost = [it for it in floods if it.failed] or [it for it in hosts if it.killed or it.peak > it.limit]
+    return 1 if held.failed or held.refused or held.growth > MOST_GROWTH["resident"] or grown or lost else 0
 
 
 def _show_load(held: Load) -> None:
@@ -54,6 +71,22 @@ def _show_load(held: Load) -> None:
     for name, number in held.clients.items():
         print(f"{number:>9}  {name}")
     print(f"{held.resident[-1]:>9}  KiB of memory at the end; {held.growth:+} after the first third", flush=True)
+
+
+def _show_far(floods: Sequence[Far]) -> None:
+    print(f"FAR: a scraper {ROUND_TRIP * 1000:.0f} ms away, beside {RATE} new silent connections a second")
+    for it in floods:
+        print(f"{it.scrapes:>9}  {it.scheme}, {it.flood} ({it.per_second:.0f} a second): {len(it.failed)} failed, "
+              f"the slowest took {it.slowest:.2f} s")  # fmt: skip
+    print(flush=True)
+
+
+def _show_large(hosts: Sequence[Held]) -> None:
+    for it in hosts:
+        print("LARGE:", ", ".join(f"{number:,} {name}" for name, number in it.size._asdict().items()))
+        print(f"{it.peak // 2**20:>9}  MiB of resident memory at most, the limit is {it.limit // 2**20}; "
+              f"{it.charged // 2**20} charged to the cgroup; {it.passes} detail passes")  # fmt: skip
+        print(f"{it.slowest * 1000:>9.0f}  ms for the slowest answer beside the unread", flush=True)
 
 
 def _show_day(lived: Day) -> None:
@@ -73,6 +106,17 @@ def _summary_of_load(held: Load) -> dict[str, object]:
         "slowest_seconds": held.slowest, "growth_kib": held.growth, "resident_kib": held.resident[-1],
         "became": held.clients,
     }  # fmt: skip
+
+
+def _summary_of_far(floods: Sequence[Far]) -> dict[str, object]:
+    return {
+        "round_trip_seconds": ROUND_TRIP,
+        "connections_per_second": RATE,
+        "scrapes": sum(it.scrapes for it in floods),
+        "failed": sum(len(it.failed) for it in floods),
+        "slowest_seconds": round(max(it.slowest for it in floods), 3),
+        "floods": [it._asdict() | {"slowest": round(it.slowest, 3)} for it in floods],
+    }
 
 
 def _summary_of_day(lived: Day) -> dict[str, object]:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import yaml
 
-from tests.e2e.conftest import Daemon, wait_for
+from tests.e2e.conftest import DEADLINE, Daemon, wait_for
 from tests.lab import LabProcess, LabUnavailable
 from tests.lab.namespace import join_command
 
@@ -34,11 +34,12 @@ _ROOT = Path(__file__).parents[2]
 _UNIT = _ROOT / "systemd" / "tcp-exporter.service"
 _DAEMON_SET = _ROOT / "deploy" / "kubernetes" / "base" / "daemonset.yaml"
 _OPENMETRICS = "application/openmetrics-text;version=1.0.0"
-_SETTINGS = """\
-sample: {max_cpu_ratio: 1}
-detail: {interval: 1s, max_cpu_ratio: 1, namespaces: true, closes: true, quality: full}
+_USUAL = "detail: {namespaces: true, closes: true, quality: full}\n"
+_HURRIED = """\
+sample: {max_cpu_ratio: 0.5}
+detail: {interval: 1s, max_cpu_ratio: 0.5, namespaces: true, closes: true, quality: full}
 """
-"""Everything, and as often as it is taken: a pass that waits for its share of the CPU keeps nothing in the meantime."""
+"""Passes fill the minute of snapshots that the daemon keeps; at the usual shares there are two of them in it."""
 
 _PASSES = 'tcp_exporter_samples_total{pass="detail"}'
 _MIB = 2**20
@@ -122,14 +123,14 @@ class MemoryCgroup:
         return None
 
 
-def large(lab: LabProcess, folder: Path, size: Size = FULL, *, passes: int = 3) -> Held:
-    """Run the daemon on such a host for so many detail *passes* after it has seen all of it, and ask for everything.
+def large(lab: LabProcess, folder: Path, size: Size = FULL, *, seconds: float = 0.0) -> Held:
+    """Run the daemon on such a host until it has seen all of it, and ask for everything.
 
-    Raises ``LabUnavailable`` where the host cannot be made.
+    With *seconds*, passes follow one another for so long. Raises ``LabUnavailable`` where the host cannot be made.
     """
     limit = min(limits().values())
     settings = folder / "exporter.yml"
-    settings.write_text(_SETTINGS)
+    settings.write_text(_HURRIED if seconds else _USUAL)
     with _host(lab, size) as host, MemoryCgroup(limit) as cgroup:
 
         def under(command: list[str]) -> list[str]:
@@ -137,16 +138,18 @@ def large(lab: LabProcess, folder: Path, size: Size = FULL, *, passes: int = 3) 
 
         with Daemon(folder / "daemon.log", "--config.file", str(settings), lab=lab, under=under) as daemon:
             daemon.ready()
-            units, namespaces = wait_for(lambda: _seen(daemon, size), "a sample that has everything")
-            last, slowest = daemon.metrics()[_PASSES] + passes, 0.0
+            units, namespaces = wait_for(lambda: _seen(daemon, size), "a sample that has everything", 3 * DEADLINE)
+            slowest, end = 0.0, time.monotonic() + seconds
             with _unread(lab, daemon.port, size.unread):
-                while (done := int(daemon.metrics()[_PASSES])) < last:
+                while True:
                     for path in PATHS:
                         slowest = max(slowest, _ask_all_ways(lab, daemon.port, path))
+                    if time.monotonic() >= end:
+                        break
+                passes = int(daemon.metrics()[_PASSES])
                 peak = _peak(daemon.process.pid)
-            held = Held(size, done, limit, peak, cgroup.charged, cgroup.killed, units, namespaces, slowest)
             assert daemon.process.poll() is None, daemon.said()
-    return held
+            return Held(size, passes, limit, peak, cgroup.charged, cgroup.killed, units, namespaces, slowest)
 
 
 def _seen(daemon: Daemon, size: Size) -> tuple[int, int] | None:
@@ -236,7 +239,7 @@ def main(listeners: int, cgroups: int, namespaces: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         each = min(hard - 50, -(-listeners // 2))
         for first in range(0, listeners, each):
-            children.append(_listen(range(first, min(listeners, first + each)), places, root))
+            children += [_listen(range(first, min(listeners, first + each)), places, root)]
         print("ready", flush=True)
         sys.stdin.read()
     finally:
