@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         }
         options.output.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
     grown = [name for name, most in MOST_GROWTH.items() if lived.growth[name] > most]
-    lost = [it for it in floods if it.failed] or [it for it in hosts if it.killed or it.peak > it.limit]
+    lost = any(it.failed for it in floods) or any(it.killed or it.peak > it.limit for it in hosts)
     return 1 if held.failed or held.refused or held.growth > MOST_GROWTH["resident"] or grown or lost else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
@@ -200,7 +201,7 @@ def listeners(found: Sequence[Listener] | None) -> Markup:
         return element("p", "Only netlink knows the listeners' queues, and it does not answer here.", class_="quiet")
     if not found:
         return element("p", "Nobody listens.", class_="quiet")
-    ranked = sorted(found, key=lambda it: (-it.fullest, -it.syn_recv, it.port, it.address))
+    ranked = heapq.nsmallest(_LISTENERS, found, key=lambda it: (-it.fullest, -it.syn_recv, it.port, it.address))
     rows = [
         element(
             "tr",
@@ -209,10 +210,10 @@ def listeners(found: Sequence[Listener] | None) -> Markup:
             element("td", f"{it.accept_limit:,}", class_="n"),
             element("td", f"{it.syn_recv:,}", class_="n"),
         )
-        for it in ranked[:_LISTENERS]
+        for it in ranked
     ]
     heads = ("Listener", "Waiting", "Limit", "Half open")
-    return _table("Listeners, the fullest first", heads, rows, "listeners", _more(len(ranked) - _LISTENERS))
+    return _table("Listeners, the fullest first", heads, rows, "listeners", _more(len(found) - _LISTENERS))
 
 
 def top(title: str, head: str, counts: Mapping[str, StateCounts] | None, missing: str) -> Markup:
