@@ -212,13 +212,18 @@ def _host(lab: LabProcess, size: Size) -> Iterator[int]:
     """The process whose mount namespace has the names of the network namespaces."""
     command = [sys.executable, "-m", "tests.soak.large", *map(str, size[:3])]
     with subprocess.Popen(
-        join_command(lab.pid, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        join_command(lab.pid, command),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as host:
         assert host.stdin is not None
         assert host.stdout is not None
+        assert host.stderr is not None
         try:
-            if (said := host.stdout.readline()) != "ready\n":
-                raise LabUnavailable(f"no such host here: {said.strip() or 'no reason given'}")
+            if host.stdout.readline() != "ready\n":
+                raise LabUnavailable(f"no such host here: {host.stderr.read()[-200:].strip()}")
             yield host.pid
         finally:
             host.stdin.close()
@@ -253,7 +258,7 @@ def main(listeners: int, cgroups: int, namespaces: int) -> None:
 
 
 def _cgroup2() -> Path:
-    for line in Path("/proc/self/mounts").read_text("utf-8").splitlines():
+    for line in Path("/proc/self/mounts").read_text("utf-8", "surrogateescape").splitlines():
         _, point, kind, *_ = line.split()
         if kind == "cgroup2":
             return Path(point)
