@@ -57,7 +57,7 @@ fuzz: $(VENV)/installed-dev  ## search for inputs that break a promise, in 15 mi
 	$(LOCKED) -r requirements-fuzz.lock || echo "no atheris for this Python: by mutation alone"
 	$(BIN)/python -m tests.fuzz $(or $(FUZZ_ARGS),--output docs/trust/fuzz.json)
 
-soak: $(VENV)/installed-dev  ## a thousand slow clients beside Prometheus, then a day of samples, in 10 minutes
+soak: $(VENV)/installed-dev  ## slow clients, a far scraper, a very large host, a day of samples, in 20 minutes
 	$(BIN)/python -m tests.soak $(or $(SOAK_ARGS),--output docs/trust/soak.json)
 
 kernels: $(VENV)/installed-dev  ## boot Debian's kernels and check each, in 5 minutes; needs qemu-system-x86, cpio and kmod; KERNELS_ARGS="--only 6.1"

@@ -288,7 +288,9 @@ def test_the_promises_are_kept_by_what_the_last_long_runs_came_to() -> None:
     fuzz = json.loads(text_of("docs/trust/fuzz.json"))["targets"].values()
     soak = json.loads(text_of("docs/trust/soak.json"))
     kernels = json.loads(text_of("docs/trust/kernels.json"))
-    load, day = soak["load"], soak["day"]
+    load, far, large, day = (soak[part] for part in ("load", "far", "large", "day"))
+    rates = [it["per_second"] for it in far["floods"]]
+    size, peak = large[0]["size"], max(max(it["peak"], it["charged"]) for it in large)
     clients, growth = load["clients"], day["growth"]
     slow = sum(number for kind, number in clients.items() if kind != "good")
     faults = len(re.findall(r"^\| (?!Fault|---)", text_of("docs/faults.md"), re.MULTILINE))
@@ -296,6 +298,13 @@ def test_the_promises_are_kept_by_what_the_last_long_runs_came_to() -> None:
         "load is held": f"{slow + clients['good'] + 1:,} clients, {slow} of them silent, slow or not reading, for "
         f"{load['seconds']} s: {load['scrapes'] - load['failed']} of {load['scrapes']} scrapes of a Prometheus, the "
         f"slowest {load['slowest_seconds']:.2f} s; memory +{load['growth_kib']} KiB",
+        "a far scraper gets in": f"{far['round_trip_seconds'] * 1000:.0f} ms away, beside {min(rates):.0f} to "
+        f"{max(rates):.0f} new connections a second that stay silent, from one address, from many or from a /64 of "
+        f"IPv6, with and without TLS: {far['scrapes'] - far['failed']} of {far['scrapes']} scrapes, the slowest "
+        f"{far['slowest_seconds']:.2f} s",
+        "memory is bounded": f"{size['listeners']:,} listeners, {size['cgroups']:,} cgroups, {size['namespaces']:,} "
+        f"network namespaces and {size['unread']} clients that do not read: {peak / 2**20:.0f} MiB at most, of "
+        f"{large[0]['limit'] // 2**20} that the unit and the DaemonSet allow",
         "nothing is lost over a day": f"{day['samples']:,} samples with churn, {day['reloads']} reloads, every second "
         f"one of a bad file, {day['requests']:,} requests and {day['checks']} checks: "
         f"memory +{growth['resident']} KiB, descriptors +{growth['descriptors']}, threads +{growth['threads']}",
