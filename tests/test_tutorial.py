@@ -143,9 +143,7 @@ def test_a_reader_who_types_the_tutorial_sees_what_it_shows(shell: Shell, reques
         while True:
             wanted = commands(body)
             printed = [Shown(shown.command, shell.type(shown.command)) for shown in wanted]
-            differ = [
-                (shown, got) for shown, got in zip(wanted, printed, strict=True) if not agrees(shown, got.output)
-            ]
+            differ = [(shown, got) for shown, got in zip(wanted, printed, strict=True) if not agrees(shown, got.output)]
             if not differ or time.monotonic() > deadline:
                 break
             time.sleep(0.5)
