@@ -1,6 +1,6 @@
 """docs/tutorial.md works as it stands: its blocks are typed into one shell, in order, in a real network namespace.
 
-A block of outputs is tried again until it is what the page shows, as a reader waits who is told to; process ids, times
+A block of outputs is tried again until it is what the page shows, as a reader waits; process ids, times
 and counts of packets differ from run to run, and ``...`` stands for lines that depend on the host.
 With ``--update-golden`` the outputs are rewritten.
 """
