@@ -407,6 +407,20 @@ def test_the_changelog_speaks_of_this_version() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_table_has_its_head_and_no_gap(document: str) -> None:
+    """The first empty line ends a table, and what follows is shown as a paragraph full of bars."""
+    tables = re.findall(r"(?:^\|.*\n)+", _FENCE.sub("", text_of(document)), re.MULTILINE)
+    assert [table for table in tables if not re.match(r"\|.*\n\|(?: --- \|)+\n", table)] == []
+
+
+@pytest.mark.parametrize(
+    "document", [name for name in DOCUMENTS if name.startswith(("docs/", "deploy/"))] + ["docs/tutorial.md"]
+)
+def test_every_page_begins_with_whom_it_is_for(document: str) -> None:
+    assert re.match(r"# .+\n\nThis page is (for|the index)\b", text_of(document)), document
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_prose_has_one_sentence_a_line(document: str) -> None:
     prose = _FENCE.sub("", text_of(document)).splitlines()
     paragraphs = [line for line in prose if line[:1] not in {"|", "*", "-", "#", "<"} and not re.match(r"\d\. ", line)]
