@@ -289,9 +289,9 @@ def test_the_promises_are_kept_by_what_the_last_long_runs_came_to() -> None:
     slow = sum(number for kind, number in clients.items() if kind != "good")
     faults = len(re.findall(r"^\| (?!Fault|---)", text_of("docs/faults.md"), re.MULTILINE))
     rows = {
-        "it serves under load": f"{slow + clients['good'] + 1:,} clients, {slow} of them silent, slow or not reading, for "
-        f"{load['seconds']} s: {load['scrapes'] - load['failed']} of {load['scrapes']} scrapes of a Prometheus, the "
-        f"slowest {load['slowest_seconds']:.2f} s; memory +{load['growth_kib']} KiB",
+        "it serves under load": f"{slow + clients['good'] + 1:,} clients, {slow} of them silent, slow or not reading, "
+        f"for {load['seconds']} s: {load['scrapes'] - load['failed']} of {load['scrapes']} scrapes of a Prometheus, "
+        f"the slowest {load['slowest_seconds']:.2f} s; memory +{load['growth_kib']} KiB",
         "it leaks nothing in a day": f"{day['samples']:,} samples with churn, {day['reloads']} reloads, every second "
         f"one of a bad file, {day['requests']:,} requests and {day['checks']} checks: "
         f"memory +{growth['resident']} KiB, descriptors +{growth['descriptors']}, threads +{growth['threads']}",
