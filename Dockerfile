@@ -8,7 +8,7 @@
 #
 #     docker build --build-arg BASE=... -t tcp-exporter .
 # Give the tag with the digest that your registry has for it (...:3.13-slim-bookworm@sha256:...) for a build that is the
-# same tomorrow; none stands here, since one that nobody renews keeps the base without its security updates.
+# same tomorrow; none is pinned here, because a pin that nobody renews misses security updates.
 ARG BASE=python:3.13-slim-bookworm
 
 FROM ${BASE} AS builder

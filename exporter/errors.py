@@ -1,4 +1,4 @@
-"""Every exception that this package raises on purpose; whoever talks to a person catches the root.
+"""Every exception that this package raises on purpose; the programs' entry points catch the root.
 
 ::
 

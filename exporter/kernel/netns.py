@@ -16,7 +16,7 @@ from exporter.record import NamedTuple
 from exporter.tcpstate import TcpState
 
 HOST = "host"
-"""The namespace of process 1, whoever else lives in it."""
+"""The namespace of process 1, whatever else lives in it."""
 
 SELF = "self"
 """This program's namespace, where that is not process 1's."""

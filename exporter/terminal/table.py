@@ -26,7 +26,7 @@ WIDTH = PLAIN_WIDTH + 3
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.:-=+*#"
-"""Marks of a sparkline, from zero to the highest: for whoever can print them, and for everybody else."""
+"""Marks of a sparkline, from zero to the highest: for terminals that can print them, and for the others."""
 
 
 class Line(NamedTuple):

@@ -223,7 +223,7 @@ def bcrypt_is_loaded(daemon: Daemon) -> bool:
 def test_bcrypt_is_loaded_by_the_first_password_and_never_where_there_is_none(
     place: Place, daemon: Daemon, tmp_path: Path
 ) -> None:
-    assert bcrypt_is_loaded(daemon)  # whoever waited for readiness had one
+    assert bcrypt_is_loaded(daemon)  # the wait for readiness needed one
     with Daemon(tmp_path / "plain.log", "--path.procfs", situation_root("busy")) as plain:
         plain.ready().metrics()
         assert not bcrypt_is_loaded(plain)

@@ -66,7 +66,7 @@ RELOADED = "info web configuration reloaded"
 
 def test_nothing_is_read_again_while_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place(tmp_path, TLS + USERS)
-    monkeypatch.setattr(module, "load", None)  # whoever called it would fail
+    monkeypatch.setattr(module, "load", None)  # a call would fail
     place.look(5)
     assert place.log.lines == []
 

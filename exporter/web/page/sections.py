@@ -307,7 +307,7 @@ def _seconds(bound: float) -> str:
 
 
 def not_judged(health: Health) -> Markup | None:
-    """What does not exist or is not visible on this host, folded: it is here for whoever wonders why it is silent."""
+    """What does not exist or is not visible on this host, folded: it explains why a finding is silent."""
     if not health.not_judged:
         return None
     return element(
