@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.documents import CODINGS, PATHS, request
 from benchmarks.figures import Figure, figures
+from benchmarks.fleet.simulated import Line, extrapolated
 from benchmarks.report import figures_table, markdown, summary
 from benchmarks.results import ESTABLISHED, Key, Results, of_json
 
 RESULTS = Path(__file__).parent.parent / "docs" / "performance" / "results.json"
 SHOWN: dict[str, Callable[[Results], str]] = {
-    "README.md": summary,
+    "docs/counting.md": summary,
     "docs/performance.md": lambda results: figures_table(figures(results)),
 }
 
@@ -75,8 +77,20 @@ scrape latency p50, against node_exporter with sysctl, sockstat and netstat, 40 
 idle CPU, default configuration, 0 sockets
 the plugin, against a bare interpreter's start, 0 sockets
 the plugin, against a psutil-based check, 0 sockets
-the plugin, against a psutil-based check, 0 sockets"""
+the plugin, against a psutil-based check, 0 sockets
+a request for the JSON or the page at 0 listeners, CPU, against copying the same bytes out by the same server"""
     )
+
+
+def test_of_the_page_and_the_json_the_worse_in_the_worse_coding_decides() -> None:
+    costs = {("/api/v1/snapshot", "identity"): 0.0013, ("/api/v1/snapshot", "gzip"): 0.0011, ("/", "identity"): 0.001}
+    cells = [cell("ours", request(*asked), 5000, cost) for asked, cost in costs.items()]
+    copies = [cell("ready_bytes", request(path, coding), 5000, 0.001) for path in PATHS for coding in CODINGS]
+    assert figures(results(*cells, *copies))[-1].reached is None
+    row = figures(results(*cells, cell("ours", request("/", "gzip"), 5000, 0.0016), *copies))[-1]
+    assert (row.measured, row.reached) == ("1.60 x: 1.60 ms against 1.00 ms (/, gzip)", False)
+    row = figures(results(*cells, cell("ours", request("/", "gzip"), 5000, 0.0012), *copies))[-1]
+    assert (row.measured, row.reached) == ("1.30 x: 1.30 ms against 1.00 ms (/api/v1/snapshot, identity)", True)
 
 
 MILLION = 1_000_000
@@ -192,3 +206,12 @@ def test_the_plugin_is_judged_by_the_worse_of_wall_and_cpu_time() -> None:
             reached=False,
         ),
     ]
+
+
+# -- A fleet -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_lies_on_a_line_is_extrapolated_without_error_and_else_the_error_is_said() -> None:
+    assert extrapolated([500, 1000, 2000, 4000], [1, 2, 4, 8]) == Line(value=20.0, error=0.0)
+    line = extrapolated([500, 1000, 2000, 4000], [1.1, 1.9, 4.1, 7.9])
+    assert (round(line.value, 1), round(line.error, 2)) == (19.7, 0.4)

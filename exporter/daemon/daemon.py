@@ -269,7 +269,7 @@ class _Daemon:
             self._settings = settings
             self._loop.reschedule(schedule(settings))
             self._log.info("configuration reloaded")
-        self._service.reloaded()
+        self._service.reloaded(mistakes)
         if self._read_again:
             self._read_again = False
             self._reload(events)

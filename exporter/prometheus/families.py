@@ -533,7 +533,7 @@ def sysctls(
 ) -> Iterator[Metric]:
     """The sysctls that are *exported*, None for all.
 
-    They change seldom, so whoever renders them may keep the result for the same arguments.
+    They change seldom, so the result may be kept for the same arguments.
     """
     values = GaugeMetricFamily(
         "tcp_sysctl_value",

@@ -1,7 +1,7 @@
 """The polling loop: a thread that samples on schedule and publishes each sample by replacing one reference.
 
-It owns the clock and the thread; ``sampler`` asks the kernel, ``cadence`` says when, ``peaks`` remembers. Whoever
-serves reads ``sample`` and judges its age: a read that hangs leaves the old sample standing, and it goes stale.
+It owns the clock and the thread; ``sampler`` asks the kernel, ``cadence`` says when, ``peaks`` remembers. The
+server reads ``sample`` and judges its age: a read that hangs leaves the old sample standing, and it goes stale.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import pytest
 
 from exporter.errors import UsageError
 from exporter.web.http import Handler, Middleware, Request, Response, method_not_allowed, not_found, plain_text
-from exporter.web.server import DEFAULT_LIMITS, Limits, Server
+from exporter.web.server import DEFAULT_LIMITS, Limits, Server, _is_loopback
 from exporter.web.webconfig import ServerTls
 
 BIG = bytes(8 * 1024 * 1024)  # more than the kernel keeps for a client that does not read
@@ -931,3 +931,23 @@ def test_who_comes_in_the_moment_of_the_end_is_no_error() -> None:
         assert unexpected == []
 
     run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "is_loopback"),
+    [
+        (socket.AF_INET, "127.0.0.2", True),
+        (socket.AF_INET, "0.0.0.0", False),
+        (socket.AF_INET6, "::1", True),
+        (socket.AF_INET6, "::ffff:127.0.0.1", True),
+        (socket.AF_INET6, "::", False),
+    ],
+)
+def test_a_loopback_address_is_one_however_it_is_written(
+    family: socket.AddressFamily, address: str, is_loopback: bool
+) -> None:
+    with socket.socket(family) as listening:
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.bind((address, 0))
+        assert _is_loopback(listening) == is_loopback

@@ -20,7 +20,7 @@ _UNREAD = Limit(UNREAD, "bytes that wait in one receive queue", "half of the fir
 
 
 class _Blocked(NamedTuple):
-    """Connections that do not move, by who does not read."""
+    """Connections that do not move, by the side that does not read."""
 
     here: int
     there: int
