@@ -66,7 +66,7 @@ kernels: $(VENV)/installed-dev  ## boot Debian's kernels and check each, in 5 mi
 architectures: $(VENV)/installed-dev  ## the unit tests on a big-endian and a 32-bit Debian, in 10 minutes; needs debootstrap and qemu-user-static
 	$(BIN)/python -m tests.architectures $(ARCHITECTURES_ARGS)
 
-screenshots: $(VENV)/installed-dev  ## the status page, quiet and under a SYN flood, for docs/images, in 6 minutes, with pngquant; look at them
+screenshots: $(VENV)/installed-dev  ## the status page in four situations, for docs/images, in 15 minutes, with pngquant; look at them
 	$(BIN)/python -m tests.screenshots docs/images
 
 panels: $(VENV)/installed-dev  ## the dashboards' panels, drawn by Grafana's own components, for docs/images, in 8 minutes, with npm; look at them
