@@ -25,9 +25,17 @@ def _seconds(text: str) -> float:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of ``healthcheck``."""
-    parser = command_parser("healthcheck", "Asks a running daemon whether it is ready: 0 when it is, 1 when not.")
+    parser = command_parser(
+        "healthcheck", "Checks whether a running daemon is ready. Exit code 0: ready, 1: not ready."
+    )
     add_access(parser, "the daemon")
-    parser.add_argument("--timeout", type=_seconds, default=5.0, metavar="SECONDS", help="(default: %(default)s)")
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="time to wait for the answer (default: %(default)s)",
+    )
     return parser
 
 

@@ -6,7 +6,6 @@ in these; durations and addresses are parsed here for the flags as well. Pure.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar, get_args, get_type_hints
 
 from exporter.config import yamlnodes
 from exporter.config.yamlnodes import Mistakes, MistakesError, Node, Scalar, expected, quoted, wrong
-from exporter.errors import ExporterError, UsageError
+from exporter.errors import ExporterError, UsageError, suggest
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -276,12 +275,6 @@ def key_of(node: Node, *keys: str) -> Node:
     """The first of *keys* that the mapping *node* has, to point a message at; else *node* itself."""
     found = {key.text: key for key, _ in node.items} if isinstance(node, yamlnodes.Mapping) else {}
     return next((found[key] for key in keys if key in found), node)
-
-
-def suggest(text: str, known: Iterable[str]) -> str:
-    """The end of a message: the one of *known* that *text* was probably meant to be, or nothing."""
-    close = difflib.get_close_matches(text.lower(), known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

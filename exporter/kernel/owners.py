@@ -165,7 +165,7 @@ def by_unit(state: TcpState, counted: Counter[int] | None = None) -> Counter[str
     without = counts.pop(0, 0)
     if without and not counts and state not in MINI_STATES:
         since = f"Linux {sockets.CGROUP_ID_SINCE} and newer do"
-        raise SourceMissing("netlink", f"this kernel does not tell the cgroup of a socket: {since}")
+        raise SourceMissing("netlink", f"this kernel does not report the cgroup of a socket: {since}")
     units = Cgroups().units(counts)
     if units is None:
         raise SourceMissing("cgroup", "there is no cgroup v2 hierarchy, so sockets cannot be told by unit")

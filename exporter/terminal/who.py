@@ -32,7 +32,7 @@ NO_CGROUP = "no cgroup (half-open or closed)"
 _NO_UNIT = {
     "": NO_CGROUP,
     cgroup.GONE: "cgroup has been removed",
-    cgroup.OUTSIDE: "cgroup is outside of what is seen from here: another cgroup namespace",
+    cgroup.OUTSIDE: "cgroup belongs to another cgroup namespace",
 }
 
 

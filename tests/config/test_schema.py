@@ -333,9 +333,9 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     (large := tmp_path / "large.yml").write_bytes(b"#" * (2 << 20))
     assert reason(large) == "is larger than 1 MiB"
     if sys.platform == "linux":
-        assert reason(Path("/dev/zero")) == "cannot be read: it is no regular file"
+        assert reason(Path("/dev/zero")) == "cannot be read: it is not a regular file"
     os.mkfifo(pipe := tmp_path / "pipe.yml")
-    assert reason(pipe) == "cannot be read: it is no regular file"
+    assert reason(pipe) == "cannot be read: it is not a regular file"
 
 
 def test_a_file_that_may_not_be_read_says_so(tmp_path: Path) -> None:

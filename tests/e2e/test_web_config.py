@@ -31,7 +31,16 @@ from tests.conftest import situation_root
 from tests.e2e.conftest import DEADLINE, PLUGIN, PROGRAM, Daemon, free_port, get, wait_for
 
 PASSWORD = "correct horse: battery"
-ENDPOINTS = ["/", "/metrics", "/api/v1/snapshot", "/api/v1/history", "/-/healthy", "/-/ready", "/nowhere"]
+ENDPOINTS = [
+    "/",
+    "/metrics",
+    "/api/v1/snapshot",
+    "/api/v1/history",
+    "/-/healthy",
+    "/-/ready",
+    "/runbooks/TcpSynFlood",
+    "/nowhere",
+]
 
 
 class Place(NamedTuple):

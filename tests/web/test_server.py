@@ -205,7 +205,9 @@ def test_the_handler_gets_a_decoded_path_the_raw_query_and_joined_headers() -> N
                 "",
             )
             headers = {"host": "localhost", "x-a": "1, 2", "x-b": "\xe9"}
-            assert at.requests == [Request("GET", "/a \xe9/", "x=%20&y?z", headers, "127.0.0.1")]
+            (request,) = at.requests
+            assert request == Request("GET", "/a \xe9/", "x=%20&y?z", headers, "127.0.0.1", request.peer)
+            assert re.fullmatch(r"127\.0\.0\.1:\d+", request.peer)
 
     run(scenario)
 
