@@ -274,7 +274,13 @@ class Loop:
         connections = snapshot.connections
         peaks = None if connections is None else self._peaks.add(now, connections.counts)
         held = _STALE_INTERVALS * self._passes["counting"].interval if "counting" in self._passes else 0.0
-        self.history.add(now, taken_at, None if connections is None else _drawn(connections), held=held)
+        self.history.add(
+            now,
+            taken_at,
+            None if connections is None else _drawn(connections),
+            held=held,
+            dropped=snapshot.counters.get("TcpExt.ListenDrops"),
+        )
         self._source_errors.update(source for source, problem in snapshot.sources.items() if problem is not None)
         health = self._health(snapshot, past)
         self._fullness.add(now, health.readings)
