@@ -34,12 +34,17 @@ _ROOT = Path(__file__).parents[2]
 _UNIT = _ROOT / "systemd" / "tcp-exporter.service"
 _DAEMON_SET = _ROOT / "deploy" / "kubernetes" / "base" / "daemonset.yaml"
 _OPENMETRICS = "application/openmetrics-text;version=1.0.0"
-_USUAL = "detail: {namespaces: true, closes: true, quality: full}\n"
+_USUAL = """\
+sample: {max_cpu_ratio: 0.1}
+detail: {namespaces: true, closes: true, quality: full}
+"""
+"""At the usual share of the CPU the next sample, which has the detail, would come in a minute."""
+
 _HURRIED = """\
 sample: {max_cpu_ratio: 0.5}
 detail: {interval: 1s, max_cpu_ratio: 0.5, namespaces: true, closes: true, quality: full}
 """
-"""Passes fill the minute of snapshots that the daemon keeps; at the usual shares there are two of them in it."""
+"""Passes follow one another, so the minute of snapshots that the daemon keeps is full."""
 
 _PASSES = 'tcp_exporter_samples_total{pass="detail"}'
 _MIB = 2**20
