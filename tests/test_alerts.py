@@ -413,7 +413,7 @@ def reference() -> str:
         f"| {rule['annotations']['summary']} |\n"
         for rule in alerts()
     ]
-    parts = ["\n| Alert | Severity | For | Says |\n| --- | --- | --- | --- |\n", *rows, "\n## When they fire\n"]
+    parts = ["\n| Alert | Severity | For | Meaning |\n| --- | --- | --- | --- |\n", *rows, "\n## When they fire\n"]
     for name in names():
         parts.append(f"\n### {name}\n")
         for rule in alerts():

@@ -462,8 +462,8 @@ def _quality(quality: Quality) -> Iterator[Metric]:
     )
     limited = GaugeMetricFamily(
         "tcp_port_limited_ratio",
-        "Share of the time with data in flight that the peer's window, the own send buffer, or neither of them, so "
-        "the path, limited the sampled ESTABLISHED sockets, since they were connected, by local port "
+        "Share of the time with data in flight for which the peer's window, the local send buffer, or neither of them, "
+        "so the path, limited the sampled ESTABLISHED sockets, over their whole life, by local port "
         "(inet_diag: tcpi_rwnd_limited, tcpi_sndbuf_limited, tcpi_busy_time).",
         labels=["port", "by"],
     )

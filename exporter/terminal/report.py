@@ -43,7 +43,7 @@ def _summary(health: Health) -> Iterator[str]:
     missing += [f"{it.name} ({it.reason})" for it in health.not_judged]
     if missing:
         yield f"Not judged: {printable('; '.join(missing))}."
-    yield f"{deviating} of {len(health.verdicts)} values of sysctls deviate."
+    yield f"{deviating} of {len(health.verdicts)} sysctl values deviate."
 
 
 def _finding(finding: Finding, columns: int, *, color: bool) -> list[str]:

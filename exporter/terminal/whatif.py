@@ -19,7 +19,7 @@ def render(outcome: Outcome, width: int) -> str:
     changes = [*_changes(outcome, columns)]
     parts.append(changes or wrapped(_UNCHANGED, columns))
     parts.append(
-        wrapped("Nothing was set. It is the arithmetic of this moment: a load that changes changes it.", columns)
+        wrapped("Nothing was set. The numbers are those of this moment, and change with the load.", columns)
     )
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 

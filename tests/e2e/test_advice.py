@@ -56,7 +56,7 @@ def test_on_a_quiet_host_there_is_nothing_to_change(lab: LabProcess) -> None:
     assert advise(lab) == Advised(0, {}, {})
     done = lab.run([*PROGRAM, "advise"])
     assert (done.returncode, done.stdout.startswith("No findings among ")) == (0, True)
-    assert re.search(r"^0 of \d+ values of sysctls deviate\.$", done.stdout, re.MULTILINE)
+    assert re.search(r"^0 of \d+ sysctl values deviate\.$", done.stdout, re.MULTILINE)
 
 
 def test_a_single_count_cannot_tell_what_only_a_rate_shows(lab: LabProcess) -> None:
@@ -315,9 +315,9 @@ NO_SOCKSTAT = str(Path(situation_root("no-sockstat")).resolve())
 @pytest.mark.parametrize(
     ("arguments", "code", "last"),
     [
-        (["--reader", "procfs"], 0, "0 of 21 values of sysctls deviate."),
-        (["--path.procfs", NO_SOCKSTAT], 2, "0 of 6 values of sysctls deviate."),
-        (["--path.procfs", "/nowhere"], 2, "0 of 0 values of sysctls deviate."),
+        (["--reader", "procfs"], 0, "0 of 21 sysctl values deviate."),
+        (["--path.procfs", NO_SOCKSTAT], 2, "0 of 6 sysctl values deviate."),
+        (["--path.procfs", "/nowhere"], 2, "0 of 0 sysctl values deviate."),
         (["--path.procfs", "/nowhere", "--sysctl-conf"], 2, ""),
         (["--path.procfs", "/nowhere", "--reader", "netlink"], 2, ""),
         (["--config.file", "/nowhere"], 2, ""),

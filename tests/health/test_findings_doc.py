@@ -24,7 +24,7 @@ def severities(rule: Rule) -> str:
 
 
 def limit_row(limit: Limit) -> str:
-    return f"| {limit.value:g} | {limit.meaning} | {limit.reason} |\n"
+    return f"| {limit.value:,.10g} | {limit.meaning} | {limit.reason} |\n"
 
 
 def section(rule: Rule) -> str:
@@ -40,7 +40,7 @@ def section(rule: Rule) -> str:
 def reference() -> str:
     """The generated part: the findings in the order of what hurts users first."""
     rows = "".join(f"| [{rule.name}](#{rule.name}) | {severities(rule)} | {rule.definition} |\n" for rule in RULES)
-    head = f"\n| Finding | Severity | Says |\n| --- | --- | --- |\n{rows}"
+    head = f"\n| Finding | Severity | Meaning |\n| --- | --- | --- |\n{rows}"
     return head + "".join(map(section, RULES)) + "\n"
 
 

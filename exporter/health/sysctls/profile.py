@@ -136,7 +136,7 @@ PROFILE: tuple[Recommendation, ...] = (
         f"{_SYSCTL_DOC}: tcp_syncookies; net/ipv4/syncookies.c",
         low=1,
         high=1,
-        elsewhere="That half-open connections are swapped out for a while is not what happens: nothing is stored, the "
+        elsewhere="Pages that have half-open connections swapped out for a while are wrong: nothing is stored, because the "
         "state is in the cookie. Where cookies go out and come back without an attack, the backlog is too small.",
     ),
     Recommendation(
@@ -218,7 +218,7 @@ PROFILE: tuple[Recommendation, ...] = (
     Recommendation(
         "tcp_keepalive_intvl",
         "Time between two probes.",
-        "A short time takes a brief outage for a dead peer.",
+        "A short time mistakes a brief outage for a dead peer.",
         f"{_SYSCTL_DOC}: tcp_keepalive_intvl",
         say=arithmetic.say_keepalive_interval,
     ),
@@ -248,7 +248,7 @@ PROFILE: tuple[Recommendation, ...] = (
         "tcp_timestamps",
         "Round trip times, protection of fast connections against old segments, options behind SYN cookies and the "
         "reuse of TIME-WAIT all need timestamps.",
-        "Twelve bytes a segment. With 2 the offset is not random, so the host's uptime can be told.",
+        "Twelve bytes a segment. With 2 the offset is not random, so it reveals the host's uptime.",
         f"{_SYSCTL_DOC}: tcp_timestamps; RFC 7323",
         low=1,
         high=2,
@@ -266,7 +266,7 @@ PROFILE: tuple[Recommendation, ...] = (
     Recommendation(
         "tcp_window_scaling",
         "Without it a connection has at most 64 KiB on its way: 5 Mbit/s at 100 ms.",
-        "None but with very old firewalls.",
+        "None, except with very old firewalls.",
         f"{_SYSCTL_DOC}: tcp_window_scaling; RFC 7323",
         low=1,
         high=1,
@@ -328,7 +328,7 @@ PROFILE: tuple[Recommendation, ...] = (
     Recommendation(
         "tcp_max_tw_buckets",
         "A defence against memory exhaustion: beyond it connections skip TIME-WAIT, and late segments of one may reach "
-        "the next. Below the kernel's own default, half of the hash table, it is reached for nothing.",
+        "the next. Below the kernel's own default, half of the hash table, connections skip TIME-WAIT without need.",
         "256 bytes each.",
         f"{_SYSCTL_DOC}: tcp_max_tw_buckets, must not be lowered; net/ipv4/inet_timewait_sock.c: inet_twsk_alloc, "
         "which compares it unsigned, so that -1 is no limit",
