@@ -18,9 +18,7 @@ def render(outcome: Outcome, width: int) -> str:
     parts = [_effect(effect, columns) for effect in outcome.effects]
     changes = [*_changes(outcome, columns)]
     parts.append(changes or wrapped(_UNCHANGED, columns))
-    parts.append(
-        wrapped("Nothing was set. The numbers are those of this moment, and change with the load.", columns)
-    )
+    parts.append(wrapped("Nothing was set. The numbers are those of this moment, and change with the load.", columns))
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 

@@ -136,8 +136,8 @@ PROFILE: tuple[Recommendation, ...] = (
         f"{_SYSCTL_DOC}: tcp_syncookies; net/ipv4/syncookies.c",
         low=1,
         high=1,
-        elsewhere="Pages that have half-open connections swapped out for a while are wrong: nothing is stored, because the "
-        "state is in the cookie. Where cookies go out and come back without an attack, the backlog is too small.",
+        elsewhere="Pages that have half-open connections swapped out for a while are wrong: nothing is stored, "
+        "because the state is in the cookie. Where cookies go out and come back without an attack, the backlog is too small.",
     ),
     Recommendation(
         "tcp_max_syn_backlog",
