@@ -137,7 +137,8 @@ PROFILE: tuple[Recommendation, ...] = (
         low=1,
         high=1,
         elsewhere="Pages that have half-open connections swapped out for a while are wrong: nothing is stored, "
-        "because the state is in the cookie. Where cookies go out and come back without an attack, the backlog is too small.",
+        "because the state is in the cookie. Where cookies go out and come back without an attack, the backlog is too "
+        "small.",
     ),
     Recommendation(
         "tcp_max_syn_backlog",
