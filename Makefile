@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
+JOBS ?= 4
 QUICK ?=
 DIST ?= dist
 FUZZ_ARGS ?=
@@ -28,7 +29,8 @@ run: $(VENV)/installed  ## the daemon, its address printed
 	exec $(BIN)/tcp-exporter $(ARGS)
 
 test: $(VENV)/installed-dev lint  ## everything that needs no system package; what is missing is named
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadgroup -m "not alone" $(PYTEST_ARGS)
+	$(BIN)/pytest -m alone $(PYTEST_ARGS)
 
 unit: $(VENV)/installed-dev  ## what needs neither root nor namespaces nor other programs, in less than a minute
 	$(BIN)/pytest -q -m "not lab and not e2e" $(PYTEST_ARGS)
