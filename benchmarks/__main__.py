@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
-from benchmarks import daemon, floor, machine, ours, peers, plugin
+from benchmarks import daemon, documents, floor, machine, ours, peers, plugin
 from benchmarks.figures import figures
 from benchmarks.meter import ROOT, Failed
 from benchmarks.plan import PLANS, Plan
@@ -59,6 +59,8 @@ class Run:
                     break
                 self._at(filled)
             self._whole_daemon(filled.size)
+        self._say(f"{plan.listeners:,} listeners: requests for the page and the JSON")
+        self._values(plan.listeners, documents.documents(self._folder, plan))
         for mix, size in plan.mixed:
             self._beside(mix, size)
         self._machine["taken in"] = f"{(time.monotonic() - self._started) / 60:.1f} minutes"

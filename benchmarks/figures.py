@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from benchmarks.daemon import CLIENTS, ENCODINGS, scrape
+from benchmarks.documents import CODINGS, PATHS, request
 from benchmarks.results import ESTABLISHED, Results
 from benchmarks.units import count, mebibytes, percent, seconds, times
 
@@ -22,6 +23,7 @@ _RESIDENT, _MORE = 40 * 2.0**20, 2 * 2.0**20
 _SAME = 1.25
 """Latencies this near count as the same: two runs at one size differ by as much."""
 _IDLE = 0.005
+_COPY = 1.5
 _BARE, _CHECK, _CHECK_MANY = 2.5, 3.0, 50.0
 
 
@@ -37,7 +39,7 @@ class Figure(NamedTuple):
 def figures(results: Results) -> list[Figure]:
     """Every figure to reach, in order, measured or not."""
     return [*_counting(results), *_mixed(results), _detail(results), _timers(results), _sample(results),
-            *_memory(results), *_scrapes(results), _idle(results), *_plugin(results)]  # fmt: skip
+            *_memory(results), *_scrapes(results), _idle(results), *_plugin(results), _documents(results)]  # fmt: skip
 
 
 def _counting(results: Results) -> Iterable[Figure]:
@@ -228,6 +230,25 @@ def _plugin(results: Results) -> Iterable[Figure]:
             reached = max(both) <= limit if other == "bare" else min(both) >= limit
         asked = f"at most {times(limit)}" if other == "bare" else f"at least {times(limit)} faster"
         yield _figure(f"{what}, {count(size)} sockets", asked, measured, reached)
+
+
+def _documents(results: Results) -> Figure:
+    size = next((key.size for key in results.cells if key.what == "ready_bytes"), 0)
+    ratios = []
+    for path in PATHS:
+        for coding in CODINGS:
+            ours, copy = (results.median(what, request(path, coding), size) for what in ("ours", "ready_bytes"))
+            if ours and copy:
+                ratios.append((ours / copy, ours, copy, path, coding))
+    measured = reached = None
+    if len(ratios) == len(PATHS) * len(CODINGS):
+        ratio, ours, copy, path, coding = max(ratios)
+        measured, reached = (
+            f"{times(ratio)}: {seconds(ours)} against {seconds(copy)} ({path}, {coding})",
+            ratio <= _COPY,
+        )
+    what = f"a request for the JSON or the page at {count(size)} listeners, CPU, against copying the same bytes"
+    return _figure(f"{what} out by the same server", f"at most {times(_COPY)}", measured, reached)
 
 
 def _figure(what: str, asked: str, measured: str | None, reached: bool | None) -> Figure:  # noqa: FBT001 - a field

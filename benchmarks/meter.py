@@ -42,6 +42,15 @@ def process_cpu(pid: int) -> float:
         raise Failed(f"process {pid} is gone: {error.strerror}") from None
 
 
+def main_thread_cpu(pid: int) -> float:
+    """CPU seconds that the first thread of process *pid* has used: of a server the loop that answers requests."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[0]) / 1e9
+    except OSError as error:
+        raise Failed(f"the CPU time of the main thread of process {pid} is unknown: {error.strerror}") from None
+
+
 class Memory(NamedTuple):
     """Bytes resident now, and at most so far."""
 

@@ -21,6 +21,9 @@ class Plan(NamedTuple):
     idle_seconds: float  # in windows of 15, the interval of detail passes
     starts: int
     hour_seconds: float  # for an hour's worth of samples at most
+    listeners: int  # at which the page and the JSON are asked for
+    document_rounds: int
+    document_requests: int  # in a round
     plugin_sizes: tuple[int, ...]
     plugin_runs: int
     plugin_seconds: float  # for all runs of one command at one size
@@ -42,6 +45,9 @@ FULL = Plan(
     idle_seconds=60.0,
     starts=3,
     hour_seconds=60.0,
+    listeners=5_000,
+    document_rounds=5,
+    document_requests=500,
     plugin_sizes=(1_000, 100_000),
     plugin_runs=40,
     plugin_seconds=12.0,
@@ -60,6 +66,7 @@ QUICK = FULL._replace(
     idle_seconds=30.0,
     starts=2,
     hour_seconds=8.0,
+    document_rounds=3,
     plugin_runs=12,
     plugin_seconds=4.0,
 )
@@ -77,6 +84,9 @@ SMOKE = QUICK._replace(
     idle_seconds=1.0,
     starts=1,
     hour_seconds=1.0,
+    listeners=10,
+    document_rounds=1,
+    document_requests=2,
     plugin_sizes=(100, 300),
     plugin_runs=2,
     plugin_seconds=1.0,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.documents import CODINGS, PATHS, request
 from benchmarks.figures import Figure, figures
 from benchmarks.fleet.simulated import Line, extrapolated
 from benchmarks.report import figures_table, markdown, summary
@@ -76,8 +77,20 @@ scrape latency p50, against node_exporter with sysctl, sockstat and netstat, 40 
 idle CPU, default configuration, 0 sockets
 the plugin, against a bare interpreter's start, 0 sockets
 the plugin, against a psutil-based check, 0 sockets
-the plugin, against a psutil-based check, 0 sockets"""
+the plugin, against a psutil-based check, 0 sockets
+a request for the JSON or the page at 0 listeners, CPU, against copying the same bytes out by the same server"""
     )
+
+
+def test_of_the_page_and_the_json_the_worse_in_the_worse_coding_decides() -> None:
+    costs = {("/api/v1/snapshot", "identity"): 0.0013, ("/api/v1/snapshot", "gzip"): 0.0011, ("/", "identity"): 0.001}
+    cells = [cell("ours", request(*asked), 5000, cost) for asked, cost in costs.items()]
+    copies = [cell("ready_bytes", request(path, coding), 5000, 0.001) for path in PATHS for coding in CODINGS]
+    assert figures(results(*cells, *copies))[-1].reached is None
+    row = figures(results(*cells, cell("ours", request("/", "gzip"), 5000, 0.0016), *copies))[-1]
+    assert (row.measured, row.reached) == ("1.60 x: 1.60 ms against 1.00 ms (/, gzip)", False)
+    row = figures(results(*cells, cell("ours", request("/", "gzip"), 5000, 0.0012), *copies))[-1]
+    assert (row.measured, row.reached) == ("1.30 x: 1.30 ms against 1.00 ms (/api/v1/snapshot, identity)", True)
 
 
 MILLION = 1_000_000

@@ -240,13 +240,27 @@ def _quality(quality: Quality) -> dict[str, object]:
 
 
 def sampled(sample: Sample, now: float) -> dict[str, object]:
-    """What the daemon adds to ``document``: how old the sample is at monotonic time *now*, and the peaks."""
+    """What the daemon adds to ``document``: the peaks, and how old the sample is at monotonic time *now*."""
     return document(sample.snapshot, sample.health) | {
-        "age_seconds": round(now - sample.counted_at, 3),
-        "stale": sample.is_stale(now),
         "stale_after_seconds": sample.stale_after,
         "peaks": None if sample.peaks is None else _counts(sample.peaks, sample.snapshot.connections),
+        **_age(sample, now),
     }
+
+
+def encode_around_age(sample: Sample, now: float) -> tuple[bytes, bytes]:
+    """``encode`` of ``sampled``: what stands before ``age_bytes`` and what stands behind it."""
+    before, _, after = encode(sampled(sample, now)).rpartition(age_bytes(sample, now))
+    return before, after
+
+
+def age_bytes(sample: Sample, now: float) -> bytes:
+    """The part of ``encode`` of ``sampled`` that changes while the sample stays the same."""
+    return encode(_age(sample, now)).removeprefix(b"{\n").removesuffix(b"\n}\n")
+
+
+def _age(sample: Sample, now: float) -> dict[str, object]:
+    return {"age_seconds": round(now - sample.counted_at, 3), "stale": sample.is_stale(now)}
 
 
 def history(points: Points | None) -> dict[str, object]:

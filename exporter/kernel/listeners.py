@@ -51,6 +51,12 @@ def listeners_of(
     return tuple(sorted(found, key=lambda it: (it.port, it.address, it.device))), waiting[None]
 
 
+def shared(found: Iterable[Listener], before: Iterable[Listener]) -> tuple[Listener, ...]:
+    """*found*, by the objects of *before* where a listener is the same: a minute of samples of many stays small."""
+    known = {it: it for it in before}
+    return tuple(known.get(it, it) for it in found)
+
+
 def _listener(local: Local, group: list[Listening], half_open: int, device: str, dropped: int | None) -> Listener:
     fullest = max(group, key=lambda socket: socket.queue / (socket.limit + 1))
     return Listener(

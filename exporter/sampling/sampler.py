@@ -128,6 +128,7 @@ class Sampler:
         self._established: int | None = None  # sockets, as the last pass counted them
         self._most_listed = derivation.MANY
         self._dropped: Dropped | None = None  # by listener, since the first sample that was asked for queues
+        self._listeners: tuple[Listener, ...] = ()  # of the last sample
         self._is_busy = False  # so much happens between two passes that the sums have to be read just before a dump
 
     @property
@@ -169,10 +170,11 @@ class Sampler:
         self._sources.asking = ""
         listeners, unmatched = None, 0
         if queues and self._dump is not None:
-            from exporter.kernel.listeners import listeners_of  # noqa: PLC0415 - the plugin does without unless asked
+            from exporter.kernel.listeners import listeners_of, shared  # noqa: PLC0415 - the plugin may do without
 
             dump = self._dump
             listeners, unmatched = listeners_of(dump.listening, dump.half_open, device_name, self._dropped_segments())
+            listeners = self._listeners = shared(listeners, self._listeners)
         return Counted(connections, counters, after.sockstat, problems, listeners, unmatched, tracked)
 
     def _dropped_segments(self) -> Mapping[Local, int] | None:

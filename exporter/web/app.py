@@ -15,7 +15,7 @@ from exporter.web.http import Handler, Request, Response, method_not_allowed, no
 from exporter.web.negotiation import accepts_gzip, choose_format
 from exporter.web.page import Assets, StatusPage
 from exporter.web.page.runbook import Runbooks
-from exporter.web.rendered import RenderedOnce
+from exporter.web.rendered import Around, RenderedAround, RenderedOnce
 
 _Answer = Callable[[Request, Current], Response]
 
@@ -28,7 +28,7 @@ def application(current: Callable[[], Current], assets: Assets) -> Handler:
     answers: dict[str, _Answer] = {
         "/": partial(_page, page),
         **{path: partial(_runbook, runbooks, RenderedOnce(), name) for path, name in runbooks.paths()},
-        "/api/v1/snapshot": partial(_snapshot, RenderedOnce()),
+        "/api/v1/snapshot": partial(_snapshot, RenderedAround()),
         "/api/v1/history": partial(_history, RenderedOnce()),
         "/-/healthy": _healthy,
         "/-/ready": _ready,
@@ -54,25 +54,33 @@ def _metrics(exposition: Exposition, kept: Mapping[Format, RenderedOnce], reques
     return Response(200, form.value, body, (*_encoding(compressed=compressed), ("Vary", "Accept, Accept-Encoding")))
 
 
-def _snapshot(kept: RenderedOnce, request: Request, at: Current) -> Response:
-    """The sample with its age in it, which is that of the moment of rendering: once for each second of the age."""
-    sample = at.sample
+def _snapshot(kept: RenderedAround, request: Request, at: Current) -> Response:
+    """The sample, rendered once, with its age in it, which is put in once a second."""
+    sample, now = at.sample, at.now
     if sample is None:
         problem = {"api_version": API_VERSION, "error": "no sample yet"}
         return Response(503, "application/json", json.dumps(problem).encode() + b"\n", ())
-    key = (sample, int(at.now - sample.counted_at), sample.is_stale(at.now))
-    return _json(kept, key, lambda: api.encode(api.sampled(sample, at.now)), request)
+    compressed = accepts_gzip(request.headers.get("accept-encoding"))
+    body = kept.body(
+        sample,
+        lambda: Around(*api.encode_around_age(sample, now)),
+        (int(now - sample.counted_at), sample.is_stale(now)),
+        lambda: api.age_bytes(sample, now),
+        compressed=compressed,
+    )
+    return _json(body, compressed=compressed)
 
 
 def _history(kept: RenderedOnce, request: Request, at: Current) -> Response:
     """The history, which is rendered once for each point."""
-    return _json(kept, at.points, lambda: api.encode_compact(api.history(at.points)), request)
-
-
-def _json(kept: RenderedOnce, key: object, render: Callable[[], bytes], request: Request) -> Response:
     compressed = accepts_gzip(request.headers.get("accept-encoding"))
+    body = kept.body(at.points, lambda: api.encode_compact(api.history(at.points)), compressed=compressed)
+    return _json(body, compressed=compressed)
+
+
+def _json(body: bytes, *, compressed: bool) -> Response:
     headers = (*_encoding(compressed=compressed), ("Cache-Control", "no-store"), ("Vary", "Accept-Encoding"))
-    return Response(200, "application/json", kept.body(key, render, compressed=compressed), headers)
+    return Response(200, "application/json", body, headers)
 
 
 def _page(page: StatusPage, request: Request, at: Current) -> Response:

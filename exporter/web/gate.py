@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from exporter.web.http import Handler, Request, Response, plain_text
+from exporter.web.http import Handler, Request, Response, place_of, plain_text
 from exporter.web.passwords import Admission, Passwords
 from exporter.web.webconfig import RateLimit, WebConfig
 
@@ -62,7 +62,7 @@ class Gate:
             return plain_text(429)
         if config.basic_auth_users:
             header = request.headers.get("authorization")
-            admission = await self._passwords.judge(header, config.basic_auth_users, request.address)
+            admission = await self._passwords.judge(header, config.basic_auth_users, place_of(request.address))
             if admission is Admission.BUSY:
                 return plain_text(503, None, ("Retry-After", "1"))
             if admission is Admission.REFUSED:

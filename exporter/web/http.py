@@ -5,6 +5,7 @@ Handlers take the one and return the other, so pages, metrics and authentication
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
@@ -39,6 +40,18 @@ Handler = Callable[[Request], Response]
 
 Middleware = Callable[[Request, Handler], Awaitable[Response]]
 """Runs before a handler: answers in its place, or passes the request on to it."""
+
+
+def place_of(address: str) -> str:
+    """Whom an address stands for where clients share places: of IPv6 its /64, because one host has all of that.
+
+    >>> place_of("2001:db8::1:2:3:4"), place_of("fe80::1%eth0"), place_of("::ffff:192.0.2.1"), place_of("192.0.2.1")
+    ('20010db800000000/64', 'fe80000000000000/64', '192.0.2.1', '192.0.2.1')
+    """
+    if ":" not in address:
+        return address
+    mapped = address.removeprefix("::ffff:")
+    return mapped if "." in mapped else f"{int(ipaddress.IPv6Address(address)) >> 64:016x}/64"
 
 
 def plain_text(status: int, text: str | None = None, *headers: tuple[str, str]) -> Response:

@@ -66,7 +66,7 @@ class Passwords:
         self._right = _Remembered()
         self._wrong = _Remembered()
         self._executor = ThreadPoolExecutor(1, "passwords")
-        self._waiting: dict[Future[bool], str] = {}  # checks in their order, with the client's address
+        self._waiting: dict[Future[bool], str] = {}  # checks in their order, with the place of the client
         self._sent_away: set[Future[bool]] = set()
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ import h11
 from exporter import system
 from exporter.errors import UsageError
 from exporter.web import unixsocket
-from exporter.web.http import Handler, Middleware, Request, Response, plain_text
+from exporter.web.http import Handler, Middleware, Request, Response, place_of, plain_text
 
 if TYPE_CHECKING:
     from exporter.web.webconfig import ServerTls
@@ -239,21 +239,25 @@ class Server:
 
         The larger of two groups gives, so neither can take all places: connections that were never admitted (silent,
         in their handshake, without the password), and connections that are idle between two requests. In it, the
-        address with the most connections gives, so one client cannot take the places of others; among equal addresses
-        one at random, so many addresses cannot know whom they push out. Of the address, the oldest stranger or the
-        longest idle goes. A connection whose bytes wait to be read is spared, because the loop was only too busy to
-        read them, and so is one that has begun its handshake a moment ago, because a far client is silent for the time
-        of a round trip. Where both groups are empty, the connection whose answer stays unread goes; also where only
-        spared ones are left and its address has more connections than theirs.
+        address with the most connections gives, so one client cannot take the places of others; a /64 of IPv6 counts as
+        one address. Of it, the oldest stranger or the longest idle goes. Among equal addresses the oldest stranger goes
+        too, because a good client speaks as soon as it is connected, but of the idle ones one at random, so many
+        addresses cannot know whom they push out.
+
+        A connection whose bytes wait to be read is spared, because the loop was only too busy to read them, and so is
+        one that has begun its handshake a moment ago, because a far client is silent for the time of a round trip.
+        Where only spared ones are left, the address is one at random too. Where both groups are empty, the connection
+        whose answer stays unread goes; also where only spared ones are left and its address has more connections than
+        theirs.
         """
         idle = [connection for connection in self._connections if not connection.dropped and not connection.busy]
         served = [connection for connection in idle if connection.served]
         larger = served if 2 * len(served) > len(idle) else [it for it in idle if not it.served]
         victim = _least_valuable(larger) if larger else None
         if victim is None or victim.is_spared:
-            places = Counter(each.address for each in self._connections if not each.dropped)
+            places = Counter(each.place for each in self._connections if not each.dropped)
             unread = self._unread()
-            if unread is not None and (victim is None or places[unread.address] > places[victim.address]):
+            if unread is not None and (victim is None or places[unread.place] > places[victim.place]):
                 victim = unread
         if victim is not None:
             victim.evict()
@@ -302,6 +306,7 @@ class _Connection:
     ) -> None:
         self._accepted = accepted
         self._address, self._peer = _names(accepted)
+        self.place = place_of(self._address)
         self._writer: asyncio.StreamWriter | None = None  # none before the end of the handshake
         self._limits = limits
         self._answer = answer
@@ -337,13 +342,9 @@ class _Connection:
     @property
     def is_spared(self) -> bool:
         """Whether the client has done its part and waits for this server, or for a long way."""
-        begun, now = self._begun_at, asyncio.get_running_loop().time()
-        return self.is_speaking or (begun is not None and not self.served and now - begun < _HANDSHAKE_GRACE)
-
-    @property
-    def address(self) -> str:
-        """The client's address."""
-        return self._address
+        if self._begun_at is not None and not self.served and time.monotonic() - self._begun_at < _HANDSHAKE_GRACE:
+            return True
+        return self.is_speaking
 
     def is_admitted(self) -> bool:
         """Whether the client's certificate is still accepted."""
@@ -417,8 +418,11 @@ class _Connection:
                 await readable
         finally:
             loop.remove_reader(self._accepted)
-        self._begun_at = loop.time()
-        return self._accepted.recv(1, socket.MSG_PEEK).isupper()
+        first = self._accepted.recv(1, socket.MSG_PEEK)
+        if not first:
+            raise ConnectionAbortedError
+        self._begun_at = time.monotonic()
+        return first.isupper()
 
     async def _explain_tls(self) -> None:
         """Answer plain HTTP on a port of TLS as Go's server does."""
@@ -539,12 +543,16 @@ class _NotAdmittedError(PermissionError):
 
 def _least_valuable(connections: Sequence[_Connection]) -> _Connection:
     """As ``Server._make_room`` has it; *connections* are of one group and not empty."""
-    places = Counter(each.address for each in connections)
+    places = Counter(each.place for each in connections)
     most = max(places.values())
-    ranked = sorted((it for it in connections if places[it.address] == most), key=lambda each: each.since)
+    ranked = sorted((it for it in connections if places[it.place] == most), key=lambda each: each.since)
+    silent = (it for it in ranked if not it.is_spared)  # looked for one by one: each costs a system call
+    first = next(silent, None)
+    if first is not None and not first.served:
+        return first
     oldest: dict[str, _Connection] = {}
-    for each in [it for it in ranked if not it.is_spared] or ranked:
-        oldest.setdefault(each.address, each)
+    for each in ranked if first is None else (first, *silent):
+        oldest.setdefault(each.place, each)
     return random.choice(list(oldest.values()))  # noqa: S311 - fairness, not a secret
 
 

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import LabProcess
+from tests.lab import LabProcess, LabUnavailable
 from tests.soak.__main__ import MOST_GROWTH
 from tests.soak.day import day
+from tests.soak.far import far
+from tests.soak.flood import SOURCES
+from tests.soak.large import FULL, large
 from tests.soak.load import CLIENTS, Missing, load
 
 pytestmark = [pytest.mark.lab, pytest.mark.e2e]
@@ -33,3 +36,29 @@ def test_an_hour_of_samples_leaves_memory_descriptors_and_threads_as_they_were(l
     lived = day(lab, tmp_path, samples=3600)
     assert {name: grown for name, grown in lived.growth.items() if grown > MOST_GROWTH[name]} == {}, lived.marks
     assert min(lived.requests, lived.reloads) > 0
+
+
+@pytest.mark.parametrize(
+    ("scheme", "floods"),
+    [("https", (*SOURCES, "a /64 of IPv6, handshakes begun")), ("http", ("many addresses", "a /64 of IPv6"))],
+)
+def test_a_scraper_150_ms_away_gets_in_beside_1000_new_silent_connections_a_second(
+    lab: LabProcess, tmp_path: Path, scheme: str, floods: tuple[str, ...]
+) -> None:
+    try:
+        results = far(lab, tmp_path, 4, (scheme,), floods)
+    except LabUnavailable as reason:
+        pytest.skip(str(reason))
+    assert [(it.flood, it.scrapes, it.failed) for it in results] == [(flood, 4, ()) for flood in floods]
+
+
+def test_the_memory_limits_that_we_ship_hold_with_20000_listeners_5000_cgroups_and_3000_namespaces(
+    lab: LabProcess, tmp_path: Path
+) -> None:
+    try:
+        held = large(lab, tmp_path)
+    except LabUnavailable as reason:
+        pytest.skip(str(reason))
+    assert held.size == FULL
+    assert (held.peak < held.limit, held.charged < held.limit, held.killed) == (True, True, 0), held
+    assert min(held.units - FULL.cgroups, held.namespaces - FULL.namespaces) >= 0

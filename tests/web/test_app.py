@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import pkgutil
 from array import array
+from typing import Any
 
 import pytest
 
@@ -82,7 +84,7 @@ def sample(peaks: StateCounts | None = None) -> Sample:
     return Sample.single(snapshot, health)._replace(stale_after=3.0, peaks=peaks)
 
 
-def test_the_snapshot_is_rendered_once_for_each_second_of_its_age() -> None:
+def test_the_snapshot_has_the_age_of_each_second() -> None:
     daemon = Daemon(None, sample())
     bodies = []
     for daemon.now in (0.1, 0.9, 1.0, 1.99, 3.0, 3.1, 3.2):  # stale above 3.0
@@ -93,6 +95,45 @@ def test_the_snapshot_is_rendered_once_for_each_second_of_its_age() -> None:
         *((3.1, True), (3.1, True)),
     ]
     assert len({id(body) for body in bodies}) == 4
+    assert [{**it, "age_seconds": 0, "stale": False} for it in read] == [{**read[0], "age_seconds": 0}] * len(read)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, path: str) -> list[str]:
+    """From now on, a line for each call of the function or method at *path*."""
+    module, _, name = path.rpartition(".")
+    owner, calls = pkgutil.resolve_name(module), list[str]()
+    original = getattr(owner, name)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        calls.append(path)
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, call)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("path", "renderer", "rendered", "wholes", "ends"),  # compressed as a whole, or as two ends around the age
+    [
+        ("/", "exporter.web.page.StatusPage._render", 1, 0, 2),
+        ("/metrics", "exporter.prometheus.exposition.families", 2, 2, 0),  # once for each format
+        ("/api/v1/snapshot", "exporter.document.write.document", 1, 0, 2),
+        ("/api/v1/history", "exporter.document.write.history", 1, 1, 0),
+    ],
+)
+def test_an_answer_is_rendered_and_compressed_once_a_sample_whoever_asks_when_and_how(
+    path: str, renderer: str, rendered: int, wholes: int, ends: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = [counted(monkeypatch, it) for it in (renderer, "gzip.compress", "zlib.compressobj")]
+    daemon = Daemon(points(3, 4), sample())
+    for daemon.now in (0.0, 0.5, 1.0, 1.5, 2.9):
+        for query in ("", "name[]=up", "name%5B%5D=up&x=1"):
+            for method in ("GET", "HEAD"):
+                for accept in ("*/*", "text/plain", "application/openmetrics-text"):
+                    for coding in ("identity", "gzip", "gzip;q=0.5, identity;q=0.1"):
+                        request = Request(method, path, query, {"accept": accept, "accept-encoding": coding})
+                        assert daemon.handler(request).status == 200
+    assert [len(it) for it in calls] == [rendered, wholes, ends]
 
 
 def test_a_new_sample_is_a_new_snapshot_and_a_new_page_of_metrics() -> None:

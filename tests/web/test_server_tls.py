@@ -267,10 +267,10 @@ def test_readers_that_do_not_read_give_way_to_a_client_in_its_handshake(keys: Ke
             _reader, writer = await asyncio.open_connection("127.0.0.1", at.port, local_addr=("127.0.0.2", 0))
             stack.callback(writer.close)
             writer.write(b"\x16")  # the rest of its handshake is on the way
-            await until(lambda: any(it.is_spared for it in at.server._connections if it.address == "127.0.0.2"))
+            await until(lambda: any(it.is_spared for it in at.server._connections if it.place == "127.0.0.2"))
             await stack.enter_async_context(client(at.port))
             await until(lambda: sum(it.unread_since is not None for it in at.server._connections) == 2)
-            assert [it.dropped for it in at.server._connections if it.address == "127.0.0.2"] == [False]
+            assert [it.dropped for it in at.server._connections if it.place == "127.0.0.2"] == [False]
 
     run(scenario)
 

@@ -23,10 +23,13 @@ from exporter.web.page.head import document, dot, policy
 from exporter.web.page.machine import SIGNS, diagram, fragment, icon
 from exporter.web.page.markup import Content, Markup, element
 from exporter.web.page.states import States
-from exporter.web.rendered import RenderedOnce
+from exporter.web.rendered import Around, RenderedAround
 
 STYLE_FILE, SCRIPT_FILE, RUNBOOKS_FOLDER = "page.css", "page.js", "runbooks"
-"""Files beside this one, and the folder of the runbooks; the daemon reads them at its start."""
+"""Files beside this one, and the folder of the runbooks; the daemon reads them."""
+
+_AGE = Markup("<!--age-->")
+"""Where the age stands; no text from outside is a comment, because ``element`` escapes it."""
 
 _LEAST_SECONDS = 3.0  # between two fetches of a page that is being looked at
 _COLORS = {Status.OK: "1a7f45", Status.WARNING: "b87700", Status.CRITICAL: "b3261e", Status.UNKNOWN: "6b4fa0"}
@@ -41,19 +44,25 @@ class Assets(NamedTuple):
 
 
 class StatusPage:
-    """Renders the page, once for each sample, point of the history, view and second of the sample's age."""
+    """Renders the page, once for each sample, point of the history and view; the age is put in once a second."""
 
     def __init__(self, assets: Assets) -> None:
         self.style = Markup(assets.style + _selection())
         self._script = Markup(assets.script)
         self.content_security_policy = policy(self.style, self._script)
-        self._kept = RenderedOnce()
+        self._kept = RenderedAround()
 
     def page(self, at: Current, *, compressed: bool) -> bytes:
         """The page of this moment."""
-        age = int(at.now - at.sample.counted_at) if at.sample else 0
-        key = (at.sample, at.points, at.view, age)
-        return self._kept.body(key, lambda: self._render(at).encode(), compressed=compressed)
+        age = 0.0 if at.sample is None else at.now - at.sample.counted_at
+        words = int(age) if at.view.stale else None  # the headline of a stale sample has its age too
+        return self._kept.body(
+            (at.sample, at.points, at.view, words),
+            lambda: _around_age(self._render(at)),
+            int(age),
+            lambda: b"" if at.sample is None else _age(age).encode(),
+            compressed=compressed,
+        )
 
     def _render(self, at: Current) -> str:
         snapshot = None if at.sample is None or at.view.stale else at.sample.snapshot
@@ -93,16 +102,25 @@ def _provenance(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
     """When the sample was taken and by whom; the script counts the age on."""
     if at.sample is None:
         return ("No sample.",)
-    taken, age = at.sample.snapshot.taken_at, at.now - at.sample.counted_at
-    clock = f"{_clock(taken)} UTC"
+    clock = f"{_clock(at.sample.snapshot.taken_at)} UTC"
     counted: tuple[Content, ...] = ()
     if snapshot is not None and snapshot.connections is not None:
         counted = (
             element("b", f"{sum(snapshot.connections.counts):,}"), " sockets, read by ",
             f"{snapshot.connections.reader}, ",
         )  # fmt: skip
-    return (*counted, element("time", clock, datetime=f"{clock[:8]}Z"), ", ",
-            element("span", f"{age:.0f} s ago", id="age", data_age=f"{age:.1f}"))  # fmt: skip
+    return (*counted, element("time", clock, datetime=f"{clock[:8]}Z"), ", ", _AGE)
+
+
+def _age(seconds: float) -> Markup:
+    """How old the sample is."""
+    return element("span", f"{seconds:.0f} s ago", id="age", data_age=f"{seconds:.1f}")
+
+
+def _around_age(page: str) -> Around:
+    """A page without its age; one without a sample has none to put in."""
+    before, _, after = page.partition(_AGE)
+    return Around(before.encode(), after.encode())
 
 
 def _main(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:

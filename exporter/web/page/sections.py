@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
@@ -216,7 +217,7 @@ def listeners(found: Sequence[Listener] | None) -> Markup:
         )
     if not found:
         return element("p", "There are no listeners.", class_="quiet")
-    ranked = sorted(found, key=lambda it: (-it.fullest, -it.syn_recv, it.port, it.address))
+    ranked = heapq.nsmallest(_LISTENERS, found, key=lambda it: (-it.fullest, -it.syn_recv, it.port, it.address))
     rows = [
         element(
             "tr",
@@ -225,10 +226,10 @@ def listeners(found: Sequence[Listener] | None) -> Markup:
             element("td", f"{it.accept_limit:,}", class_="n"),
             element("td", f"{it.syn_recv:,}", class_="n"),
         )
-        for it in ranked[:_LISTENERS]
+        for it in ranked
     ]
     heads = ("Listener", "Waiting", "Limit", "Half open")
-    return _table("Listeners, the fullest first", heads, rows, "listeners", _more(len(ranked) - _LISTENERS))
+    return _table("Listeners, the fullest first", heads, rows, "listeners", _more(len(found) - _LISTENERS))
 
 
 def top(title: str, head: str, counts: Mapping[str, StateCounts] | None, missing: str) -> Markup:
