@@ -52,7 +52,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """What stands in these folders starts programs, so all of it is marked as such before any is chosen by its mark."""
     if item.path.is_relative_to(TESTS / "e2e") or item.path.is_relative_to(TESTS / "machine"):
         item.add_marker(pytest.mark.e2e)
-    if item.path.is_relative_to(TESTS / "machine"):  # one worker: they share a Debian's tree, which takes a minute to make
+    if item.path.is_relative_to(
+        TESTS / "machine"
+    ):  # one worker: they share a Debian's tree, which takes a minute to make
         item.add_marker(pytest.mark.xdist_group("machine"))
 
 
