@@ -8,19 +8,24 @@
 #
 #     docker build --build-arg BASE=... -t tcp-exporter .
 # Give the tag with the digest that your registry has for it (...:3.13-slim-bookworm@sha256:...) for a build that is the
-# same tomorrow; none stands here, since one that nobody renews keeps the base without its security updates.
+# same tomorrow; none is pinned here, because a pin that nobody renews misses security updates.
 ARG BASE=python:3.13-slim-bookworm
 
 FROM ${BASE} AS builder
+ENV PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
-RUN python3 -m venv /opt/tcp-exporter
-COPY requirements.lock ./
-RUN /opt/tcp-exporter/bin/python -m pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock
+# What is installed, and what builds, each by its hash; the latter stays in this stage.
+RUN python3 -m venv /opt/tcp-exporter && python3 -m venv tools
+COPY requirements.lock requirements-build.lock ./
+RUN /opt/tcp-exporter/bin/python -m pip install --require-hashes -r requirements.lock \
+ && tools/bin/python -m pip install --require-hashes -r requirements-build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY exporter exporter
 # The last thing that is removed is the installer itself: the image that runs installs nothing.
-RUN /opt/tcp-exporter/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-deps . \
- && /opt/tcp-exporter/bin/python -m pip uninstall --yes --quiet --disable-pip-version-check setuptools pip
+RUN tools/bin/python -m pip wheel --no-build-isolation --no-deps --wheel-dir=wheel . \
+ && /opt/tcp-exporter/bin/python -m pip install --no-deps wheel/*.whl \
+ && /opt/tcp-exporter/bin/python -m pip uninstall --yes --quiet setuptools pip
 
 FROM ${BASE}
 ARG VERSION=0.1.0
@@ -28,6 +33,7 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.authors="tcp-exporter maintainers" \
       org.opencontainers.image.title="tcp-exporter" \
       org.opencontainers.image.description="TCP health of a Linux host: socket counts per state and the sysctls behind them, for Prometheus and Nagios" \
+      org.opencontainers.image.url="https://tcp-exporter.example" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

@@ -90,7 +90,7 @@ _SHORT = ("walk", "daemon_counting", "detail", "node_exporter", "ss", "procfs", 
 
 
 def summary(results: Results) -> str:
-    """What a sample costs at the largest size, and the plugin, in a few lines: for the README."""
+    """What a sample costs at the largest size, and the plugin, in a few lines: for docs/counting.md."""
     size = max(results.sizes())
     rows = []
     for what in _SHORT:

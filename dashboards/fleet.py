@@ -24,7 +24,7 @@ from dashboards.grafana import (
     Row,
     Variable,
 )
-from dashboards.host import FILLING, FLEET_UID, SOME, UID
+from dashboards.host import FILLING, FLEET_UID, FULL_IN, RUNBOOK, SOME, UID, firing_alerts
 from exporter.health.sysctls.profile import BY_SYSCTL
 
 
@@ -110,6 +110,14 @@ WELL = Row(
             "sum(job:tcp_sysctl_deviates:sum{})",
             SOME,
         ),
+        firing_alerts(
+            "The alerts that fire now, on all hosts, up to fifty, the latest first. A click on an alert opens its "
+            "runbook, which the exporter of its host serves; one on a host leads to its page. One alert on many hosts "
+            "has one cause.",
+            Column("alertname", "Alert", link="http://${__data.fields.instance}/runbooks/${__data.fields.Alert}",
+                   leads_to=RUNBOOK),
+            *HOST_COLUMNS,
+        )._replace(width=24),
         Panel(
             "Worst hosts",
             "The twenty hosts whose status is worst, worst first: CRITICAL is to be looked at now. A click on the "
@@ -159,10 +167,27 @@ LIMITS = Row(
             "The twenty fullest kernel limits of all hosts, whichever it is: a full one drops or refuses. Plan at 70 "
             "%, act at 90 %.",
             (Query("topk(20, tcp_saturation_ratio{})"),),
-            kind="table", height=10, sort="Full",
+            kind="table", unit="none", height=10, sort="Full",
             columns=(
                 *HOST_COLUMNS, Column("resource", "Limit"), Column("Value", "Full", unit="percentunit", steps=FILLING),
             ),
+        ),
+        Panel(
+            "Full soonest",
+            "The twenty limits that are full soonest if they go on like the last hour, soonest first. Below a day look "
+            "for what changed; below 4 hours the alert fires. Limits that do not rise are not listed.",
+            (Query("bottomk(20, tcp_saturation_seconds_to_full{})"),),
+            kind="table", unit="none", height=10, sort="Full in", ascending=True,
+            columns=(
+                *HOST_COLUMNS, Column("resource", "Limit"), Column("Value", "Full in", unit="s", steps=FULL_IN),
+            ),
+        ),
+        Panel(
+            "Hosts that drop",
+            "The twenty hosts that drop most at listeners, in drops a second. Anything "
+            "above 0 are clients that wait; the host's page says whether a SYN queue or an accept queue is full.",
+            (Query("topk(20, rate(tcp_listen_drops_total{}[$__rate_interval]))", "{{instance}}", instant=True),),
+            kind="bargauge", unit="cps", height=10, steps=((0.001, ORANGE), (1, RED)), link=FROM_SERIES,
         ),
         Panel(
             "Fullest of each limit over time",
@@ -172,14 +197,7 @@ LIMITS = Row(
                 Query("max by (resource) (job:tcp_saturation_ratio:max{})", "{{resource}}"),
                 Query("max by (resource) (job:tcp_saturation_ratio:p99{})", "{{resource}}, 99 of 100"),
             ),
-            unit="percentunit", lines=(Line(".*99 of 100", PEAK_DASH),),
-        ),
-        Panel(
-            "Hosts that drop",
-            "The twenty hosts that drop most at listeners, in drops a second. Anything "
-            "above 0 are clients that wait; the host's page says whether a SYN queue or an accept queue is full.",
-            (Query("topk(20, rate(tcp_listen_drops_total{}[$__rate_interval]))", "{{instance}}", instant=True),),
-            kind="bargauge", unit="cps", steps=((0.001, ORANGE), (1, RED)), link=FROM_SERIES,
+            unit="percentunit", width=24, lines=(Line(".*99 of 100", PEAK_DASH),),
         ),
     ),
 )  # fmt: skip
@@ -198,19 +216,20 @@ TRAFFIC = Row(
                 Query('sum(job:tcp_host_status:count{status="1"})', "hosts WARNING"),
                 Query('sum(job:tcp_host_status:count{status="3"})', "hosts UNKNOWN"),
             ),
-            lines=(Line("hosts", LIMIT_DASH, GRAY),),
+            width=8, lines=(Line("hosts", LIMIT_DASH, GRAY),),
         ),
         Panel(
             "Findings",
             "On how many hosts each finding is there, as WARNING or CRITICAL. A line that is missing is none. One "
             "finding that rises on many hosts at once has one cause: an attack, a deployment, a dependency.",
             (Query('sum by (finding) (job:tcp_finding_status:count{status=~"1|2"})', "{{finding}}"),),
+            width=8,
         ),
         Panel(
             "Sockets by state",
             "All sockets of all hosts but listeners, stacked. Worry where one colour grows against the others.",
             (Query('sum by (state) (job:tcp_connections:sum{state!="listen"})', "{{state}}"),),
-            stacked=True,
+            stacked=True, width=8,
         ),
         Panel(
             "Drops and cookies",
@@ -246,10 +265,10 @@ SAMENESS = Row(
                 Query("sum by (name, field) (job:tcp_sysctl_deviates:sum{})"),
                 Query("max by (name, field) (job:tcp_sysctl_values:count{})"),
             ),
-            kind="table", unit="none", width=8, sort="Deviating hosts",
+            kind="table", unit="none", width=8, sort="Deviating",
             columns=(
-                Column("name", "Sysctl"), Column("field", "Field"),
-                Column("Value #A", "Deviating hosts", steps=SOME),
+                Column("name", "Sysctl", width=200), Column("field", "Field"),
+                Column("Value #A", "Deviating", steps=SOME),
                 Column("Value #B", "Values", steps=((2, YELLOW),)),
             ),
         ),

@@ -15,6 +15,8 @@ Json = dict[str, object]
 
 SCHEMA_VERSION = 39
 COLUMNS = 24  # of Grafana's grid
+OPEN_ROWS = 3  # of a page; the rows below them ask nothing until somebody opens them
+ANNOTATION_STEP = "60s"
 TAG = "tcp-exporter"
 DATASOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 GREEN, YELLOW, ORANGE, RED, GRAY = "green", "yellow", "orange", "red", "#8e8e8e"
@@ -53,6 +55,7 @@ class Column(NamedTuple):
     meanings: tuple[Meaning, ...] = ()
     steps: tuple[tuple[float, str], ...] = ()
     link: str = ""
+    leads_to: str = "The host's page"
     width: int | None = None
 
 
@@ -73,7 +76,8 @@ class Panel(NamedTuple):
     meanings: tuple[Meaning, ...] = ()
     text: str = "auto"  # of a stat: value, name, value_and_name
     columns: tuple[Column, ...] = ()
-    sort: str = ""  # a table's column whose largest values come first
+    sort: str = ""  # the column that orders a table
+    ascending: bool = False  # its smallest values come first, and not its largest
     link: str = ""  # where a click on a series leads
 
 
@@ -82,6 +86,15 @@ class Row(NamedTuple):
 
     title: str
     panels: tuple[Panel, ...]
+
+
+class Annotation(NamedTuple):
+    """Events that Grafana marks on every curve: where *expression* has a value, its *text* with its labels."""
+
+    name: str
+    expression: str
+    text: str
+    color: str
 
 
 class Variable(NamedTuple):
@@ -112,6 +125,7 @@ class Dashboard(NamedTuple):
     variables: tuple[Variable, ...]
     links: tuple[Link, ...]
     rows: tuple[Row, ...]
+    annotations: tuple[Annotation, ...] = ()
     refresh: str = "30s"
 
 
@@ -125,7 +139,9 @@ LIMIT = Line("limit.*", LIMIT_DASH, RED)
 def render(dashboard: Dashboard) -> Json:
     """The object that Grafana imports."""
     return {
-        "annotations": {"list": [_BUILT_IN_ANNOTATIONS]},
+        "annotations": {
+            "list": [_BUILT_IN_ANNOTATIONS, *(_annotation(it, dashboard.scope) for it in dashboard.annotations)]
+        },
         "description": dashboard.description,
         "editable": False,
         "fiscalYearStartMonth": 0,
@@ -179,6 +195,14 @@ _DATASOURCE_VARIABLE: Json = {
 }
 
 
+def _annotation(annotation: Annotation, scope: str) -> Json:
+    return {
+        "datasource": DATASOURCE, "enable": True, "expr": scoped(annotation.expression, scope), "hide": False,
+        "iconColor": annotation.color, "name": annotation.name, "step": ANNOTATION_STEP, "tagKeys": "",
+        "textFormat": annotation.text, "titleFormat": annotation.name, "useValueForTime": False,
+    }  # fmt: skip
+
+
 def _variable(variable: Variable) -> Json:
     common: Json = {"hide": 0, "label": variable.label, "name": variable.name, "skipUrlSync": False}
     if variable.options:
@@ -210,22 +234,41 @@ def _link(link: Link) -> Json:
 
 
 def _panels(rows: Iterable[Row], scope: str) -> Iterator[Json]:
-    """Rows and panels one after the other, numbered, each where it is on the grid."""
+    """Rows and panels, numbered, each where it is on the grid; the panels of a collapsed row are inside of it."""
     number = top = 0
-    for row in rows:
+    for position, row in enumerate(rows):
         number += 1
-        at: Json = {"h": 1, "w": COLUMNS, "x": 0, "y": top}
-        yield {"collapsed": False, "gridPos": at, "id": number, "panels": [], "title": row.title, "type": "row"}
-        top += 1
-        left = tallest = 0
-        for panel in row.panels:
-            number += 1
-            if left + panel.width > COLUMNS:
-                left, top, tallest = 0, top + tallest, 0
-            at = {"h": panel.height, "w": panel.width, "x": left, "y": top}
-            yield {"gridPos": at, "id": number, **_panel(panel, scope)}
-            left, tallest = left + panel.width, max(tallest, panel.height)
-        top += tallest
+        panels = list(_placed(row.panels, number, top + 1, scope))
+        collapsed = position >= OPEN_ROWS
+        yield {
+            "collapsed": collapsed, "gridPos": {"h": 1, "w": COLUMNS, "x": 0, "y": top}, "id": number,
+            "panels": panels if collapsed else [], "title": row.title, "type": "row",
+        }  # fmt: skip
+        if not collapsed:
+            yield from panels
+        number += len(panels)
+        top += 1 if collapsed else 1 + _height(row.panels)
+
+
+def _placed(panels: Iterable[Panel], number: int, top: int, scope: str) -> Iterator[Json]:
+    """The panels of a row that begins at *top*, numbered from after *number*."""
+    for at, (panel, left, above) in enumerate(_places(panels), start=number + 1):
+        place: Json = {"h": panel.height, "w": panel.width, "x": left, "y": top + above}
+        yield {"gridPos": place, "id": at, **_panel(panel, scope)}
+
+
+def _places(panels: Iterable[Panel]) -> Iterator[tuple[Panel, int, int]]:
+    """Each panel with its column and its line, from left to right, a new line where the next does not fit."""
+    left = top = tallest = 0
+    for panel in panels:
+        if left + panel.width > COLUMNS:
+            left, top, tallest = 0, top + tallest, 0
+        yield panel, left, top
+        left, tallest = left + panel.width, max(tallest, panel.height)
+
+
+def _height(panels: Iterable[Panel]) -> int:
+    return max(above + panel.height for panel, _, above in _places(panels))
 
 
 def _panel(panel: Panel, scope: str) -> Json:
@@ -261,11 +304,13 @@ def _defaults(panel: Panel) -> Json:
     defaults: Json = {
         "color": {"mode": "palette-classic" if panel.kind in {"timeseries", "table"} else "thresholds"},
         "custom": _custom(panel),
-        "links": [_data_link(panel.link)] if panel.link else [],
+        "links": [_data_link("The host's page", panel.link)] if panel.link else [],
         "mappings": _mappings(panel.meanings),
         "thresholds": _thresholds(panel.steps),
         "unit": panel.unit,
     }
+    if panel.kind == "bargauge" and panel.unit == "percentunit":
+        defaults["decimals"] = 1  # a small share is cut at the edge of the panel otherwise
     if panel.kind != "table":
         defaults["min"] = 0
     if panel.maximum is not None:
@@ -276,7 +321,8 @@ def _defaults(panel: Panel) -> Json:
 def _custom(panel: Panel) -> Json:
     """What only this kind of panel has."""
     if panel.kind == "timeseries":
-        return _CURVE | {"stacking": _stacking(panel.stacked)}
+        share = {"axisSoftMax": 0.01} if panel.unit == "percentunit" else {}  # of zeros, Grafana's axis ends at 10000 %
+        return _CURVE | share | {"stacking": _stacking(panel.stacked)}
     return {"table": _CELL, "state-timeline": _SPAN}.get(panel.kind, {})
 
 
@@ -308,8 +354,9 @@ def _thresholds(steps: Iterable[tuple[float, str]]) -> Json:
     return {"mode": "absolute", "steps": [{"color": GREEN, "value": None}, *above]}
 
 
-def _data_link(url: str) -> Json:
-    return {"title": "The host's page", "url": url}
+def _data_link(title: str, url: str) -> Json:
+    outside = url.startswith("http")
+    return {"title": title, "url": url, **({"targetBlank": True} if outside else {})}
 
 
 def _overrides(panel: Panel) -> Iterator[Json]:
@@ -332,7 +379,7 @@ def _overrides(panel: Panel) -> Iterator[Json]:
         if column.steps or column.meanings:
             properties.append({"id": "custom.cellOptions", "value": {"type": "color-text"}})
         if column.link:
-            properties.append({"id": "links", "value": [_data_link(column.link)]})
+            properties.append({"id": "links", "value": [_data_link(column.leads_to, column.link)]})
         if column.width is not None:
             properties.append({"id": "custom.width", "value": column.width})
         if properties:
@@ -366,7 +413,14 @@ def _options(panel: Panel) -> Json:
 
 
 _CURVES: Json = {
-    "legend": {"calcs": ["lastNotNull", "max"], "displayMode": "table", "placement": "bottom", "showLegend": True},
+    "legend": {
+        "calcs": ["lastNotNull", "max"],
+        "displayMode": "table",
+        "placement": "bottom",
+        "showLegend": True,
+        "sortBy": "Last *",
+        "sortDesc": True,
+    },
     "tooltip": {"mode": "multi", "sort": "desc"},
 }
 _SPANS: Json = {
@@ -388,6 +442,6 @@ def _number(panel: Panel) -> Json:
 
 
 def _cells(panel: Panel) -> Json:
-    order = [{"desc": True, "displayName": panel.sort}] if panel.sort else []
+    order = [{"desc": not panel.ascending, "displayName": panel.sort}] if panel.sort else []
     return {"cellHeight": "sm", "footer": {"countRows": False, "reducer": [], "show": False}, "showHeader": True,
             "sortBy": order}  # fmt: skip

@@ -16,6 +16,7 @@ from dashboards.grafana import (
     RED,
     WARNING,
     YELLOW,
+    Annotation,
     Column,
     Dashboard,
     Line,
@@ -36,6 +37,8 @@ UP = (Meaning(0, "DOWN", RED), Meaning(1, "UP", GREEN))
 FILLING = ((0.7, YELLOW), (0.9, RED))
 AGE = ((60, YELLOW), (120, RED))  # four and eight scrapes, as far as deploy/prometheus/scrape.yml is followed
 SOME = ((1, ORANGE),)
+NOT_SOON = (Meaning(int(HORIZON), "> 30 days", GREEN),)
+FULL_IN = ((0, RED), (14400, ORANGE), (86400, GREEN))  # seconds until a limit is full
 
 
 def rate(*counters: tuple[str, str]) -> tuple[Query, ...]:
@@ -62,6 +65,24 @@ def state(name: str) -> tuple[Query, ...]:
 
 STATE_LINES = (PEAK, WARNING, CRITICAL)
 
+RUNBOOK = "The runbook"
+
+
+def firing_alerts(description: str, *columns: Column) -> Panel:
+    """The alerts that fire, the latest first; *columns* name them and lead on."""
+    since = "ALERTS_FOR_STATE{} * 1000"  # milliseconds, which Grafana's unit takes
+    return Panel(
+        "Firing alerts",
+        description,
+        (Query(f'topk(50, {since} and ignoring(alertstate) ALERTS{{alertstate="firing"}})'),),
+        kind="table", unit="none", width=20, height=6, sort="Since",
+        columns=(
+            *columns, Column("severity", "Severity"), Column("measure", "Measure"),
+            Column("Value", "Since", unit="dateTimeFromNow"),
+        ),
+    )  # fmt: skip
+
+
 WELL = Row(
     "Is the host well?",
     (
@@ -71,14 +92,19 @@ WELL = Row(
             "which the link above leads. CRITICAL is to be looked at now; UNKNOWN means that something cannot be "
             "judged.",
             (Query("tcp_host_status{}", "host", instant=True),),
-            kind="stat", unit="none", width=4, height=4, meanings=STATUS,
+            kind="stat", unit="none", width=4, height=6, meanings=STATUS,
+        ),
+        firing_alerts(
+            "The alerts of alerts.yml that fire for this host now, and since when. A click on one opens its runbook, "
+            "which the exporter serves. Empty is good news as long as Prometheus has that file loaded.",
+            Column("alertname", "Alert", link="http://${instance}/runbooks/${__data.fields.Alert}", leads_to=RUNBOOK),
         ),
         Panel(
             "Thresholds",
             "What check_tcp_states says of every measure that has a threshold. CRITICAL is to be looked at now; "
             "UNKNOWN means that the number cannot be read: look at the sources on the right.",
             (Query("tcp_status{}", "{{measure}}", instant=True),),
-            kind="stat", unit="none", width=8, height=4, meanings=STATUS, text="value_and_name",
+            kind="stat", unit="none", width=12, height=4, meanings=STATUS, text="value_and_name",
         ),
         Panel(
             "Exporter",
@@ -114,15 +140,7 @@ WELL = Row(
             "grey could not be judged. Where one lasts, its alert fires, and its runbook says what to do. A finding "
             "that cannot exist on this host has no line.",
             (Query("tcp_finding_status{}", "{{finding}}"),),
-            kind="state-timeline", unit="none", width=16, height=10, meanings=STATUS,
-        ),
-        Panel(
-            "Firing alerts",
-            "The alerts of alerts.yml that fire for this host now. Empty is good news as long as Prometheus has that "
-            "file loaded; the name of an alert is that of its runbook.",
-            (Query('ALERTS{alertstate="firing"}'),),
-            kind="table", unit="none", width=8, height=10,
-            columns=(Column("alertname", "Alert"), Column("severity", "Severity"), Column("measure", "Measure")),
+            kind="state-timeline", unit="none", width=24, height=10, meanings=STATUS,
         ),
         Panel(
             "Established connections against their thresholds",
@@ -149,8 +167,8 @@ WELL = Row(
                     instant=True,
                 ),
             ),
-            kind="stat", unit="s", width=24, height=4, text="value_and_name",
-            steps=((0, RED), (14400, ORANGE), (86400, GREEN)),
+            kind="stat", unit="s", width=24, height=4, text="value_and_name", meanings=NOT_SOON,
+            steps=FULL_IN,
         ),
     ),
 )  # fmt: skip
@@ -192,27 +210,6 @@ STATES = Row(
             "on, those of outgoing connections among them. A service whose port grows alone is the one to look at.",
             (Query('topk(10, sum by (port) (tcp_port_connections{state!="listen"}))', "{{port}}"),),
             width=8,
-        ),
-        Panel(
-            "Round trips by port",
-            "The 90th percentile of the smoothed round trips of sampled ESTABLISHED sockets, by local port. Worry "
-            "where one port moves alone: its clients, or the way to them, have changed. Absent with the reader procfs.",
-            (Query("histogram_quantile(0.9, tcp_port_rtt_seconds_bucket{})", "{{port}}"),),
-            unit="s", width=8,
-        ),
-        Panel(
-            "Limited transfers by port",
-            "Which share of the time with data in flight sampled sockets waited for the peer's window or for their own "
-            "send buffer, by local port. Worry above a fifth on long paths: buffer_limits names the sysctl.",
-            (Query('tcp_port_limited_ratio{by!="path"}', "{{port}} {{by}}"),),
-            unit="percentunit", width=8, maximum=1,
-        ),
-        Panel(
-            "Retransmitting by port",
-            "The share of sampled ESTABLISHED sockets with segments in flight that were sent again, by local port. A "
-            "few percent is normal on the internet; worry where it stays above a tenth.",
-            (Query("tcp_port_retransmitting_ratio{}", "{{port}}"),),
-            unit="percentunit", width=8,
         ),
         Panel(
             "By family",
@@ -284,7 +281,6 @@ ACCEPT = Row(
             "Finished handshakes that the application has not accepted yet, of the ten longest queues. Near 0 is "
             "normal. A queue that stays is an application that is too slow or stuck.",
             (Query("topk(10, tcp_listener_accept_queue_length{})", "{{address}} port {{port}}"),),
-            width=8,
         ),
         Panel(
             "Listeners and their limits",
@@ -299,9 +295,9 @@ ACCEPT = Row(
                     " / (tcp_listener_accept_queue_limit{} + tcp_listener_sockets{}))"
                 ),
             ),
-            kind="table", width=8, sort="Full",
+            kind="table", unit="none", sort="Full",
             columns=(
-                Column("address", "Address"), Column("port", "Port"), Column("Value #A", "Waiting"),
+                Column("address", "Address", width=150), Column("port", "Port"), Column("Value #A", "Waiting"),
                 Column("Value #B", "Limit"), Column("Value #C", "Sockets"),
                 Column("Value #D", "Full", unit="percentunit", steps=FILLING),
             ),
@@ -317,6 +313,25 @@ ACCEPT = Row(
                 ("tcp_requests_not_migrated_total", "not moved to another listener"),
             ),
             unit="cps", width=8,
+        ),
+        Panel(
+            "Segments dropped by listener",
+            "Segments that each listener dropped, of the ten that drop most: at a full queue, and stray ones. It names "
+            "the listener behind the drops of the whole host; worry where it stays above 0.",
+            (
+                Query(
+                    "topk(10, rate(tcp_listener_dropped_segments_total{}[$__rate_interval]))",
+                    "{{address}} port {{port}}",
+                ),
+            ),
+            unit="pps", width=8,
+        ),
+        Panel(
+            "Connections that wait for accept, all listeners",
+            "Finished handshakes that no application has accepted yet, of the whole network namespace. Near 0 is "
+            "normal; the panel by listener names the service that is too slow.",
+            (Query("tcp_accept_pending{}", "waiting"),),
+            width=8,
         ),
     ),
 )  # fmt: skip
@@ -445,6 +460,41 @@ LOSS = Row(
     ),
 )  # fmt: skip
 
+QUALITY = Row(
+    "Connections by port: round trips, loss, idle time",
+    (
+        Panel(
+            "Round trips by port",
+            "The 90th percentile of the smoothed round trips of sampled ESTABLISHED sockets, by local port. Worry "
+            "where one port moves alone: its clients, or the way to them, have changed. Absent with the reader procfs.",
+            (Query("histogram_quantile(0.9, tcp_port_rtt_seconds_bucket{})", "{{port}}"),),
+            unit="s", width=12,
+        ),
+        Panel(
+            "Retransmitting by port",
+            "The share of sampled ESTABLISHED sockets with segments in flight that were sent again, by local port. A "
+            "few percent is normal on the internet; worry where it stays above a tenth.",
+            (Query("tcp_port_retransmitting_ratio{}", "{{port}}"),),
+            unit="percentunit", width=12,
+        ),
+        Panel(
+            "Limited transfers by port",
+            "Which share of the time with data in flight sampled sockets waited for the peer's window or for their own "
+            "send buffer, by local port. Worry above a fifth on long paths: buffer_limits names the sysctl.",
+            (Query('tcp_port_limited_ratio{by!="path"}', "{{port}} {{by}}"),),
+            unit="percentunit", width=12, maximum=1,
+        ),
+        Panel(
+            "Idle connections by port",
+            "For how long the middle one of the sampled ESTABLISHED sockets has sent and received nothing, by local "
+            "port. Worry where it only grows: connections that nobody uses or closes, or peers that are gone. Absent "
+            "with the reader procfs.",
+            (Query("histogram_quantile(0.5, tcp_port_idle_seconds_bucket{})", "{{port}}"),),
+            unit="s",
+        ),
+    ),
+)  # fmt: skip
+
 CLOSES = Row(
     "How connections ended (detail.closes)",
     (
@@ -530,6 +580,23 @@ MEMORY = Row(
             lines=(LIMIT,),
         ),
         Panel(
+            "Connection tracking",
+            "Entries of the conntrack table against nf_conntrack_max, of every protocol. At the limit the kernel drops "
+            "packets of new connections. Absent where nothing tracks connections.",
+            (Query("tcp_conntrack_entries{}", "entries"), Query("tcp_conntrack_entries_limit{}", "limit")),
+            width=8, lines=(LIMIT,),
+        ),
+        Panel(
+            "Connection tracking failures",
+            "Packets dropped and entries refused because the conntrack table was full or a name clashed. Anything "
+            "above 0 is a connection that fails: raise nf_conntrack_max, or track less.",
+            rate(
+                ("tcp_conntrack_drops_total", "dropped"),
+                ("tcp_conntrack_insert_failed_total", "not inserted"),
+            ),
+            unit="pps", width=8,
+        ),
+        Panel(
             "Bytes in queues",
             "Received and not yet read by the applications; written and not yet acknowledged by the peers. A receive "
             "queue that stays is an application that does not read, a send queue a slow peer or path.",
@@ -537,7 +604,7 @@ MEMORY = Row(
                 Query("tcp_receive_queue_bytes{}", "to be read"),
                 Query("tcp_send_queue_bytes{}", "to be acknowledged"),
             ),
-            unit="bytes",
+            unit="bytes", width=8,
         ),
         Panel(
             "Short of memory",
@@ -552,7 +619,7 @@ MEMORY = Row(
                 ("tcp_backlog_drops_total", "dropped, backlog full"),
                 ("tcp_receive_queue_drops_total", "dropped, receive queue full"),
             ),
-            unit="cps",
+            unit="cps", width=24,
         ),
     ),
 )  # fmt: skip
@@ -580,7 +647,7 @@ SYSCTLS = Row(
             ),
             kind="table", unit="none", width=10, height=9,
             columns=(
-                Column("name", "Sysctl"), Column("field", "Field"), Column("Value #B", "Live"),
+                Column("name", "Sysctl", width=230), Column("field", "Field"), Column("Value #B", "Live"),
                 Column("Value #C", "Recommended"),
             ),
         ),
@@ -591,7 +658,8 @@ SYSCTLS = Row(
             (Query("max by (name, field, unit) (tcp_sysctl_value{})"),),
             kind="table", unit="none", width=10, height=9,
             columns=(
-                Column("name", "Sysctl"), Column("field", "Field"), Column("Value", "Live"), Column("unit", "Unit"),
+                Column("name", "Sysctl", width=230), Column("field", "Field"), Column("Value", "Live"),
+                Column("unit", "Unit"),
             ),
         ),
     ),
@@ -683,10 +751,37 @@ EXPORTER = Row(
             "Label values that a metric has no series of its own for. Above 0 a part of the units, ports or listeners "
             "is only in `other`: raise detail.max_series if that part is the one you look for.",
             (Query("tcp_exporter_folded{}", "{{metric}}", instant=True),),
-            kind="stat", unit="none", width=24, height=4, text="value_and_name",
+            kind="stat", unit="none", width=18, height=4, text="value_and_name",
+        ),
+        Panel(
+            "Sampled sockets",
+            "The share of ESTABLISHED sockets whose details the last pass read, for the panels by port. Below 100 % "
+            "the next pass reads others, so every connection has its turn.",
+            (Query("tcp_exporter_sampled_ratio{}", "sampled", instant=True),),
+            kind="stat", unit="percentunit", width=6, height=4,
         ),
     ),
 )  # fmt: skip
+
+NOT_BEFORE = "tcp_finding_status{} offset 2m"
+ANNOTATIONS = (
+    Annotation(
+        "Sysctl changed",
+        "sum by (name, field) (changes(tcp_sysctl_value{}[2m])) > 0",
+        "{{name}} {{field}}", ORANGE,
+    ),
+    Annotation(
+        "Exporter restarted",
+        'resets(tcp_exporter_samples_total{pass="counting"}[2m]) > 0',
+        "{{instance}}", GRAY,
+    ),
+    Annotation(
+        "Finding appeared",
+        f"(tcp_finding_status{{}} == 1 or tcp_finding_status{{}} == 2) unless ({NOT_BEFORE} == 1 or {NOT_BEFORE} == 2)",
+        "{{finding}}", RED,
+    ),
+)  # fmt: skip
+"""Events of two minutes each, so that two scrapes are within and Grafana's step of a minute misses none."""
 
 DASHBOARD = Dashboard(
     uid=UID,
@@ -698,5 +793,6 @@ DASHBOARD = Dashboard(
         Variable("instance", "Instance", 'label_values(tcp_exporter_build_info{job=~"$job"}, instance)'),
     ),
     links=(Link("Fleet", f"/d/{FLEET_UID}"), Link("Status page", "http://${instance}/", outside=True)),
-    rows=(WELL, STATES, HANDSHAKES, ACCEPT, ENDINGS, LOSS, CLOSES, MEMORY, SYSCTLS, EXPORTER),
+    rows=(WELL, STATES, HANDSHAKES, ACCEPT, ENDINGS, LOSS, QUALITY, CLOSES, MEMORY, SYSCTLS, EXPORTER),
+    annotations=ANNOTATIONS,
 )

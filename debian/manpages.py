@@ -1,4 +1,4 @@
-"""The manual pages tcp-exporter(1) and check_tcp_states(1), made from what the programs say to ``--help``.
+"""The manual pages tcp-exporter(1) and check_tcp_states(1), made from the programs' ``--help``.
 
 ``manpages.py FOLDER`` writes them while the package is built; SOURCE_DATE_EPOCH dates them. Nothing of an option is
 written here: what is, are the sections that a help text has no place for.
@@ -22,14 +22,28 @@ NAMES = {
     "check_tcp_states": "TCP health of this host, for Nagios, NRPE and Icinga",
 }
 EXIT_STATUS = {
-    "tcp-exporter": "0 where all went well; 1 where the command failed, or found what it looks for; 2 for a wrong "
-    "command line. What 1 and 2 mean to a script is with the command.",
-    "check_tcp_states": "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN; also --help and --version exit with 3.",
+    "tcp-exporter": "0 on success; 1 if the command failed, or found what it looks for; 2 for a wrong command line; "
+    "78 if the daemon cannot use its configuration. The description of a command has its own meanings of 1 and 2.",
+    "check_tcp_states": "0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN; --help and --version exit with 3 too.",
+}
+EXAMPLES = {
+    "tcp-exporter": {
+        "tcp-exporter advise": "Report what is wrong on this host, and what to do about it.",
+        "tcp-exporter who CLOSE-WAIT --by unit": "Show which services hold connections that their peers have closed.",
+        "tcp-exporter show --watch": "Redraw the table of states with each sample, until q.",
+        "tcp-exporter check-config /etc/tcp-exporter.yml": "Check the configuration before a reload.",
+    },
+    "check_tcp_states": {
+        "check_tcp_states": "Judge the established connections: warning above 600, critical above 800.",
+        "check_tcp_states -s close_wait -w 20 -c 100": "Judge the connections that their peers have closed.",
+        "check_tcp_states -s findings": "Report what is wrong on this host.",
+        "check_tcp_states --url http://127.0.0.1:19293 -s all": "Take everything from the daemon, with its thresholds.",
+    },
 }
 FILES = {
-    "/etc/tcp-exporter.yml": "The configuration of the daemon, and with --config of the plugin; every key is in it, "
-    "with what it does, at its default. After a change: systemctl reload tcp-exporter.",
-    "/etc/default/tcp-exporter": "Flags of the daemon as a service; after a change: systemctl restart tcp-exporter.",
+    "/etc/tcp-exporter.yml": "The configuration of the daemon, and with --config of the plugin. It shows every key at "
+    "its default, and explains it. After a change, run systemctl reload tcp-exporter.",
+    "/etc/default/tcp-exporter": "The flags of the service. After a change, run systemctl restart tcp-exporter.",
     "/usr/lib/nagios/plugins/check_tcp_states": "The plugin, where Nagios and NRPE look for it.",
 }
 OPTION = re.compile(r"^ {1,6}(-\S.*?)(?: {2,}(\S.*))?$")
@@ -76,6 +90,9 @@ def page_head(name: str) -> str:
 
 def page_foot(name: str) -> Iterator[str]:
     """The sections that a help text has no place for."""
+    yield ".SH EXAMPLES"
+    for command, what in EXAMPLES[name].items():
+        yield from entry(command, [what])
     yield from (".SH EXIT STATUS", escaped(EXIT_STATUS[name]), ".SH FILES")
     for path, what in FILES.items():
         yield from entry(path, [what])

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from exporter import system
-from exporter.errors import ConfigError, ExporterError
+from exporter.errors import ConfigError, ExporterError, suggest
+from exporter.printable import printable
 
 COMMANDS = ("serve", "show", "advise", "dump", "who", "check-config", "healthcheck")
 
@@ -50,25 +51,40 @@ def _failed() -> int:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The exit code of *arguments*: 0, 1 when it failed or found something, 2 for a wrong command line."""
+    """The exit code of *arguments*: 0, 1 when it failed or found something, 2 for a wrong command line.
+
+    The daemon's is 78 for a bad configuration.
+    """
     name, rest = "serve", list(arguments)
+    if rest[:1] == ["help"]:
+        rest = [*rest[1:], "--help"]
     if rest and rest[0] in COMMANDS:
         name, rest = rest[0], rest[1:]
     elif rest and not rest[0].startswith("-"):
-        print(f"tcp-exporter: unknown command {rest[0]!r}: expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        expected = suggest(rest[0], COMMANDS) or f": expected one of {', '.join((*COMMANDS, 'help'))}"
+        print(f"tcp-exporter: unknown command {rest[0]!r}{expected}", file=sys.stderr)
         return 2
     if name in _OF_LINUX and not system.LINUX:
         print(f"tcp-exporter: {name} needs Linux, and this is {system.NAME}", file=sys.stderr)
         return 2
     parser, execute = command(name)
-    options = parser.parse_args(rest)
+    options, unknown = parser.parse_known_args(rest)
+    if unknown:
+        parser.error(_unexpected(name, unknown))
     try:
         return execute(options)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
     except ExporterError as error:
-        print(f"tcp-exporter: {error}", file=sys.stderr)
+        said = str(error) if isinstance(error, ConfigError) else f"tcp-exporter: {error}"
+        print(printable(said, keep="\n"), file=sys.stderr)  # it may quote a file, or another host
     return 1
+
+
+def _unexpected(name: str, unknown: Sequence[str]) -> str:
+    """The complaint about arguments of the command *name* that its parser does not know."""
+    late = next((it for it in unknown if it in COMMANDS), None)
+    if name == "serve" and late is not None:
+        return f"{late}: a command comes before its options: tcp-exporter {late} [OPTION]..."
+    return f"unexpected arguments: {' '.join(unknown)}"
 
 
 def command(name: str) -> _Command:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from exporter.config import files
 from exporter.errors import SourceError, UsageError
+from exporter.printable import shortened
 from exporter.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 _MAX_CREDENTIALS = 4096
 _SIZE_LINE = 256  # bytes of a line with the size of a chunk, extensions included
 _SIZE_DIGITS = 8
-_SHOWN = 40  # characters that an error repeats of an answer
+_SHOWN = 40  # characters that an error repeats of a size or an encoding
+_LONGEST = 300  # of what else the other side said
 
 
 class Access(NamedTuple):
@@ -73,12 +75,12 @@ def _get(
         with opener.open(request.Request(url, headers=dict(headers))) as answer:  # noqa: S310 - http or https: arguments
             return answer.status, answer.reason, _body(answer, limit)
     except HTTPException as error:
-        raise SourceError(url, f"no answer in HTTP: {error}") from None
+        raise SourceError(url, f"no answer in HTTP: {shortened(str(error).strip(), _LONGEST)}") from None
     except (OSError, OverflowError, ValueError) as error:
         cause = error.reason if isinstance(error, URLError) else error
         if getattr(cause, "reason", None) == "WRONG_VERSION_NUMBER":
             raise SourceError(url, "the server does not speak TLS on this port: try http://") from None
-        raise SourceError(url, str(getattr(cause, "strerror", None) or cause)) from None
+        raise SourceError(url, shortened(str(getattr(cause, "strerror", None) or cause), _LONGEST)) from None
 
 
 def _body(answer: HTTPResponse, limit: int) -> bytes:

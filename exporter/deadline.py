@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # signal turns each of its constants into an enum's member
 import os
-import signal
 
 from exporter import system
 from exporter.record import TYPE_CHECKING
@@ -31,7 +31,7 @@ def arm(seconds: float, *, descriptor: int, text: str, code: int) -> None:
         _timers.append(timer)
         return
 
-    def expire(_signal: int, _frame: FrameType | None) -> None:
+    def expire(_number: int, _frame: FrameType | None) -> None:
         finish(descriptor, text, code)
 
     signal.signal(signal.SIGALRM, expire)

@@ -1,4 +1,4 @@
-"""Every exception that this package raises on purpose; whoever talks to a person catches the root.
+"""Every exception that this package raises on purpose; the programs' entry points catch the root.
 
 ::
 
@@ -14,6 +14,13 @@
 """
 
 from __future__ import annotations
+
+from exporter.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_QUOTED = 80  # characters of a line that an error repeats: below --path.procfs it may be any file's
 
 
 class ExporterError(Exception):
@@ -44,7 +51,7 @@ class SourceMalformed(SourceError):
     """The source answered with something that cannot be understood: file, line number and text."""
 
     def __init__(self, source: str, lineno: int, text: str, expected: str) -> None:
-        super().__init__(f"{source}:{lineno}", f"cannot read {text[:200]!r}: expected {expected}")
+        super().__init__(f"{source}:{lineno}", f"cannot read {text[:_QUOTED]!r}: expected {expected}")
         self.lineno = lineno
         self.text = text
 
@@ -67,3 +74,15 @@ class ConfigError(ExporterError):
 
 class UsageError(ExporterError):
     """A command line that cannot be carried out."""
+
+
+def suggest(text: str, known: Iterable[str]) -> str:
+    """The end of a message: the one of *known* that *text* was probably meant to be, or nothing.
+
+    >>> suggest("Establishd", ["established", "listen"]), suggest("xyz", ["established"])
+    ('; did you mean established?', '')
+    """
+    from difflib import get_close_matches  # noqa: PLC0415 - the plugin loads it only to complain
+
+    close = get_close_matches(text.lower(), [*known], n=1)
+    return f"; did you mean {close[0]}?" if close else ""

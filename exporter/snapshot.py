@@ -269,7 +269,7 @@ class Snapshot(NamedTuple):
     drops: Drops | None = None  # None: there is no earlier sample to compare with, or the kernel does not count
     to_full: Mapping[str, int] | None = None
     """The seconds until each limit is full at the rate of the last hour, by resource ("conntrack"), where that is
-    known; ``forecast.HORIZON`` where it does not rise. None: whoever sampled has no hour.
+    known; ``forecast.HORIZON`` where it does not rise. None: the sampler has no hour.
     """
 
     @property

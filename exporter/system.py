@@ -44,9 +44,18 @@ net_connections), and before accept(2) and after close(2) a socket has none.
 """
 
 
+_DYNAMIC_USERS = range(61184, 65520)
+"""The user ids that systemd gives to services with DynamicUser= (its documents: "Users, Groups, UIDs and GIDs")."""
+
+
 def release() -> str:
     """The kernel's release, as ``6.18.44``; "" where the kernel is not Linux."""
     return os.uname().release if LINUX else ""
+
+
+def is_dynamic_user() -> bool:
+    """Whether this process is a service with DynamicUser=: no file on the disk belongs to its user."""
+    return LINUX and os.geteuid() in _DYNAMIC_USERS
 
 
 def page_size() -> int:

@@ -6,7 +6,7 @@ performance data say, and the RFC 9293 name is what people read. Everything else
 
 from __future__ import annotations
 
-from enum import IntEnum
+from exporter.members import IntEnum
 
 
 class TcpState(IntEnum):

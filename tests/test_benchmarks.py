@@ -12,12 +12,13 @@ import pytest
 
 from benchmarks.documents import CODINGS, PATHS, request
 from benchmarks.figures import Figure, figures
+from benchmarks.fleet.simulated import Line, extrapolated
 from benchmarks.report import figures_table, markdown, summary
 from benchmarks.results import ESTABLISHED, Key, Results, of_json
 
 RESULTS = Path(__file__).parent.parent / "docs" / "performance" / "results.json"
 SHOWN: dict[str, Callable[[Results], str]] = {
-    "README.md": summary,
+    "docs/counting.md": summary,
     "docs/performance.md": lambda results: figures_table(figures(results)),
 }
 
@@ -205,3 +206,12 @@ def test_the_plugin_is_judged_by_the_worse_of_wall_and_cpu_time() -> None:
             reached=False,
         ),
     ]
+
+
+# -- A fleet -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_lies_on_a_line_is_extrapolated_without_error_and_else_the_error_is_said() -> None:
+    assert extrapolated([500, 1000, 2000, 4000], [1, 2, 4, 8]) == Line(value=20.0, error=0.0)
+    line = extrapolated([500, 1000, 2000, 4000], [1.1, 1.9, 4.1, 7.9])
+    assert (round(line.value, 1), round(line.error, 2)) == (19.7, 0.4)

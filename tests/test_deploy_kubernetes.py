@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
 import pytest
 import yaml
@@ -19,13 +20,19 @@ import exporter
 from exporter.config import schema as config
 from exporter.config.fields import parse_duration
 from exporter.config.schema import Config
-from tests.e2e.conftest import Daemon
+from release.manifests import on_port
+from tests.certificates import Authority
+from tests.e2e.conftest import Daemon, wait_for
+from tests.test_deploy import run
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy" / "kubernetes"
-BUILT = ("base", "prometheus-operator", "namespaces")
+BUILT = ("base", "prometheus-operator", "namespaces", "openshift", "dashboards")
+DAEMONS = BUILT[:-1]
+NOT_THE_APIS_OWN = {"PodMonitor", "PrometheusRule", "SecurityContextConstraints"}
 API = "1.37"  # the newest that kubernetes-validate has the schemas of
 OLDEST = "1.27"  # README.md: that of the oldest kubectl
+PASSWORD = "correct horse"
 KUBECTL = Path(sys.executable).with_name("kubectl")
 
 Manifest = dict[str, Any]
@@ -62,9 +69,7 @@ def container(manifests: list[Manifest]) -> Manifest:
 
 
 def configuration(manifests: list[Manifest]) -> str:
-    ((name, text),) = one(manifests, "ConfigMap")["data"].items()
-    assert name == "tcp-exporter.yml"
-    return str(text)
+    return str(one(manifests, "ConfigMap")["data"]["tcp-exporter.yml"])
 
 
 def port(manifests: list[Manifest]) -> int:
@@ -77,8 +82,9 @@ def port(manifests: list[Manifest]) -> int:
     ("folder", "kinds"),
     [
         ("base", ["Namespace", "ConfigMap", "DaemonSet"]),
-        ("prometheus-operator", ["Namespace", "ConfigMap", "DaemonSet", "PodMonitor"]),
+        ("prometheus-operator", ["Namespace", "ConfigMap", "DaemonSet", "PodMonitor", "PrometheusRule"]),
         ("namespaces", ["Namespace", "ConfigMap", "DaemonSet"]),
+        ("openshift", ["Namespace", "ServiceAccount", "ConfigMap", "DaemonSet", "SecurityContextConstraints"]),
     ],
 )
 def test_each_folder_builds_into_its_objects(
@@ -89,8 +95,30 @@ def test_each_folder_builds_into_its_objects(
     assert namespaces == {"tcp-exporter"}
 
 
+def test_the_dashboards_are_where_grafanas_sidecar_looks(built: Mapping[str, list[Manifest]]) -> None:
+    folder = ROOT / "deploy" / "grafana"
+    for manifest in built["dashboards"]:
+        assert (manifest["kind"], manifest["metadata"]["labels"]["grafana_dashboard"]) == ("ConfigMap", "1")
+        assert len(json.dumps(manifest)) < 2**20  # of an object of the API
+    assert {name: text for manifest in built["dashboards"] for name, text in manifest["data"].items()} == {
+        path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")
+    }
+
+
+def test_the_rules_for_the_operator_are_those_for_prometheus(built: Mapping[str, list[Manifest]]) -> None:
+    rule = one(built["prometheus-operator"], "PrometheusRule")
+    assert (rule["apiVersion"], set(rule["spec"])) == ("monitoring.coreos.com/v1", {"groups"})
+    files = [ROOT / "deploy" / "prometheus" / f"{name}.yml" for name in ("alerts", "rules")]
+    groups = [group for file in files for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]]
+    assert rule["spec"]["groups"] == on_port(groups, port(built["base"]))
+
+
+def test_no_pod_asks_for_a_class_that_its_namespace_may_not_have(built: Mapping[str, list[Manifest]]) -> None:
+    assert ["priorityClassName" in pod(built[folder]) for folder in DAEMONS] == [False] * len(DAEMONS)
+
+
 def test_the_overlay_of_the_readme_names_another_image(built: Mapping[str, list[Manifest]], tmp_path: Path) -> None:
-    (block,) = re.findall(r"```yaml\n(.*?)```", (FOLDER / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    block, _ = re.findall(r"```yaml\n(.*?)```", (FOLDER / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "kustomization.yaml").write_text(block, encoding="utf-8")
     shutil.copytree(FOLDER, tmp_path / "tcp-exporter" / "deploy" / "kubernetes")
     manifests = kustomize(tmp_path)
@@ -101,7 +129,7 @@ def test_the_overlay_of_the_readme_names_another_image(built: Mapping[str, list[
 @pytest.mark.parametrize(("folder", "version"), [*((folder, API) for folder in BUILT), ("base", OLDEST)])
 def test_the_api_takes_every_object(built: Mapping[str, list[Manifest]], folder: str, version: str) -> None:
     for manifest in built[folder]:
-        if manifest["kind"] != "PodMonitor":  # not the API's own: below
+        if manifest["kind"] not in NOT_THE_APIS_OWN:
             kubernetes_validate.validate(manifest, version, strict=True)
 
 
@@ -163,7 +191,7 @@ def test_it_fits_the_image(built: Mapping[str, list[Manifest]]) -> None:
     assert "command" not in container(built["base"])  # the image's own entry point
 
 
-@pytest.mark.parametrize("folder", BUILT)
+@pytest.mark.parametrize("folder", DAEMONS)
 def test_check_config_finds_the_configuration_valid(
     built: Mapping[str, list[Manifest]], folder: str, tmp_path: Path
 ) -> None:
@@ -195,6 +223,50 @@ def test_the_daemon_answers_the_probes_and_the_scrape(built: Mapping[str, list[M
     with Daemon(tmp_path / "log", "--config.file", str(file)) as daemon:
         daemon.ready()
         assert [daemon.get(probe["path"])[0] for probe in (*probes, endpoint)] == [200] * 3
+
+
+@pytest.fixture
+def with_tls(tmp_path: Path) -> list[Manifest]:
+    """The overlay of the README with its component for TLS and passwords."""
+    image, tls = re.findall(r"```yaml\n(.*?)```", (FOLDER / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "kustomization.yaml").write_text(image + tls, encoding="utf-8")
+    shutil.copytree(FOLDER, tmp_path / "tcp-exporter" / "deploy" / "kubernetes")
+    return kustomize(tmp_path)
+
+
+def mounted(command: list[str], folder: Path) -> list[str]:
+    """A command of the pod with the paths of its Secret in *folder*."""
+    return [word.replace("/etc/tcp-exporter-web", str(folder)) for word in command]
+
+
+@pytest.mark.e2e
+def test_with_tls_and_passwords_the_probes_know_a_daemon_that_answers(
+    with_tls: list[Manifest], built: Mapping[str, list[Manifest]], tmp_path: Path
+) -> None:
+    """With the Secret of the README in a folder, and the daemon on the pod's own port."""
+    changed = container(with_tls)
+    authority = Authority(tmp_path, "ca")
+    server = authority.issue("tls", "DNS:localhost")
+    shutil.copy(authority.cert, tmp_path / "ca.crt")
+    shutil.copy(server.cert, tmp_path / "tls.crt")  # its key is tls.key already
+    (tmp_path / "credentials").write_text(f"probe:{PASSWORD}\n", encoding="utf-8")
+    web = {
+        "tls_server_config": {"cert_file": "tls.crt", "key_file": "tls.key"},
+        "basic_auth_users": {"probe": bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()},
+    }
+    (tmp_path / "web-config.yml").write_text(yaml.safe_dump(web), encoding="utf-8")
+    (tmp_path / "tcp-exporter.yml").write_text(configuration(built["base"]), encoding="utf-8")
+    arguments = [word.replace("/etc/tcp-exporter/", f"{tmp_path}/") for word in mounted(changed["args"], tmp_path)]
+    assert all("httpGet" not in changed[probe] for probe in ("livenessProbe", "readinessProbe"))
+    assert changed["livenessProbe"]["exec"] == changed["readinessProbe"]["exec"]
+    program, *words = mounted(changed["readinessProbe"]["exec"]["command"], tmp_path)
+    with Daemon(tmp_path / "log", *arguments) as daemon:
+        words = [word.replace(f"localhost:{port(built['base'])}", f"localhost:{daemon.port}") for word in words]
+        command = [str(Path(sys.executable).with_name(program)), *words]
+        wait_for(lambda: run(*command) == (0, "TCP exporter is ready.\n") or None, "the probe")
+        (tmp_path / "credentials").write_text("probe:wrong\n", encoding="utf-8")
+        code, said = run(*command)
+        assert (code, "401" in said) == (1, True)
 
 
 def test_the_pod_monitor_finds_the_pods_in_time_for_their_peaks(built: Mapping[str, list[Manifest]]) -> None:

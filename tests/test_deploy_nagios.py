@@ -13,6 +13,7 @@ import pytest
 from exporter.config.schema import Config
 from exporter.nagios import arguments
 from tests.nagios4 import DAEMONS_FILE, NAGIOS, PLUGINS, ROOT, SERVER_FILES, SHIPPED, Site
+from tests.test_readme import blocks
 
 NETLINK_ONLY = {"accept_queue_ratio", "syn_queue_ratio"}  # a recorded /proc does not have them
 PLUGIN = f"{PLUGINS}/check_tcp_states"
@@ -201,6 +202,27 @@ def test_debians_nagios_accepts_its_own_checks_as_they_are_copied(tmp_path: Path
     with site.main.open("a") as main:
         names = ("commands", "contacts", "timeperiods", "templates", "localhost")
         main.writelines(f"cfg_file={DEBIANS}/{name}.cfg\n" for name in names)
+        main.write(f"cfg_dir={PLUGIN_COMMANDS}\n")
+    assert verify(site.main) == (0, ["Total Warnings: 0", "Total Errors:   0"])
+
+
+@pytest.mark.e2e
+def test_the_block_of_the_plugins_page_makes_a_configuration_that_debians_nagios_accepts(tmp_path: Path) -> None:
+    if not DEBIANS.exists() or not any(PLUGIN_COMMANDS.glob("ping.cfg")):
+        pytest.skip("nagios4-core and monitoring-plugins-basic are not installed")
+    site = Site(tmp_path)
+    site.write([], {})
+    (tmp_path / "objects" / "site.cfg").unlink()
+    (block,) = [text for text in blocks("docs/plugin.md", "sh") if "nagios4 -v " in text]
+    packages, _, rest = block.partition("\n")
+    copying, _, _ = rest.partition("nagios4 -v ")
+    assert packages.startswith("apt-get install nagios4 ")
+    script = copying.replace("/etc/nagios4/conf.d", str(tmp_path / "objects"))
+    subprocess.run(["/bin/sh", "-euc", script], cwd=ROOT, check=True)
+    with site.main.open("a") as main:
+        main.writelines(
+            f"cfg_file={DEBIANS}/{name}.cfg\n" for name in ("commands", "contacts", "timeperiods", "templates")
+        )
         main.write(f"cfg_dir={PLUGIN_COMMANDS}\n")
     assert verify(site.main) == (0, ["Total Warnings: 0", "Total Errors:   0"])
 

@@ -30,7 +30,7 @@ from exporter.kernel.timers import TRIES
 from exporter.prometheus import families as module
 from exporter.prometheus.counters import COUNTERS
 from exporter.prometheus.families import View, families, sysctls
-from exporter.sampling.history import HOLE, Points
+from exporter.sampling.history import HOLE, TOTAL, Points
 from exporter.sampling.loop import SOURCES
 from exporter.sampling.sample import Pass, Sample
 from exporter.snapshot import (
@@ -426,8 +426,8 @@ def real_documents() -> Iterator[Mapping[str, object]]:
     request = Request("GET", "/api/v1/snapshot", "", {})
     nothing = application(lambda: Current(None, VIEW, 0.0, "/metrics"), page_assets())(request)
     yield json.loads(nothing.body)
-    series = (array("i", [3, HOLE]),) * len(TcpState)
-    for points in (None, Points(1_700_000_000.0, series, series)):
+    series = (array("i", [3, HOLE]),) * (TOTAL + 1)
+    for points in (None, Points(1_700_000_000.0, series, series, series[0])):
         yield json.loads(write.encode_compact(write.history(points)))
 
 

@@ -89,6 +89,22 @@ def test_what_is_written_to_another_store_exists_and_is_thirty_series_of_a_host(
         ]  # fmt: skip
 
 
+def test_victoriametrics_is_sent_what_the_exporters_say_and_makes_the_roll_ups_itself() -> None:
+    (target,) = configuration("victoriametrics.yml")["remote_write"]
+    drop, labels = target["write_relabel_configs"]
+    assert (drop["action"], labels) == ("drop", {"regex": "replica", "action": "labeldrop"})
+    made = [*(rule["record"] for rule in rules("rules.yml")), "ALERTS", "ALERTS_FOR_STATE"]
+    assert [name for name in made if not re.fullmatch(drop["regex"], name)] == []
+    assert [name for name in series_of_the_exporter() if re.fullmatch(drop["regex"], name)] == []
+
+
+@pytest.mark.e2e
+def test_vmalert_accepts_every_rule() -> None:
+    paths = (f"-rule={ROOT / 'deploy' / 'prometheus' / name}" for name in ("alerts.yml", "rules.yml"))
+    code, said = run(installed("vmalert"), "-dryRun", *paths)
+    assert code == 0, said
+
+
 def test_the_list_of_roll_ups_is_what_the_rules_say(request: pytest.FixtureRequest) -> None:
     path = FLEET / "README.md"
     before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)

@@ -171,7 +171,7 @@ def test_every_consumer_has_the_same_findings(case: Case) -> None:
     found = {it.name for it in health.findings}
     assert set(re.findall(r'<article id="finding-(\w+)"', consumers.get("/"))) == found
     text = report.render(health, [], 100, everything=False, color=False)
-    assert [it for it in health.findings if f"docs/runbooks/{it.runbook}.md" not in text] == []
+    assert [it for it in health.findings if f"/runbooks/{it.runbook} of the daemon" not in text] == []
     with consumers.served() as url:
         code, said = check.run(["--url", url, "-s", "findings", "-v"])
     assert Status(code) is max(expected.values(), key=SEVERITY.index)

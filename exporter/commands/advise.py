@@ -28,6 +28,7 @@ from exporter.commands.sample import judged, judging, release, window_of
 from exporter.config.schema import Config
 from exporter.errors import ConfigError, ExporterError, UsageError
 from exporter.health.sysctls.verdicts import sysctl_conf
+from exporter.printable import printable
 
 COULD_NOT_TELL = 2
 _REMOTE_SECONDS = 60.0  # a Prometheus looks through a week
@@ -37,27 +38,29 @@ def parser() -> argparse.ArgumentParser:
     """The parser of ``advise``."""
     parser = command_parser(
         "advise",
-        "Says what is wrong on this host, and which sysctls are not as they should be: why, and what to do. It changes "
-        "nothing. Counts twice, a moment apart, because some of it shows only in a change. Exit code 0: nothing to "
-        "change, 1: something to change, 2: could not tell.",
+        "Reports what is wrong on this host and which sysctls to change, with reasons and remedies. Changes nothing. "
+        "Counts twice, a moment apart, because some problems show only as a change. Exit code 0: nothing to change, "
+        "1: something to change, 2: could not tell.",
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print it as JSON")
+    form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument(
         "--sysctl-conf", dest="fragment", action="store_true",
-        help="print a fragment for sysctl.d that mends the sysctls, its reasons as comments: for sysctl -p -",
+        help="print a sysctl.d fragment that corrects the sysctls, with the reasons as comments; for sysctl -p -",
     )  # fmt: skip
     form.add_argument(
         "--thresholds", action="store_true",
-        help="print a block of thresholds for the configuration file, from the peaks that the daemon, or the "
-        "Prometheus, at --url has seen; its reasons are comments",
+        help="print a thresholds block for the configuration file, from the peaks that the daemon or the Prometheus at "
+        "--url has recorded, with the reasons as comments",
     )  # fmt: skip
     parser.add_argument(
         "--what-if", dest="what_if", metavar="NAME=VALUE[,...]",
-        help="print what these sysctls would change on this host, by its numbers of this moment; it sets nothing. "
-        "Exit code 0, or 2 where a name or a value is wrong",
+        help="print what these values would change on this host, from its current numbers; sets nothing. "
+        "Exit code 0, or 2 for a wrong name or value",
     )  # fmt: skip
-    parser.add_argument("--all", dest="everything", action="store_true", help="also the sysctls that are right")
+    parser.add_argument(
+        "--all", dest="everything", action="store_true", help="also print the sysctls that need no change"
+    )
     add_access(parser, "the daemon or the Prometheus of --thresholds", None)
     add_interval(parser)
     add_config(parser, "its sysctl.expected")
@@ -68,16 +71,16 @@ def parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> int:
     """Print what was asked for; 2 where that could not be."""
     if options.what_if is not None and (options.fragment or options.everything or options.thresholds):
-        return refused("advise: --what-if: not with --sysctl-conf, --thresholds or --all")
+        return refused("advise: --what-if cannot be combined with --sysctl-conf, --thresholds or --all")
     remote = (options.url, *access_of(options))
     if not options.thresholds and any(it is not None for it in remote):
-        return refused("advise: --url and the options of its access: only with --thresholds")
+        return refused("advise: --url and its options work only with --thresholds")
     try:
         if options.thresholds:
             return _thresholds(options)
         return (_advise if options.what_if is None else _what_if)(options, settings_of(options))
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error), keep="\n"), file=sys.stderr)
         return COULD_NOT_TELL
     except ExporterError as error:
         complain(str(error))

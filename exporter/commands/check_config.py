@@ -13,19 +13,20 @@ def parser() -> argparse.ArgumentParser:
     """The parser of ``check-config``."""
     parser = command_parser(
         "check-config",
-        "Reads a configuration file, and the web configuration that it names: 0 when valid, 1 with every mistake.",
+        "Checks a configuration file and the web configuration that it names. Exit code 0: valid, 1: mistakes, all of "
+        "them printed.",
     )
-    parser.add_argument("file", metavar="FILE", nargs="?")
-    parser.add_argument("--config", "--config.file", dest="named", metavar="FILE", help="the same FILE, as a flag")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="configuration file")
+    parser.add_argument("--config", "--config.file", dest="named", metavar="FILE", help="the same as FILE")
     parser.add_argument("--web.config.file", dest="web_file", metavar="FILE",
-                        help="a web configuration, instead of the one that FILE names or without any FILE")  # fmt: skip
+                        help="web configuration to check, instead of the one that FILE names")  # fmt: skip
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
     """Print which files are valid; ``ConfigError`` has the mistakes of all of them."""
     if options.file is not None and options.named is not None:
-        return refused("check-config: expected one FILE, as an argument or with --config")
+        return refused("check-config: expected one FILE, as an argument or with --config, not both")
     file, web_file = given(options.file, options.named), options.web_file
     if file is None and web_file is None:
         return refused("check-config: expected a FILE, or --web.config.file FILE")

@@ -20,15 +20,15 @@ def parser() -> argparse.ArgumentParser:
     """The parser of ``dump``."""
     parser = command_parser(
         "dump",
-        "Takes one sample and writes it, for node_exporter's textfile directory or for a script. Counts twice, a "
-        "moment apart, because some findings show only in a change.",
+        "Takes one sample and writes it, for node_exporter's textfile collector or for a script. Counts twice, a "
+        "moment apart, because some findings show only as a change.",
     )
     parser.add_argument("--format", choices=("prometheus", "openmetrics", "json"), default="prometheus",
-                        help="(default: prometheus, text format 0.0.4)")  # fmt: skip
+                        help="output format (default: prometheus, which is text format 0.0.4)")  # fmt: skip
     parser.add_argument(
         "--output",
-        metavar="PATH",
-        help="replace this file atomically, or the one that a symbolic link leads to, instead of printing",
+        metavar="FILE",
+        help="replace FILE atomically instead of printing; follows a symbolic link",
     )
     add_interval(parser)
     add_config(parser, "its thresholds")
@@ -78,7 +78,9 @@ def _replace(path: str, content: bytes) -> None:
     target = os.path.realpath(path)
     try:
         if not stat.S_ISREG(os.stat(target).st_mode):
-            raise UsageError(f"cannot write {path}: it exists and is not a regular file; print to it instead: > {path}")
+            raise UsageError(
+                f"cannot write {path}: it exists and is not a regular file; redirect to it instead: > {path}"
+            )
     except FileNotFoundError:
         pass
     except OSError as error:

@@ -7,6 +7,9 @@ import argparse
 from exporter import __version__, client, deadline
 from exporter.commands.options import access_of, add_access, argument, base_url, command_parser
 from exporter.errors import UsageError
+from exporter.printable import shortened
+
+_LONGEST = 300  # characters of an answer that are shown
 
 
 @argument
@@ -22,9 +25,17 @@ def _seconds(text: str) -> float:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of ``healthcheck``."""
-    parser = command_parser("healthcheck", "Asks a running daemon whether it is ready: 0 when it is, 1 when not.")
+    parser = command_parser(
+        "healthcheck", "Checks whether a running daemon is ready. Exit code 0: ready, 1: not ready."
+    )
     add_access(parser, "the daemon")
-    parser.add_argument("--timeout", type=_seconds, default=5.0, metavar="SECONDS", help="(default: %(default)s)")
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="time to wait for the answer (default: %(default)s)",
+    )
     return parser
 
 
@@ -41,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
         )
     finally:
         deadline.disarm()
-    answer = body.decode("utf-8", "replace").strip()
+    answer = shortened(body.decode("utf-8", "replace").strip(), _LONGEST)  # whoever answers, a terminal may show it
     if status != 200:
         raise UsageError(f"{url}: {status} {answer}")
     print(answer)

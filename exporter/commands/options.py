@@ -11,15 +11,17 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from exporter import client, deadline, system
 from exporter.config import file as configfile
 from exporter.config.fields import duration_within, parse_listen_address
 from exporter.config.schema import Config, parse_interval
-from exporter.errors import ExporterError, UsageError
+from exporter.errors import ExporterError, UsageError, suggest
 from exporter.kernel import READERS
+from exporter.printable import printable
 from exporter.tcpstate import BY_LABEL, TcpState, of_name
+from exporter.urls import checked
 
 T = TypeVar("T")
 
@@ -31,21 +33,30 @@ _DEADLINE_SECONDS = 60.0  # for one sample of a command
 # -- Parsers -----------------------------------------------------------------------------------------------------------
 
 
-def command_parser(command: str, description: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line: what is wrong, and where the options are explained."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print *message* and end the process with 2."""
+        text = message.removeprefix("argument ")
+        self.exit(2, f"{self.prog}: {text}{' See' if text.endswith('?') else '; see'} {self.prog} --help\n")
+
+
+def command_parser(command: str, description: str) -> Parser:
     """The parser of ``tcp-exporter COMMAND``."""
-    return argparse.ArgumentParser(prog=f"tcp-exporter {command}", description=description, allow_abbrev=False)
+    return Parser(prog=f"tcp-exporter {command}", description=description, allow_abbrev=False)
 
 
 def add_config(parser: argparse.ArgumentParser, purpose: str = "") -> None:
     """Add the configuration file, under the plugin's name for it and under Prometheus's."""
-    what = f"configuration file, for {purpose}" if purpose else "configuration file; a flag beats it"
+    what = f"configuration file, for {purpose}" if purpose else "configuration file; flags override it"
     parser.add_argument("--config", "--config.file", dest="file", metavar="FILE", help=what)
 
 
 def add_reading(parser: argparse.ArgumentParser, reader: str | None = DEFAULTS.sample.reader) -> None:
     """Add how the kernel is read; *reader* is what counts where none is named."""
     parser.add_argument("--reader", choices=READERS, default=reader,
-                        help=f"who counts the sockets (default: {DEFAULTS.sample.reader})")  # fmt: skip
+                        help=f"how the sockets are counted (default: {DEFAULTS.sample.reader})")  # fmt: skip
     parser.add_argument("--path.procfs", dest="procfs", default="/proc", metavar="DIR",
                         help="where procfs is mounted (default: %(default)s)")  # fmt: skip
 
@@ -53,16 +64,18 @@ def add_reading(parser: argparse.ArgumentParser, reader: str | None = DEFAULTS.s
 def add_interval(parser: argparse.ArgumentParser) -> None:
     """Add the time between two counts."""
     parser.add_argument("--interval", type=argument(duration_within("0", "1h")), default=1.0, metavar="DURATION",
-                        help="time between the two counts, 0 for only one (default: 1s)")  # fmt: skip
+                        help="time between the two counts; 0 counts once (default: 1s)")  # fmt: skip
 
 
 def add_access(parser: argparse.ArgumentParser, what: str, default: str | None = DEFAULT_URL) -> None:
     """Add the URL of *what*, and TLS and credentials for it."""
-    parser.add_argument("--url", default=default, help=f"where {what} is (default: {DEFAULT_URL})")
+    parser.add_argument("--url", default=default, help=f"URL of {what} (default: {DEFAULT_URL})")
     parser.add_argument("--ca-file", metavar="FILE", help="trust the certificates in FILE, not the system's")
     parser.add_argument("--cert-file", metavar="FILE", help="present the client certificate in FILE")
-    parser.add_argument("--key-file", metavar="FILE", help="its key (default: in the file of the certificate)")
-    parser.add_argument("--credentials-file", metavar="FILE", help="for basic authentication: one line, user:password")
+    parser.add_argument("--key-file", metavar="FILE", help="its private key (default: in the certificate's file)")
+    parser.add_argument(
+        "--credentials-file", metavar="FILE", help="read user:password for basic authentication from FILE"
+    )
 
 
 def access_of(options: argparse.Namespace) -> client.Access:
@@ -74,9 +87,7 @@ def base_url(text: str) -> str:
     """The URL without a slash at its end; ``UsageError`` where it is none, or has a password."""
     if not text.startswith(("http://", "https://")):
         raise UsageError(f"--url: expected an http or https URL, got {text!r}")
-    if "@" in text:
-        raise UsageError("--url: expected no user and password in the URL: --credentials-file takes them")
-    return text.rstrip("/")
+    return checked("--url", text).rstrip("/")
 
 
 # -- Types of arguments ------------------------------------------------------------------------------------------------
@@ -118,7 +129,9 @@ def state(text: str) -> TcpState:
     """A state, in any spelling."""
     found = of_name(text)
     if found is None:
-        raise UsageError(f"unknown state {text!r}: expected one of {', '.join(BY_LABEL)}")
+        raise UsageError(
+            f"unknown state {text!r}" + (suggest(text, BY_LABEL) or f": expected one of {', '.join(BY_LABEL)}")
+        )
     return found
 
 
@@ -154,7 +167,7 @@ def refused(text: str) -> int:
 
 def complain(text: str) -> None:
     """Print a problem to standard error, after the program's name."""
-    print(f"tcp-exporter: {text}", file=sys.stderr)
+    print(printable(f"tcp-exporter: {text}", keep="\n"), file=sys.stderr)  # it may quote another host
 
 
 def write(data: bytes) -> None:

@@ -30,10 +30,10 @@ from exporter.kernel.reader import Procfs
 def parser() -> argparse.ArgumentParser:
     """The parser of ``show``."""
     parser = command_parser("show", "Takes one sample and prints it as a table.")
-    parser.add_argument("--json", action="store_true", help="print it as JSON, as /api/v1/snapshot does")
+    parser.add_argument("--json", action="store_true", help="print JSON, the same document as /api/v1/snapshot")
     parser.add_argument("--watch", action="store_true",
-                        help="go on sampling as the daemon does, and draw the table again with each sample until q or "
-                        "Ctrl-C; with --json print each sample on a line")  # fmt: skip
+                        help="keep sampling as the daemon does, and redraw the table with each sample until q or "
+                        "Ctrl-C; with --json print one line for each sample")  # fmt: skip
     parser.add_argument("--interval", type=interval, metavar="DURATION",
                         help="with --watch: time between samples "
                         f"(default: {DEFAULTS.sample.interval:g}s)")  # fmt: skip
@@ -65,14 +65,16 @@ def run(options: argparse.Namespace) -> int:
 
 def _watch(options: argparse.Namespace) -> int:
     if not system.LINUX:
-        return refused("show --watch: needs Linux; show draws the table once on any system")
+        return refused("show --watch: needs Linux; show prints the table once on any system")
     from exporter.sampling.assembly import assemble_loop
     from exporter.terminal import watch
 
     if not options.json and not sys.stdout.isatty():
-        return refused("show --watch: standard output is no terminal; with --json it is a line for each sample")
+        return refused("show --watch: standard output is not a terminal; --json prints a line for each sample")
     if not options.json and os.environ.get("TERM") in {None, "", "dumb"}:
-        return refused("show --watch: this terminal cannot move its cursor (TERM); with --json nothing has to")
+        return refused(
+            "show --watch: this terminal cannot move its cursor (TERM); --json prints a line for each sample"
+        )
     settings = settings_of(options)
     settings = dataclasses.replace(
         settings,

@@ -61,7 +61,7 @@ def _assignment(name: str, text: str, present: Mapping[str, SysctlValue]) -> Sys
     least, most = _limits(name)
     for field, number in value.fields:
         if not least <= number <= most:
-            raise UsageError(f"the kernel takes {least} to {most}, got {number}{f' as {field}' if field else ''}")
+            raise UsageError(f"the kernel accepts {least} to {most}, got {number}{f' as {field}' if field else ''}")
     return value
 
 

@@ -6,15 +6,14 @@ in these; durations and addresses are parsed here for the flags as well. Pure.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeVar, get_args, get_type_hints
 
 from exporter.config import yamlnodes
-from exporter.config.yamlnodes import Mistakes, Node, Scalar, expected, wrong
-from exporter.errors import ExporterError, UsageError
+from exporter.config.yamlnodes import Mistakes, MistakesError, Node, Scalar, expected, quoted, wrong
+from exporter.errors import ExporterError, UsageError, suggest
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -31,6 +30,7 @@ _ADDRESS = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[A-Za-z0-9._-]*)):(?P<p
 _V6 = re.compile(r"(?:[0-9A-Fa-f]*:){2,}[0-9A-Fa-f:.]*")
 _UNIX_PATH = 107  # sun_path of unix(7), without its NUL
 _DECIMAL = re.compile(r"[-+]?(?:[0-9]{1,18}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][-+]?[0-9]{1,3})?")
+_MOST_KEYS = 100  # of a whole file that are compared with those that are known
 _MAX_LENGTH = 4096  # of a text: a path can be that long, and a message that repeats it stays bearable
 
 INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
@@ -114,7 +114,7 @@ def parsed(parse: Callable[[str], T]) -> FieldReader[T]:
         try:
             return parse(node.text)
         except ExporterError as error:
-            raise wrong(node, str(error)) from None
+            raise wrong(node, str(error).replace(repr(node.text), quoted(node.text))) from None
 
     return read
 
@@ -228,7 +228,7 @@ def section(make: Callable[..., T], **readers: FieldReader[object]) -> FieldRead
         if node.is_null:
             return make()
         if not isinstance(node, yamlnodes.Mapping):
-            raise expected(node, f"a mapping with the keys {', '.join(readers)}")
+            raise wrong(node, f"expected a mapping with the keys {', '.join(readers)}, got {node.kind}")
         values: dict[str, object] = {}
         found = Mistakes()
         for key, value in node.items:
@@ -242,6 +242,23 @@ def section(make: Callable[..., T], **readers: FieldReader[object]) -> FieldRead
         return make(**values)
 
     return read_all
+
+
+def foreign(node: Node, known: Collection[str]) -> MistakesError | None:
+    """The one mistake of a file that is another's: a whole one without any key that is *known*, or nearly so.
+
+    It repeats nothing of the file, because whoever names a file need not be allowed to read it: a line of a password
+    file would be a key.
+    """
+    if node.is_null:
+        return None
+    if not isinstance(node, yamlnodes.Mapping):
+        return wrong(node, f"expected a mapping with the keys {', '.join(known)}, got {node.kind}")
+    if not node.items or any(key.text in known or suggest(key.text, known) for key, _ in node.items[:_MOST_KEYS]):
+        return None
+    number = len(node.items)
+    keys = "its only key is unknown" if number == 1 else f"none of its {number} keys is known"
+    return wrong(node, f"not a configuration of this program: {keys}; known are {', '.join(known)}")
 
 
 def of(cls: type[T]) -> FieldReader[T]:
@@ -258,12 +275,6 @@ def key_of(node: Node, *keys: str) -> Node:
     """The first of *keys* that the mapping *node* has, to point a message at; else *node* itself."""
     found = {key.text: key for key, _ in node.items} if isinstance(node, yamlnodes.Mapping) else {}
     return next((found[key] for key in keys if key in found), node)
-
-
-def suggest(text: str, known: Iterable[str]) -> str:
-    """The end of a message: the one of *known* that *text* was probably meant to be, or nothing."""
-    close = difflib.get_close_matches(text.lower(), known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

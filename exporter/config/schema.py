@@ -21,6 +21,7 @@ from exporter.config.fields import (
     choice,
     duration,
     duration_within,
+    foreign,
     integer,
     key_of,
     of,
@@ -30,13 +31,12 @@ from exporter.config.fields import (
     readers_of,
     section,
     share,
-    suggest,
     table,
     unique,
     unknown,
 )
 from exporter.config.yamlnodes import Mistakes, Node, wrong
-from exporter.errors import ConfigError, UsageError
+from exporter.errors import ConfigError, UsageError, suggest
 from exporter.health.measures import BY_NAME
 from exporter.health.sysctls.verdicts import nearest
 from exporter.health.thresholds import DEFAULTS, Range, Threshold, contradiction
@@ -63,8 +63,8 @@ def parse_telemetry_path(text: str) -> str:
     """The path that the metrics are served on, or UsageError when it is none or belongs to another endpoint."""
     if not _PATH.fullmatch(text):
         raise UsageError(f"expected a path such as /metrics, got {text!r}")
-    if f"{text}/".startswith(("/api/", "/-/")):  # all of both, so that a later endpoint breaks no configuration
-        raise UsageError(f"expected a path outside /api and /-, which are taken, got {text!r}")
+    if f"{text}/".startswith(("/api/", "/-/", "/runbooks/")):  # all of each: a later endpoint breaks no configuration
+        raise UsageError(f"expected a path outside /api, /runbooks and /-, which are taken, got {text!r}")
     return text
 
 
@@ -105,7 +105,7 @@ def sysctl_name(present: Collection[str], text: str) -> str:
         raise UsageError("is a secret, which is never read")
     entry = CATALOGUE.get(name)
     if entry is not None and entry.kind == PORTS:
-        raise UsageError("is a list of which only the length is known, so nothing can be expected of it")
+        raise UsageError("is a list of which only the length is read, so no value can be expected")
     if entry is not None or name in present:
         return name
     if name.startswith("tcp_"):
@@ -129,14 +129,16 @@ def _expectation(entry: Sysctl | None, text: str) -> Range | str:
             raise UsageError(f"expected 0 or 1, got {text!r}")
         return " ".join(str(int(word)) if kind in {INT, BOOL, VECTOR} else word for word in words)
     if kind == VECTOR and entry is not None:
-        raise UsageError(f"expected {len(entry.fields)} integers, {' '.join(entry.fields)}: a range is of one number")
+        raise UsageError(
+            f"expected {len(entry.fields)} integers, {' '.join(entry.fields)}: a range is for a single number"
+        )
     if kind == TEXT:
-        raise UsageError("expected the text that it should be: a range is of numbers")
+        raise UsageError("expected a text: a range is for numbers")
     limits = Range.parse(text)
     if kind == BOOL and limits.alerts(0) and limits.alerts(1):
-        raise UsageError(f"{text!r} is met by neither 0 nor 1, and it can be nothing else")
+        raise UsageError(f"{text!r} matches neither 0 nor 1, the only possible values")
     if nearest(limits, 0) is None:
-        raise UsageError(f"{text!r} is met by no integer")
+        raise UsageError(f"{text!r} matches no integer")
     return limits
 
 
@@ -242,6 +244,8 @@ def parse(data: bytes, source: str, present: Collection[str] = ()) -> Config:
     found = Mistakes()
     with found:
         document, refused = yamlnodes.compose(data)
+        if strange := foreign(document, _READERS):
+            raise strange
         found.mistakes += refused
         sysctl = section(SysctlSettings, **readers_of(SysctlSettings) | {"expected": expectations(present)})
         config = section(Config, **_READERS | {"sysctl": sysctl})(document)

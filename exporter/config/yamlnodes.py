@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import yaml
 
+from exporter.printable import shortened
+
 if TYPE_CHECKING:
     from typing import TypeAlias
 
@@ -19,6 +21,11 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 16
 MAX_MISTAKES = 100
 """The most that are looked for in one list or mapping, and shown of a file: a person mends them one by one."""
+
+_QUOTED = 60  # characters of a text that a message repeats
+_LONGEST_KEY = 48  # characters of a key that a message repeats: no key or sysctl is longer
+_LONGEST_PROBLEM = 150  # characters of what PyYAML says
+_LONGEST_NAME = 30  # characters of an anchor or a tag that a message repeats
 
 _BOM = b"\xef\xbb\xbf"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one where PyYAML was built with it
@@ -95,8 +102,12 @@ class Scalar(NamedTuple):
     @property
     def found(self) -> str:
         """Its text for a message."""
-        shown = repr(self.text if len(self.text) <= 60 else self.text[:60] + "…")
-        return "nothing" if self.is_null else shown if self.plain else f"{shown} in quotes"
+        return "nothing" if self.is_null else quoted(self.text) if self.plain else f"{quoted(self.text)} in quotes"
+
+    @property
+    def kind(self) -> str:
+        """What it is, for a message that must not repeat its text."""
+        return "nothing" if self.is_null else "a single value"
 
 
 class Items(NamedTuple):
@@ -107,6 +118,7 @@ class Items(NamedTuple):
     path: str
     items: list[Node]
     found: str = "a list"
+    kind: str = "a list"
     is_null: bool = False
 
 
@@ -118,10 +130,16 @@ class Mapping(NamedTuple):
     path: str
     items: list[tuple[Scalar, Node]]
     found: str = "a mapping"
+    kind: str = "a mapping"
     is_null: bool = False
 
 
 Node: TypeAlias = "Scalar | Items | Mapping"
+
+
+def quoted(text: str) -> str:
+    """*text* in quotes for a message: printable, and its beginning only where it is long."""
+    return repr(text if len(text) <= _QUOTED else text[:_QUOTED] + "…")
 
 
 def wrong(node: Node, message: str) -> MistakesError:
@@ -175,8 +193,8 @@ def _syntax_mistake(text: str, error: Exception) -> Mistake:
     """PyYAML's complaint at its mark, with a hint where a range, an address or a tab is the likely cause."""
     mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
     if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
-        return Mistake(0, 0, "", f"not YAML: {' '.join(str(error).split())}")
-    message = f"not YAML: {error.problem}"
+        return Mistake(0, 0, "", f"not YAML: {shortened(' '.join(str(error).split()), _LONGEST_PROBLEM)}")
+    message = f"not YAML: {shortened(str(error.problem), _LONGEST_PROBLEM)}"  # it may have the name of a tag
     if error.context and error.context_mark and error.context_mark.line != mark.line:
         message += f", {error.context} that begins in line {error.context_mark.line + 1}"
     first = text[mark.index : mark.index + 1]
@@ -219,16 +237,20 @@ class _Composer:
         if depth > MAX_DEPTH:
             raise MistakesError(*self.mistakes, Mistake(*at, "", f"nested more than {MAX_DEPTH} levels deep"))
         if not isinstance(event, (yaml.ScalarEvent, yaml.CollectionStartEvent)):  # an AliasEvent
+            if not depth:
+                raise MistakesError(Mistake(*at, "", "expected a mapping, got an alias"))
             self.refuse(
                 event,
                 path,
-                f"aliases are not supported: put *{getattr(event, 'anchor', '')} in quotes, or write it out",
+                f"aliases are not supported: put *{_name(getattr(event, 'anchor', ''))} in quotes, or write it out",
             )
             return None
         if event.anchor is not None:
-            self.refuse(event, path, f"anchors are not supported: put &{event.anchor} in quotes, or leave it out")
+            self.refuse(
+                event, path, f"anchors are not supported: put &{_name(event.anchor)} in quotes, or leave it out"
+            )
         if event.tag is not None:
-            self.refuse(event, path, f"tags are not supported: leave {event.tag} out")
+            self.refuse(event, path, f"tags are not supported: leave {_name(event.tag)} out")
         if isinstance(event, yaml.ScalarEvent):
             return Scalar(*at, path, event.value, plain=not event.style)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -270,6 +292,13 @@ def _position(event: yaml.Event) -> tuple[int, int]:
     return (mark.line + 1, mark.column + 1) if mark else (1, 1)
 
 
+def _name(text: str) -> str:
+    return text if len(text) <= _LONGEST_NAME else text[:_LONGEST_NAME] + "…"
+
+
 def _join(path: str, key: str) -> str:
-    shown = key if 0 < len(key) <= 60 and key.isprintable() and " " not in key else repr(key[:60])
+    """The path of *key* in the mapping at *path*; one that is too long may be a secret, and is not repeated."""
+    shown = repr(key) if not key.isprintable() or " " in key or not key else key
+    if len(key) > _LONGEST_KEY:
+        shown = f"(a key of {len(key)} characters)"
     return f"{path}.{shown}" if path else shown

@@ -33,7 +33,7 @@ from exporter.prometheus.families import View
 from exporter.sampling.assembly import assemble_loop, schedule
 from exporter.web.app import application
 from exporter.web.current import Current
-from exporter.web.page import SCRIPT_FILE, STYLE_FILE, Assets
+from exporter.web.page import RUNBOOKS_FOLDER, SCRIPT_FILE, STYLE_FILE, Assets
 from exporter.web.server import Limits, Server
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ def serve(load: Callable[[], Config], procfs: str, *, systemd_socket: bool = Fal
 def page_assets() -> Assets:
     """The status page's files, which are part of this package."""
     files = resources.files("exporter.web.page")
-    return Assets(*(files.joinpath(name).read_text("utf-8") for name in (STYLE_FILE, SCRIPT_FILE)))
+    style, script = (files.joinpath(name).read_text("utf-8") for name in (STYLE_FILE, SCRIPT_FILE))
+    pages = sorted(files.joinpath(RUNBOOKS_FOLDER).iterdir(), key=lambda page: page.name)
+    return Assets(style, script, {page.name.removesuffix(".html"): page.read_text("utf-8") for page in pages})
 
 
 class _Daemon:
@@ -267,7 +269,7 @@ class _Daemon:
             self._settings = settings
             self._loop.reschedule(schedule(settings))
             self._log.info("configuration reloaded")
-        self._service.reloaded()
+        self._service.reloaded(mistakes)
         if self._read_again:
             self._read_again = False
             self._reload(events)

@@ -5,7 +5,7 @@ Pure: ``daemon`` brings the clock and the samples, ``systemd`` sends the message
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from exporter.sampling.sample import Sample
 from exporter.tcpstate import TcpState
@@ -30,6 +30,8 @@ class ServiceNotifier:
         self._sent_status = ""
         self._sent_subject = ""
         self._sent_at = 0.0
+        self._seen = ("", "")  # by the latest look: the subject of the status line, and its numbers
+        self._rejected = ""  # its end while the configuration on the disk is not in force
 
     def observe(self, sample: Sample | None, now: float, asking: str | None) -> None:
         """Send what has changed, and a sign of life. *asking* is the source that the counting pass waits for.
@@ -50,24 +52,40 @@ class ServiceNotifier:
             lines.append("READY=1")
         if self._watched and self._was_ready and is_alive:
             lines.append("WATCHDOG=1")
-        of, numbers = _status(sample, asking, is_alive=is_alive)
-        status = of + numbers
-        if of != self._sent_subject or (status != self._sent_status and now - self._sent_at >= _STATUS_SECONDS):
+        self._seen = _status(sample, asking, is_alive=is_alive)
+        subject, status = self._line()
+        if subject != self._sent_subject or (status != self._sent_status and now - self._sent_at >= _STATUS_SECONDS):
             lines.append(f"STATUS={status}")
         if lines and self._send(*lines):
             self._owes_ready = False
             if lines[-1].startswith("STATUS="):
-                self._sent_subject, self._sent_status, self._sent_at = of, status, now
+                self._sent_subject, self._sent_status, self._sent_at = subject, status, now
+
+    def _line(self) -> tuple[str, str]:
+        """What a new status line is due for at once, and the line."""
+        of, numbers = self._seen
+        return of + self._rejected, of + numbers + self._rejected
 
     def reloading(self, now: float) -> None:
         """Announce a reload; ``reloaded`` must follow, whether it succeeds or not."""
         if self._was_ready:
             self._send("RELOADING=1", f"MONOTONIC_USEC={int(now * 1e6)}")
 
-    def reloaded(self) -> None:
-        """Announce that the reload has ended, with the new configuration or the previous one."""
-        if self._was_ready:
-            self._owes_ready = not self._send("READY=1")
+    def reloaded(self, mistakes: Sequence[str] = ()) -> None:
+        """Announce that the reload has ended, with the new configuration or, where it has *mistakes*, the previous one.
+
+        They stay in the status line until a reload succeeds.
+        """
+        others = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
+        self._rejected = f"; configuration rejected: {mistakes[0]}{others}" if mistakes else ""
+        if not self._was_ready:
+            return
+        subject, status = self._line()
+        lines = ("READY=1",) if subject == self._sent_subject else ("READY=1", f"STATUS={status}")
+        if self._send(*lines):
+            self._owes_ready, self._sent_subject = False, subject
+        else:
+            self._owes_ready = True
 
     def stopping(self) -> None:
         """Announce that the process ends."""

@@ -6,8 +6,8 @@ answers: a daemon has ``/api/v1/snapshot``, a Prometheus ``/api/v1/query``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from exporter import __version__, client
@@ -15,13 +15,20 @@ from exporter.document import read
 from exporter.errors import SourceError
 from exporter.health.measures import RATIOS, syn_queue_limit
 from exporter.health.proposal import Observed, Peak, highest
+from exporter.printable import shortened
 from exporter.snapshot import Snapshot
 from exporter.tcpstate import BY_LABEL
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 DAYS = 7
 _STATES = f"max by (instance, state) (max_over_time(tcp_connections_peak[{DAYS}d]))"
 _RATIOS = f"max by (instance, resource) (max_over_time(tcp_saturation_ratio[{DAYS}d]))"
 _LIMITS = 'min by (instance) (tcp_sysctl_value{name="tcp_max_tw_buckets"})'
+_LONGEST_STEP = 3600.0
+_LONGEST_LABEL = 1000  # characters
+_ABSURD = 1e30  # also of what is no number: NaN and Infinity
 _SINCE = f'time() - min(min_over_time(timestamp(tcp_connections{{state="established"}})[{DAYS}d:5m]))'
 
 
@@ -43,13 +50,14 @@ def _get(url: str, access: client.Access) -> tuple[int, str, bytes]:
 def _json(url: str, access: client.Access) -> Mapping[str, object]:
     status, reason, body = _get(url, access)
     try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
+        answer = read.parsed(body[: read.MAX_BODY])
+    except ValueError:
         answer = None
     if isinstance(answer, dict) and isinstance(answer.get("error"), str):
-        raise SourceError(url, f"answered {status}: {answer['error']}")
+        raise SourceError(url, f"answered {status}: {shortened(answer['error'], read.LONGEST)}")
     if status != 200 or not isinstance(answer, dict):
-        raise SourceError(url, f"answered {status} {reason}, and not with the JSON that was asked for".strip())
+        said = f"{status} {shortened(reason, read.LONGEST)}".strip()
+        raise SourceError(url, f"answered {said}, and not with the JSON that was asked for")
     return answer
 
 
@@ -58,15 +66,15 @@ def _json(url: str, access: client.Access) -> Mapping[str, object]:
 
 def _of_daemon(url: str, answer: read.Answer, history: Mapping[str, object]) -> Observed:
     series, step = history.get("states"), history.get("step_seconds")
-    if not isinstance(series, dict) or not isinstance(step, (int, float)):
+    if not isinstance(series, dict) or not _is_number(step) or not 0 < step <= _LONGEST_STEP:
         raise SourceError(f"{url}/api/v1/history", "not the history of a daemon of tcp-exporter")
     states, limits, points = {}, _limits(answer.snapshot), 0
     for label, state in BY_LABEL.items():
         found = series.get(label)
         most = found.get("max") if isinstance(found, dict) else None
-        hour = [it for it in most if isinstance(it, int)] if isinstance(most, list) else []
+        hour = [it for it in most if _is_number(it) and it >= 0] if isinstance(most, list) else []
         points = max(points, len(hour))
-        newest = [counts[state] for counts in (answer.counts, answer.peaks) if counts is not None]
+        newest: list[float] = [counts[state] for counts in (answer.counts, answer.peaks) if counts is not None]
         if hour or newest:
             states[label] = Peak(max(hour + newest), "", *limits.get(label, (None, "")))
     if not states:
@@ -134,7 +142,17 @@ def _query(url: str, access: client.Access, query: str) -> list[tuple[Mapping[st
     data = answer.get("data")
     try:
         if answer.get("status") == "success" and isinstance(data, dict):
-            return [(it["metric"], float(it["value"][1])) for it in data["result"]]
-    except (ValueError, KeyError, TypeError, IndexError):
+            found = [({**it["metric"]}, float(it["value"][1])) for it in data["result"]]
+            if all(_are_texts(labels) for labels, _ in found):
+                return [(labels, value) for labels, value in found if 0 <= value < _ABSURD]  # NaN is below nothing
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError):
         pass
     raise SourceError(f"{url}/api/v1/query", "not an answer of a Prometheus")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _ABSURD
+
+
+def _are_texts(labels: Mapping[object, object]) -> bool:
+    return all(isinstance(it, str) and len(it) <= _LONGEST_LABEL for it in labels.values())

@@ -16,6 +16,7 @@ from exporter.health.finding import Finding, Judgement, NotJudged
 from exporter.health.forecast import HORIZON
 from exporter.health.sysctls.drift import Drift, line_of
 from exporter.health.thresholds import Range, Status, Threshold
+from exporter.printable import shortened
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import (
     IDLE_BOUNDS,
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 MAX_BODY = 4 * 2**20  # the largest document has listeners and detail up to their caps: below a tenth of it
+LONGEST = 300  # characters that an error quotes of an answer
+_DIGITS = 1000  # a number of so many is none of ours
 _ABSURD = 1e30  # also refuses what JSON of Python has beside numbers: NaN and Infinity
 
 
@@ -109,38 +112,51 @@ def ask(url: str, access: client.Access) -> Answer:
 
 
 def read(url: str, status: int, reason: str, body: bytes) -> Answer:
-    """The sample in an answer over HTTP; ``SourceError`` says why there is none.
-
-    The parser is one call in C that no deadline interrupts: its time is bounded by the size, and by not collecting
-    garbage beside it, which takes three times as long as the parsing of an answer full of lists.
-    """
-    import gc  # noqa: PLC0415 - only for an answer
-    import json  # noqa: PLC0415
-
+    """The sample in an answer over HTTP; ``SourceError`` says why there is none."""
     document: object = None
     if len(body) > MAX_BODY:
         raise SourceError(url, f"not a daemon of tcp-exporter: the answer has more than {MAX_BODY >> 20} MiB")
-    collects = gc.isenabled()
-    gc.disable()
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
+        document = parsed(body)
+    except ValueError:
         if status == 200:
             raise SourceError(url, "not a daemon of tcp-exporter: the answer is not JSON") from None
-    finally:
-        if collects:
-            gc.enable()
     if status != 200:
         error = document.get("error") if isinstance(document, dict) else None
+        answered = f"answered {status} {shortened(reason, LONGEST)}".rstrip()
         raise SourceError(
-            url, f"answered {status} {reason}".rstrip() + (f": {error}" if isinstance(error, str) else _hint(status))
+            url, answered + (f": {shortened(error, LONGEST)}" if isinstance(error, str) else _hint(status))
         )
     if not isinstance(document, dict):
         raise SourceError(url, f"not a daemon of tcp-exporter: the answer is {type(document).__name__}, not an object")
     try:
         return _answer(url, document)
     except _Misfit as misfit:
-        raise SourceError(url, f"not a daemon of tcp-exporter: {misfit}") from None
+        raise SourceError(url, f"not a daemon of tcp-exporter: {shortened(str(misfit), LONGEST)}") from None
+
+
+def parsed(body: bytes) -> object:
+    """The JSON in *body*, or ``ValueError``.
+
+    The parser is one call in C that no deadline interrupts. Its time is bounded by the size, by not collecting garbage
+    beside it, which takes three times as long as the parsing of an answer full of lists, and by the length of a number:
+    Pythons before 3.9.14 and 3.10.7 read one of a million digits in minutes.
+    """
+    import gc  # noqa: PLC0415 - only for an answer
+    import json  # noqa: PLC0415
+    import re  # noqa: PLC0415
+
+    if re.search(rb"[0-9]{%d}" % _DIGITS, body):
+        raise ValueError(f"a number of {_DIGITS} digits or more")
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return json.loads(body)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _hint(status: int) -> str:
@@ -157,7 +173,7 @@ def snapshot_of(document: Mapping[str, object]) -> Snapshot:
     for name in listed:
         entry = _field(listed, name, dict)
         text, unit = _nullable(entry, "text", str), _field(entry, "unit", str)
-        sysctls[name] = SysctlValue(name, tuple(_integers(_field(entry, "fields", dict)).items()), text, unit)
+        sysctls[name] = SysctlValue(name, tuple(_any_integers(_field(entry, "fields", dict)).items()), text, unit)
     limits, pages = _nullable(document, "memory_limit_bytes", dict), sysctls.get("tcp_mem")
     page_size = 1
     if limits is not None and pages is not None:
@@ -178,9 +194,9 @@ def snapshot_of(document: Mapping[str, object]) -> Snapshot:
         allocated = _field(used, "allocated_sockets", int) if "allocated_sockets" in used else 0
         sockstat = Sockstat(inuse=0, orphan=orphans, tw=tw, alloc=allocated, mem=memory // page_size)
     return Snapshot(
-        taken_at=_number(document, "taken_at"),
+        taken_at=_moment(document, "taken_at"),
         connections=connections,
-        counters=_integers(_field(document, "counters", dict)),
+        counters=_any_integers(_field(document, "counters", dict)),
         sockstat=sockstat,
         sysctls=sysctls,
         page_size=page_size,
@@ -206,10 +222,10 @@ def _listeners(document: Mapping[str, object]) -> tuple[Listener, ...] | None:
             port=_field(entry, "port", int),
             sockets=_at_least(1, entry, "sockets"),
             accept_queue=_field(entry, "accept_queue", int),
-            accept_limit=_at_least(0, entry, "accept_limit"),
+            accept_limit=_field(entry, "accept_limit", int),
             syn_recv=_field(entry, "syn_recv", int),
             fullest_queue=_field(entry, "fullest_queue", int),
-            fullest_limit=_at_least(0, entry, "fullest_limit"),
+            fullest_limit=_field(entry, "fullest_limit", int),
             device=_field(entry, "device", str),
             dropped=_nullable(entry, "dropped", int),
         )
@@ -224,7 +240,7 @@ def _detail(document: Mapping[str, object]) -> Detail | None:
     detail = _field(document, "detail", dict)
     units, ages = _nullable(detail, "units", dict), _nullable(detail, "close_wait", dict)
     return Detail(
-        taken_at=_number(detail, "taken_at"),
+        taken_at=_moment(detail, "taken_at"),
         families=_counts_by_name(_field(detail, "families", dict)),
         ports=_counts_by_name(_field(detail, "ports", dict)),
         remote_ports=_counts_by_name(_field(detail, "remote_ports", dict)),
@@ -264,7 +280,7 @@ def _memory(detail: Mapping[str, object]) -> Memory | None:
     memory = _field(detail, "memory", dict)
     units = _nullable(memory, "units", dict)
     return Memory(
-        taken_at=_number(memory, "taken_at"),
+        taken_at=_moment(memory, "taken_at"),
         ports=_integers(_field(memory, "ports", dict)),
         units=None if units is None else _integers(units),
         folded=_integers(_field(memory, "folded", dict)),
@@ -324,7 +340,7 @@ def _to_full(document: Mapping[str, object]) -> dict[str, int] | None:
     if document.get("seconds_to_full") is None:
         return None
     left = _field(document, "seconds_to_full", dict)
-    return {resource: HORIZON if left[resource] is None else _at_least(0, left, resource) for resource in left}
+    return {resource: HORIZON if left[resource] is None else _field(left, resource, int) for resource in left}
 
 
 def _conntrack(document: Mapping[str, object]) -> Conntrack | None:
@@ -434,7 +450,7 @@ def _expectations(document: Mapping[str, object]) -> tuple[int, dict[str, str]]:
     for entry in _list(document, "deviations"):
         if _field(entry, "expected", bool):
             name, field = _field(entry, "name", str), _field(entry, "field", str)
-            live = entry["live"] if isinstance(entry.get("live"), str) else _field(entry, "live", int)
+            live = entry["live"] if isinstance(entry.get("live"), str) else _signed(entry, "live", int)
             line = line_of(f"{name} ({field})" if field else name, str(live), _field(entry, "accepted", str))
             lines[name] = f"{lines[name]}; {line}" if name in lines else line
     return _field(document, "expectations", int), lines
@@ -448,6 +464,14 @@ class _Misfit(ValueError):
 
 
 def _field(of: Mapping[str, object], name: str, kind: type[T]) -> T:
+    """The field *name*, of the type *kind*; a number is not negative, as no count, size or time is."""
+    value = _signed(of, name, kind)
+    if isinstance(value, (int, float)) and value < 0:
+        raise _Misfit(f"{name} is {value:.9g}, not at least 0")
+    return value
+
+
+def _signed(of: Mapping[str, object], name: str, kind: type[T]) -> T:
     if name not in of:
         raise _Misfit(f"the answer has no {name}")
     value = of[name]
@@ -473,8 +497,17 @@ def _number(of: Mapping[str, object], name: str) -> float:
     return _field(of, name, float if isinstance(of.get(name), float) else int)
 
 
+def _moment(of: Mapping[str, object], name: str) -> float:
+    """Unix time: negative where the clock is before 1970."""
+    return _signed(of, name, float if isinstance(of.get(name), float) else int)
+
+
 def _integers(of: Mapping[str, object]) -> dict[str, int]:
     return {name: _field(of, name, int) for name in of}
+
+
+def _any_integers(of: Mapping[str, object]) -> dict[str, int]:
+    return {name: _signed(of, name, int) for name in of}
 
 
 def _list(of: Mapping[str, object], name: str) -> list[Mapping[str, object]]:

@@ -17,7 +17,7 @@ from exporter.health.judge import Health
 from exporter.health.measures import BY_NAME, Reading
 from exporter.health.sysctls.verdicts import Verdict
 from exporter.health.whatif import Outcome
-from exporter.sampling.history import HOLE, STEP_SECONDS, Points
+from exporter.sampling.history import HOLE, STEP_SECONDS, TOTAL, Points
 from exporter.sampling.sample import Sample
 from exporter.snapshot import (
     IDLE_BOUNDS,
@@ -269,17 +269,19 @@ def history(points: Points | None) -> dict[str, object]:
     def series(numbers: Sequence[int]) -> list[int | None]:
         return [None if number == HOLE else number for number in numbers]
 
+    def extremes(place: int) -> dict[str, list[int | None]]:
+        return {
+            "min": [] if points is None else series(points.low[place]),
+            "max": [] if points is None else series(points.high[place]),
+        }
+
     return {
         "api_version": API_VERSION,
         "step_seconds": STEP_SECONDS,
         "end": None if points is None else round(points.end, 3),
-        "states": {
-            state.label: {
-                "min": [] if points is None else series(points.low[state]),
-                "max": [] if points is None else series(points.high[state]),
-            }
-            for state in KNOWN_STATES
-        },
+        "states": {state.label: extremes(state) for state in KNOWN_STATES},
+        "total": extremes(TOTAL),
+        "dropped": [] if points is None else series(points.dropped),
     }
 
 

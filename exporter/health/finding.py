@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from exporter.health.window import Window
 
 
+RUNBOOKS = "/runbooks/"
+"""Where the daemon serves the runbooks, each under its name."""
+
+
 class Finding(NamedTuple):
     """One thing that is wrong. Texts are sentences for a person; what comes from the host in them is not escaped."""
 
@@ -31,7 +35,7 @@ class Finding(NamedTuple):
 
     @property
     def runbook(self) -> str:
-        """The name of the page in docs/runbooks, which is that of the alert too."""
+        """The name of the page below RUNBOOKS and in docs/runbooks, which is that of the alert too."""
         return runbook_of(self.name)
 
 

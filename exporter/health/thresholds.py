@@ -7,9 +7,9 @@ It knows numbers and ranges only; ``measures`` says which number a measure is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from enum import Enum
 
 from exporter.errors import RangeError
+from exporter.members import Enum
 from exporter.record import NamedTuple
 
 _INFINITY = float("inf")

@@ -1,7 +1,7 @@
 """The tree of cgroup v2 on this host: which unit a cgroup id of ``inet_diag`` belongs to. A rim module.
 
 An id is the inode number of the cgroup's directory, so one walk of the directories answers for all sockets. The names
-come from ``cgroup``; whoever counts sockets by unit asks here once a dump, from one thread.
+come from ``cgroup``; the dump that counts sockets by unit calls it once, from one thread.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from enum import IntEnum
 
 from exporter.kernel.inetdiag import COPIED_STATES, Tally, full_syn_recv, mini_fin_wait2, state_counts
+from exporter.members import IntEnum
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import StateCounts
 from exporter.tcpstate import TcpState

@@ -16,10 +16,13 @@ from exporter.record import NamedTuple
 from exporter.tcpstate import TcpState
 
 HOST = "host"
-"""The namespace of process 1, whoever else lives in it."""
+"""The namespace of process 1, whatever else lives in it."""
 
 SELF = "self"
 """This program's namespace, where that is not process 1's."""
+
+FOLDED = "other"
+"""What the namespaces beyond the most that are shown are together."""
 
 Counts = tuple[int | None, ...]
 """Sockets by ``TcpState``; None for a state that cannot be told by the way it was read."""
@@ -99,31 +102,43 @@ def name(resident: Resident) -> str:
     >>> name(Resident(pid=1234, comm="unshare", cgroup="0::/user.slice/user-0.slice/session-4.scope"))
     'unshare-1234'
     """
+    return _called(resident)[1]
+
+
+def _called(resident: Resident) -> tuple[int, str]:
+    """What it is called, after how much that says: the smaller the number, the fewer can have chosen the name."""
     if resident.is_host or resident.is_own:
-        return HOST if resident.is_host else SELF
+        return 0, HOST if resident.is_host else SELF
     chosen = [text for text in resident.names if not _MADE_UP.fullmatch(text)]
     made_up = [text for text in (*resident.names, *resident.ids) if text not in chosen]
-    called = [*sorted(chosen), *_units(resident.cgroup), *sorted(made_up)]
-    if resident.pid is not None:
-        called.append(f"{resident.comm[:_COMM] or 'process'}-{resident.pid}")
-    return shortened(called[0] if called else "unnamed", LONGEST)
+    process = [] if resident.pid is None else [f"{resident.comm[:_COMM] or 'process'}-{resident.pid}"]
+    kinds = (sorted(chosen), _units(resident.cgroup), sorted(made_up), process, ["unnamed"])
+    rank, names = next((rank, names) for rank, names in enumerate(kinds, 1) if names)
+    return rank, shortened(names[0], LONGEST)
 
 
 def labels(residents: Mapping[Key, Resident]) -> dict[Key, str]:
-    """The name of each, no two alike: all but the first of a name, by inode, get ``-2`` and so on.
+    """The name of each, no two alike: all but the first of a name get ``-2`` and so on.
+
+    The first is the one whose name says most, so that no process can take a name that somebody gave; then by inode. The
+    names of the host, of the own namespace and of what is folded are theirs alone.
 
     >>> labels({(4, 30): Resident(names=("web",)), (4, 20): Resident(names=("web",))})
     {(4, 20): 'web', (4, 30): 'web-2'}
     """
-    ordered = sorted(residents, key=lambda key: (not (residents[key].is_host or residents[key].is_own), key))
-    names = {key: name(residents[key]) for key in ordered}
-    first: dict[str, Key] = {}
-    for key, called in names.items():
-        first.setdefault(called, key)
-    given = {key: called for called, key in first.items()}
+    called = {key: _called(resident) for key, resident in residents.items()}
+    ordered = sorted(residents, key=lambda key: (called[key][0] > 0, key))
+    given: dict[Key, str] = {}
+    taken = {HOST, SELF, FOLDED}
+    for key in sorted(residents, key=lambda key: (called[key][0], key)):
+        rank, wanted = called[key]
+        if rank == 0 or wanted not in taken:
+            given[key] = wanted
+            taken.add(wanted)
     for key in ordered:
         if key not in given:
-            given[key] = _free(names[key], given.values())
+            given[key] = _free(called[key][1], taken)
+            taken.add(given[key])
     return {key: given[key] for key in ordered}
 
 

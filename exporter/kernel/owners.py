@@ -14,13 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TextIO, TypeVar
 
 import psutil
 
 from exporter.errors import SourceError, SourceMissing
 from exporter.kernel import sockets
-from exporter.kernel.cgroup import unit_name
+from exporter.kernel.cgroup import Owner, labels, owner
 from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.inetdiag import AF_INET, AF_INET6, ALL_STATES, BOUND_INACTIVE, EXTENSION_SKMEMINFO, Block
 from exporter.kernel.memory import Weighing
@@ -165,7 +165,7 @@ def by_unit(state: TcpState, counted: Counter[int] | None = None) -> Counter[str
     without = counts.pop(0, 0)
     if without and not counts and state not in MINI_STATES:
         since = f"Linux {sockets.CGROUP_ID_SINCE} and newer do"
-        raise SourceMissing("netlink", f"this kernel does not tell the cgroup of a socket: {since}")
+        raise SourceMissing("netlink", f"this kernel does not report the cgroup of a socket: {since}")
     units = Cgroups().units(counts)
     if units is None:
         raise SourceMissing("cgroup", "there is no cgroup v2 hierarchy, so sockets cannot be told by unit")
@@ -216,7 +216,8 @@ def _survey_of(inodes: Iterable[int]) -> Survey:
 
 def _survey(wanted: AbstractSet[int] | None, inodes_of: Callable[[int], Iterator[int]]) -> Survey:
     """Look for the *wanted* inodes, or for all, among the descriptors of every process."""
-    processes = []
+    processes: list[Process] = []
+    units: dict[int, Owner] = {}  # by pid
     seen = refused = first = 0
     for process in psutil.process_iter():
         first = first or process.pid
@@ -224,33 +225,38 @@ def _survey(wanted: AbstractSet[int] | None, inodes_of: Callable[[int], Iterator
             inodes = {inode for inode in inodes_of(process.pid) if wanted is None or inode in wanted}
             if inodes:
                 processes.append(_process(process, inodes))
+                with suppress(OSError), _cgroup_file(process.pid) as file:
+                    units[process.pid] = owner_of(file)
         except (PermissionError, psutil.AccessDenied):
             refused += 1
         except (OSError, psutil.NoSuchProcess):
             continue  # it has ended
         seen += 1
+    shown = labels(units.values()) | {"/": ""}
+    named = (it._replace(unit=shown[units[it.pid].path]) if it.pid in units else it for it in processes)
     # There is no procfs without a process 1.
-    return Survey(tuple(processes), seen, refused, hidden=first > 1)
+    return Survey(tuple(named), seen, refused, hidden=first > 1)
 
 
 def _process(process: psutil.Process, inodes: AbstractSet[int]) -> Process:
-    name, unit, arguments = process.name(), "", list[str]()
+    name, arguments = process.name(), list[str]()
     with suppress(psutil.Error, OSError):
         arguments = process.cmdline()
-    with suppress(OSError), open(f"/proc/{process.pid}/cgroup", encoding="utf-8", errors="backslashreplace") as file:
-        unit = unit_of(file)
-    return Process(process.pid, name, inodes, unit, script_of(name, arguments))
+    return Process(process.pid, name, inodes, script=script_of(name, arguments))
 
 
-def unit_of(lines: Iterable[str]) -> str:
-    r"""The unit in the lines of /proc/PID/cgroup; "" outside of all units, and without cgroup v2.
+def _cgroup_file(pid: int) -> TextIO:
+    return open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="backslashreplace")
 
-    >>> unit_of(["0::/system.slice/nginx.service\n"]), unit_of(["0::/\n"]), unit_of(["1:cpu:/a\n"])
-    ('nginx.service', '', '')
+
+def owner_of(lines: Iterable[str]) -> Owner:
+    r"""The unit or container in the lines of /proc/PID/cgroup; the root outside of all, and without cgroup v2.
+
+    >>> owner_of(["0::/system.slice/nginx.service\n"]).name, owner_of(["0::/\n"]).name, owner_of(["1:cpu:/a\n"]).name
+    ('nginx.service', 'root', 'root')
     """
     paths = (line.rstrip("\n")[len("0::") :] for line in lines if line.startswith("0::/"))
-    name = unit_name(next(paths, "/"))
-    return "" if name in {"/", "root"} else name
+    return owner(next(paths, "/"))
 
 
 def script_of(name: str, arguments: Sequence[str]) -> str:

@@ -68,7 +68,7 @@ def state_counts(states: Mapping[str, int]) -> tuple[StateCounts, tuple[str, ...
 def parse_snmp(text: str, source: str, table: str) -> dict[str, int]:
     r"""The counters of one table of /proc/net/snmp (``Tcp``) or netstat (``TcpExt``), as ``Tcp.CurrEstab``.
 
-    A table is a line of names and a line of values; columns are matched by name, since they come and go with kernels.
+    A table is a line of names and a line of values; columns are matched by name, because they differ by kernel.
 
     >>> parse_snmp("Tcp: MaxConn CurrEstab\nTcp: -1 5\n", "net/snmp", "Tcp")
     {'Tcp.MaxConn': -1, 'Tcp.CurrEstab': 5}

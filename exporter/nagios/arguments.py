@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from exporter.errors import RangeError, UsageError
+from exporter.errors import RangeError, UsageError, suggest
 from exporter.health.measures import BY_NAME, MEASURES
 from exporter.health.thresholds import DEFAULTS, DRIFT, NO_THRESHOLD, Range, Status, Threshold, contradiction
 from exporter.kernel import READERS
@@ -47,30 +47,31 @@ With no option: warning above 600 established connections, critical above 800.
  -p, --port=PORT        count the sockets of this local port only; ratios and
                         limits stay those of the host; with --url only for
                         listen_drops; not with findings
-     --config=FILE      take the thresholds, and for -s sysctl the values that
-                        are expected, from the daemon's configuration file;
-                        --config.file is the same
+     --config=FILE      read the thresholds, and for -s sysctl the expected
+                        values, from the daemon's configuration file;
+                        also --config.file
      --reader=READER    auto, netlink, procfs or psutil (default: auto)
      --path.procfs=DIR  where procfs is mounted (default: /proc)
-     --url=URL          ask the daemon there, as http://127.0.0.1:19293, instead
-                        of this host's kernel; UNKNOWN if its sample is stale
+     --url=URL          query the daemon at URL, such as http://127.0.0.1:19293,
+                        instead of this host's kernel; UNKNOWN if its sample is
+                        stale
      --peak             judge the highest count of each state in the daemon's
-                        peak window; total, ratios and findings stay current
+                        peak window; total, ratios and findings are current
      --ca-file=FILE     trust the certificates in FILE, not the system's
      --cert-file=FILE   present the client certificate in FILE
-     --key-file=FILE    its key (default: in the file of the certificate)
+     --key-file=FILE    its private key (default: in the certificate's file)
      --credentials-file=FILE
-                        for basic authentication: one line, user:password
+                        read user:password for basic authentication from FILE
  -t, --timeout=SECONDS[:STATE]
                         give up after SECONDS (default: {timeout:g}) with STATE:
                         ok, warning, critical or unknown (default: unknown)
  -v, --verbose          explain what alerts: evidence, remedy, sysctls;
-                        -vv also how it was read; -vvv also where a bug is
+                        -vv adds how it was read; -vvv adds tracebacks
  -V, --version          print the version
  -h, --help             print this text
 
-SPEC is a range [@][start:]end as the Monitoring Plugins have it, for every
-measure of -s, or a list: established=600,close_wait=50,syn_recv=~:100
+SPEC is a range [@][start:]end as in the Monitoring Plugins guidelines, for
+every measure of -s, or a list: established=600,close_wait=50,syn_recv=~:100
   10     alert above 10 or below 0        10:20   alert outside 10 to 20
   10:    alert below 10                   @10:20  alert inside 10 to 20
   ~:10   alert above 10 (quote the ~)     ''      as if not given
@@ -81,16 +82,16 @@ or how full a limit is, from 0 to 1:
 {ratios}
 or
 {others}
-  sysctl    how many sysctls are not what sysctl.expected of the configuration
-            says: warning above 0
-  findings  what is wrong here, as tcp-exporter advise concludes it; a finding
-            carries its own severity. Counts twice, 1 s apart
-  all       all that has a threshold, by option, file or default; the findings;
-            and sysctl where something is expected. With --url by the
-            thresholds of the daemon
+  sysctl    how many sysctls differ from sysctl.expected of the configuration:
+            warning above 0
+  findings  what is wrong on this host, as tcp-exporter advise reports it; each
+            finding has its own severity. Counts twice, 1 s apart
+  all       everything with a threshold, from options, file or defaults; the
+            findings; and sysctl if the file expects values. With --url the
+            daemon's thresholds apply
 
-The proxies of the environment (http_proxy, https_proxy, no_proxy) apply to
---url, but never to a loopback address. Redirections are not followed.
+--url uses the proxies of the environment (http_proxy, https_proxy, no_proxy),
+but never for a loopback address. Redirections are not followed.
 """
 
 
@@ -145,7 +146,6 @@ _NAMES = {
     "-?": "help",
 }  # fmt: skip
 _MAX_TIMEOUT = 86400.0
-_URL = r"(?ai:https?://(\[[0-9a-f:.]+\]|[\w.-]+)(:[0-9]{1,5})?(/[!\"$->@-~]*)?)"
 _SNAPSHOT = "/api/v1/snapshot"
 
 
@@ -274,8 +274,9 @@ def _measure(option: str, text: str) -> str:
         return name
     state = of_name(name)
     if state is None:
-        known = ", ".join((*BY_NAME, SYSCTL, FINDINGS, EVERYTHING))
-        raise UsageError(f"{option}: unknown measure {name!r}: expected one of {known}")
+        known = (*BY_NAME, SYSCTL, FINDINGS, EVERYTHING)
+        expected = suggest(name, known) or f": expected one of {', '.join(known)}"
+        raise UsageError(f"{option}: unknown measure {name!r}{expected}")
     return state.label
 
 
@@ -294,12 +295,9 @@ def _reader(options: Options, option: str, text: str) -> Options:
 
 def _url(options: Options, option: str, text: str) -> Options:
     """The daemon's base, or the snapshot's own URL. What may be a password is not repeated in the message."""
-    if "@" in text:
-        raise UsageError(f"{option}: expected no user and password in the URL: --credentials-file takes them")
-    import re  # noqa: PLC0415 - an eighth of the plugin's start, and here alone it is needed
+    from exporter.urls import checked  # noqa: PLC0415 - an eighth of the plugin's start, and here alone it is needed
 
-    if not re.fullmatch(_URL, text):
-        raise UsageError(f"{option}: expected a daemon's URL, as http://127.0.0.1:19293, got {text!r}")
+    checked(option, text)
     return options._replace(url=text.rstrip("/").removesuffix(_SNAPSHOT) + _SNAPSHOT)
 
 

@@ -7,6 +7,7 @@ exit 3, never a traceback.
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from exporter import deadline
@@ -28,6 +29,7 @@ _APART = 1.0  # seconds between the two samples that the findings are concluded 
 
 def main() -> None:
     """Run as a program."""
+    gc.disable()  # it ends before a collection pays
     flags = [argument for argument in sys.argv[1:] if argument == "--verbose" or not argument.strip("-v")]
     verbose = sum(1 if flag == "--verbose" else flag.count("v") for flag in flags) >= 3
     try:

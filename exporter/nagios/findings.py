@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from exporter.health.finding import Finding, Judgement, NotJudged
+from exporter.health.finding import RUNBOOKS, Finding, Judgement, NotJudged
 from exporter.health.findings import BY_NAME
 from exporter.health.judge import worst_first
 from exporter.health.thresholds import Status, worst
@@ -51,7 +51,7 @@ def _lines(finding: Finding) -> Iterator[str]:
     yield f"remedy: {finding.remedy}"
     if finding.command is not None:
         yield f"command: {finding.command}"
-    yield f"runbook: docs/runbooks/{finding.runbook}.md"
+    yield f"runbook: {RUNBOOKS}{finding.runbook} of the daemon"
 
 
 def _unknown(judgements: Iterable[Judgement]) -> dict[str, str]:

@@ -91,7 +91,7 @@ def _connections(sample: Sample) -> Iterator[Metric]:
     if sample.peaks is not None:
         yield _by_state(
             "tcp_connections_peak",
-            "Highest of the samples of tcp_connections in the last peak window, 60 s unless configured (as there).",
+            "Highest value of tcp_connections in the last peak window, by default 60 s (same sources).",
             by_label(sample.peaks, unlisted),
         )
 
@@ -105,12 +105,12 @@ def _memory(snapshot: Snapshot) -> Iterator[Metric]:
         )
         yield GaugeMetricFamily(
             "tcp_allocated_sockets",
-            "TCP sockets in memory, those in no state among them, of the whole host (/proc/net/sockstat TCP: alloc).",
+            "Allocated TCP sockets of the whole host, including those in no state (/proc/net/sockstat TCP: alloc).",
             snapshot.sockstat.alloc,
         )
         yield GaugeMetricFamily(
             "tcp_timewait_sockets",
-            "TIME-WAIT and FIN-WAIT-2 mini-sockets, what tcp_max_tw_buckets limits (/proc/net/sockstat TCP: tw).",
+            "TIME-WAIT and FIN-WAIT-2 mini-sockets, which tcp_max_tw_buckets limits (/proc/net/sockstat TCP: tw).",
             snapshot.sockstat.tw,
         )
         yield GaugeMetricFamily(
@@ -149,14 +149,14 @@ def _conntrack(snapshot: Snapshot) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "tcp_conntrack_entries_limit",
-        "Connections that netfilter may track in each namespace, 0 is no limit "
+        "Connections that netfilter may track in each namespace; 0 means no limit "
         "(/proc/sys/net/netfilter/nf_conntrack_max).",
         tracked.limit,
     )
     if tracked.insert_failed is not None:
         yield CounterMetricFamily(
             "tcp_conntrack_insert_failed",
-            "Connections that could not be added to those that netfilter tracks "
+            "Connections that could not be added to the table of netfilter "
             "(/proc/net/stat/nf_conntrack: insert_failed).",
             tracked.insert_failed,
         )
@@ -249,7 +249,7 @@ def _namespaces(namespaces: Mapping[str, tuple[int | None, ...]], max_series: in
     """Namespaces by themselves, the largest where there are too many; a state that cannot be told is left out."""
     family = GaugeMetricFamily(
         "tcp_netns_connections",
-        "TCP sockets by network namespace, when detail.namespaces asks for it, and state (inet_diag or /proc/PID/net).",
+        "TCP sockets by state and by network namespace, if detail.namespaces is on (inet_diag or /proc/PID/net).",
         labels=["netns", "state"],
     )
     largest = sorted(namespaces, key=lambda name: (-sum(number or 0 for number in namespaces[name]), name))
@@ -289,27 +289,27 @@ def _folded(snapshot: Snapshot, max_series: int) -> Iterator[Metric]:
 def _detail(detail: Detail) -> Iterator[Metric]:
     yield _by_label_and_state(
         "tcp_family_connections",
-        "TCP sockets by family, that of the socket, and state (inet_diag or /proc/net/tcp).",
+        "TCP sockets by state and by the family of the socket (inet_diag or /proc/net/tcp).",
         "family",
         detail.families,
     )
     yield _by_label_and_state(
         "tcp_port_connections",
-        "TCP sockets by local port, those with a listener and configured ones, and state (inet_diag or /proc/net/tcp).",
+        "TCP sockets by state and by local port, if it has a listener or is configured (inet_diag or /proc/net/tcp).",
         "port",
         detail.ports,
     )
     if detail.remote_ports:
         yield _by_label_and_state(
             "tcp_remote_port_connections",
-            "TCP sockets by remote port, of configured ones, and state (inet_diag or /proc/net/tcp).",
+            "TCP sockets by state and by remote port, if it is configured (inet_diag or /proc/net/tcp).",
             "port",
             detail.remote_ports,
         )
     if detail.units is not None:
         yield _by_label_and_state(
             "tcp_unit_connections",
-            "TCP sockets by systemd unit or container, that of the cgroup they were made in, and state (inet_diag).",
+            "TCP sockets by state and by the systemd unit or container in whose cgroup they were created (inet_diag).",
             "unit",
             detail.units,
         )
@@ -375,7 +375,7 @@ def _waiting(detail: Detail) -> Iterator[Metric]:
 def _closes(closes: Closes) -> Iterator[Metric]:
     connections = CounterMetricFamily(
         "tcp_port_closed_connections",
-        "Connections that were seen to end, when detail.closes asks for it, by local port as in tcp_port_connections; "
+        "Connections that were seen to end, if detail.closes is on, by local port as in tcp_port_connections; "
         "without those aborted by SO_LINGER 0 (sock_diag destroy events).",
         labels=["port"],
     )
@@ -533,7 +533,7 @@ def sysctls(
 ) -> Iterator[Metric]:
     """The sysctls that are *exported*, None for all.
 
-    They change seldom, so whoever renders them may keep the result for the same arguments.
+    They change seldom, so the result may be kept for the same arguments.
     """
     values = GaugeMetricFamily(
         "tcp_sysctl_value",
@@ -568,7 +568,7 @@ def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[Metric]:
     )
     deviates = GaugeMetricFamily(
         "tcp_sysctl_deviates",
-        "1 when the sysctl is outside what is recommended or expected of it, else 0 (as tcp_sysctl_recommended_value).",
+        "1 if the sysctl is outside of what is recommended or expected, else 0 (as tcp_sysctl_recommended_value).",
         labels=["name", "field"],
     )
     for verdict in verdicts:
@@ -588,7 +588,7 @@ def _exporter(sample: Sample | None, view: View) -> Iterator[Metric]:
     yield build
     yield GaugeMetricFamily(
         "tcp_exporter_config_last_reload_successful",
-        "1 when the configuration and that of the web were accepted when last read, 0 when those before are in force.",
+        "1 if the configuration and the web configuration were accepted when last read, else 0.",
         int(view.reload_successful),
     )
     yield from _sources(sample, view)
@@ -602,7 +602,7 @@ def _exporter(sample: Sample | None, view: View) -> Iterator[Metric]:
 def _sources(sample: Sample | None, view: View) -> Iterator[Metric]:
     up = GaugeMetricFamily(
         "tcp_exporter_source_up",
-        "1 when the source could be read for the last sample, 0 when not; one that does not exist here is absent.",
+        "1 if the source could be read for the last sample, else 0; absent where it does not exist.",
         labels=["source"],
     )
     states = {} if sample is None else {source: problem is None for source, problem in sample.snapshot.sources.items()}
@@ -642,15 +642,15 @@ def _passes(sample: Sample) -> Iterator[Metric]:
     )
     interval = GaugeMetricFamily(
         "tcp_exporter_sample_interval_seconds",
-        "Time from the last pass of the kind to its next: as configured, or longer to keep the CPU share.",
+        "Time from the last pass of the kind to the next: as configured, or longer to stay within the CPU share.",
         labels=["pass"],
     )
     configured = GaugeMetricFamily(
         "tcp_exporter_sample_configured_interval_seconds",
-        "The configured time between two passes of the kind (configuration file).",
+        "Configured time between two passes of the kind (configuration file).",
         labels=["pass"],
     )
-    total = CounterMetricFamily("tcp_exporter_samples", "Passes of the kind so far.", labels=["pass"])
+    total = CounterMetricFamily("tcp_exporter_samples", "Passes of the kind since the start.", labels=["pass"])
     for kind, run in sample.passes.items():
         duration.add_metric([kind], run.duration)
         cpu.add_metric([kind], run.cpu)
@@ -660,7 +660,7 @@ def _passes(sample: Sample) -> Iterator[Metric]:
         total.add_metric([kind], run.total)
     yield from (duration, cpu, interval, configured, total)
     errors = CounterMetricFamily(
-        "tcp_exporter_sample_errors", "Samples that had to do without the source.", labels=["source"]
+        "tcp_exporter_sample_errors", "Samples for which the source could not be read.", labels=["source"]
     )
     for source, number in sample.source_errors.items():
         errors.add_metric([source], number)

@@ -1,7 +1,7 @@
 """The polling loop: a thread that samples on schedule and publishes each sample by replacing one reference.
 
-It owns the clock and the thread; ``sampler`` asks the kernel, ``cadence`` says when, ``peaks`` remembers. Whoever
-serves reads ``sample`` and judges its age: a read that hangs leaves the old sample standing, and it goes stale.
+It owns the clock and the thread; ``sampler`` asks the kernel, ``cadence`` says when, ``peaks`` remembers. The
+server reads ``sample`` and judges its age: a read that hangs leaves the old sample standing, and it goes stale.
 """
 
 from __future__ import annotations
@@ -274,7 +274,13 @@ class Loop:
         connections = snapshot.connections
         peaks = None if connections is None else self._peaks.add(now, connections.counts)
         held = _STALE_INTERVALS * self._passes["counting"].interval if "counting" in self._passes else 0.0
-        self.history.add(now, taken_at, None if connections is None else _drawn(connections), held=held)
+        self.history.add(
+            now,
+            taken_at,
+            None if connections is None else _drawn(connections),
+            held=held,
+            dropped=snapshot.counters.get("TcpExt.ListenDrops"),
+        )
         self._source_errors.update(source for source, problem in snapshot.sources.items() if problem is not None)
         health = self._health(snapshot, past)
         self._fullness.add(now, health.readings)

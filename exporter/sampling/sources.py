@@ -1,6 +1,6 @@
 """The sources of one host beside its sockets: sums, counters and sysctls, each read, parsed or found wanting.
 
-``sampler`` and ``detailer`` each have one, since they work at the same time. A source that fails is a reason under its
+``sampler`` and ``detailer`` each have one, because they run in parallel. A source that fails is a reason under its
 name; it never takes another one with it.
 """
 

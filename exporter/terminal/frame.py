@@ -5,9 +5,10 @@ Pure: the size of the screen, what it can print and the time are arguments.
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from exporter.health.thresholds import Status
@@ -18,7 +19,9 @@ from exporter.terminal import table
 from exporter.terminal.table import Line
 
 _KEPT = 240  # samples: no sparkline is wider
-_NARROWEST = 10  # columns of a sparkline; what is right of it is cut first
+_NARROWEST = 10  # columns of a sparkline; where it would be narrower, it makes room for the rest
+_KEYS = "q: quit"
+_INDENT = 10  # columns of the second line of a finding: the severity stands alone
 
 
 class Screen(NamedTuple):
@@ -63,9 +66,12 @@ def frame(
 ) -> list[Line]:
     """The lines of *sample*, none wider than the screen and no more than it has rows.
 
-    What is wrong stands high: what does not fit is cut at the end. Of a sample that is too old only that is said.
+    Where they do not fit, rows of zeros go first; what is wrong stands high, and the end is cut. Of a sample that is
+    too old only that is said.
     """
-    lines = [*table.apart(*_parts(sample, moment, counts, screen))]
+    lines = [*table.apart(*_parts(sample, moment, counts, screen, short=False))]
+    if len(lines) > screen.rows:
+        lines = [*table.apart(*_parts(sample, moment, counts, screen, short=True))]
     if len(lines) > screen.rows:
         shown = max(0, screen.rows - 1)
         lines = [*lines[:shown], Line(f"... {len(lines) - shown} more rows")]
@@ -77,19 +83,52 @@ def _parts(
     moment: FrameContext,
     counts: Sequence[StateCounts | None],
     screen: Screen,
+    *,
+    short: bool,
 ) -> Iterator[Sequence[Line]]:
+    """What is drawn, an empty line between two parts; *short* leaves out rows that need no attention."""
     bug = [] if moment.bug is None else [Line(f"A bug of this program: {moment.bug}", Status.CRITICAL)]
     if sample is None or sample.is_stale(moment.now):
-        yield [Line(f"TCP on {moment.host}")]
+        yield [_headline(f"TCP on {moment.host}", screen)]
         yield [Line(_missing(sample, moment), Status.UNKNOWN), *bug]
         return
-    yield [Line(f"TCP on {moment.host}, {moment.when}, every {sample.passes['counting'].interval:.3g} s"), *bug]
-    columns = min(_KEPT, max(_NARROWEST, screen.columns - table.WIDTH))
+    snapshot, health = sample.snapshot, sample.health
+    interval = sample.passes["counting"].interval
+    yield [_headline(f"TCP on {moment.host}, {moment.when}, every {interval:.3g} s", screen), *bug]
+    hidden = table.empty_states(snapshot, health, counts) if short else ()
+    ranges = screen.columns >= table.PLAIN_WIDTH
+    yield [*table.states(snapshot, health, _trend(counts, screen), ranges=ranges, hidden=hidden)]
+    names = ", ".join(it.name for it in health.unknown)
+    unknown = [Line(f"Not judged: {names}")] if short and names else table.not_judged(health)
+    yield [*_wrapped(table.findings(health), _INDENT, screen), *_wrapped(unknown, 4, screen)]
+    yield [*table.problems(snapshot)]
+    yield from ([*part] for part in table.holders(snapshot, health, short=short))
+
+
+def _trend(counts: Sequence[StateCounts | None], screen: Screen) -> table.Trend | None:
+    """The sparklines beside the table, or None where there is no room for them."""
+    columns = min(_KEPT, screen.columns - table.WIDTH)
     marks = table.BLOCKS if _prints(screen.encoding, table.BLOCKS) else table.ASCII_BLOCKS
-    yield [*table.states(sample.snapshot, sample.health, table.Trend([*counts], columns, marks))]
-    yield [*table.findings(sample.health)]
-    yield [*table.problems(sample.snapshot)]
-    yield from ([*part] for part in table.holders(sample.snapshot, sample.health))
+    return table.Trend([*counts], columns, marks) if columns >= _NARROWEST else None
+
+
+def _headline(text: str, screen: Screen) -> Line:
+    """The first line, with the keys at its right end."""
+    room = screen.columns - len(_KEYS) - 2
+    if room < len(_KEYS):
+        return Line(text)
+    shown = _fitted(text, screen._replace(columns=room))
+    return Line(f"{shown}{' ' * (room - width(shown))}  {_KEYS}")
+
+
+def _wrapped(lines: Iterable[Line], indent: int, screen: Screen) -> list[Line]:
+    """Each of *lines* as many lines as it needs, all but the first indented."""
+    longest, room = max(2 * indent, screen.columns), " " * indent
+    return [
+        Line(text, line.status)
+        for line in lines
+        for text in textwrap.wrap(printable(line.text), longest, subsequent_indent=room, break_on_hyphens=False)
+    ]
 
 
 def _missing(sample: Sample | None, moment: FrameContext) -> str:
@@ -100,7 +139,11 @@ def _missing(sample: Sample | None, moment: FrameContext) -> str:
 
 
 def _fitted(text: str, screen: Screen) -> str:
-    return cut(printable(text).encode(screen.encoding, "replace").decode(screen.encoding), screen.columns)
+    """*text* as the screen can show it, an ellipsis where its end is cut."""
+    shown = printable(text).encode(screen.encoding, "replace").decode(screen.encoding)
+    if width(shown) <= screen.columns:
+        return shown
+    return cut(shown, screen.columns - 3) + "..." if screen.columns > 3 else cut(shown, screen.columns)
 
 
 def cut(text: str, columns: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from exporter.health.finding import Finding
+from exporter.health.finding import RUNBOOKS, Finding
 from exporter.health.findings import BY_NAME
 from exporter.health.judge import Health
 from exporter.health.sysctls.verdicts import Verdict
@@ -55,7 +55,7 @@ def _finding(finding: Finding, columns: int, *, color: bool) -> list[str]:
     if finding.command is not None:
         lines.append(f"{'  run':<{_LABEL + 2}}{finding.command}")
     lines += labelled("risk", [finding.risk], columns)
-    return [*lines, *labelled("runbook", [f"docs/runbooks/{finding.runbook}.md"], columns)]
+    return [*lines, *labelled("runbook", [f"{RUNBOOKS}{finding.runbook} of the daemon"], columns)]
 
 
 def _verdict(verdict: Verdict, columns: int) -> list[str]:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
+from exporter.health.findings import BY_NAME as RULES
 from exporter.health.judge import Health
-from exporter.health.measures import RATIOS, Readings, amount
-from exporter.health.thresholds import Result, Status
+from exporter.health.measures import RATIOS, amount
+from exporter.health.thresholds import SEVERITY, Result, Status, worst
 from exporter.kernel.derivation import FEW
 from exporter.printable import printable
-from exporter.snapshot import Listener, Snapshot, StateCounts
+from exporter.snapshot import Connections, Listener, Snapshot, StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
 
 _COLORS = {Status.WARNING: "33", Status.CRITICAL: "31;1", Status.UNKNOWN: "35"}
 _TOP = 5  # listeners, ports and units that are shown
-WIDTH = 62
+_RANGES, _STATUS = 27, 8  # columns of the thresholds and of the status
+_NUMBERS = 24  # columns of the state and its sockets, and the gap behind them
+PLAIN_WIDTH = _NUMBERS + _RANGES + _STATUS
+"""Columns of the table of states with its thresholds and without sparklines."""
+WIDTH = PLAIN_WIDTH + 3
 """Columns of the table of states beside the sparklines."""
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.:-=+*#"
-"""Marks of a sparkline, from zero to the highest: for whoever can print them, and for everybody else."""
+"""Marks of a sparkline, from zero to the highest: for terminals that can print them, and for the others."""
 
 
 class Line(NamedTuple):
@@ -50,9 +55,9 @@ def render(
     """The table of *snapshot*, taken *when* on *host*, and what there is to say of it."""
     lines = apart(
         [Line(f"TCP on {host}, {when}")],
-        states(snapshot, health, None),
+        states(snapshot, health),
         *holders(snapshot, health),
-        findings(health),
+        [*findings(health), *not_judged(health)],
         problems(snapshot),
     )
     return "".join(f"{paint(printable(line.text), line.status, color=color)}\n" for line in lines)
@@ -85,8 +90,19 @@ def sparkline(numbers: Sequence[int | None], marks: str = BLOCKS) -> str:
     return "".join(" " if number is None else marks[-(-number * (len(marks) - 1) // top)] for number in numbers)
 
 
-def states(snapshot: Snapshot, health: Health, trend: Trend | None) -> Iterator[Line]:
-    """How many sockets are in each state and how that is judged; with *trend*, sparklines."""
+def states(
+    snapshot: Snapshot,
+    health: Health,
+    trend: Trend | None = None,
+    *,
+    ranges: bool = True,
+    hidden: Collection[TcpState] = (),
+) -> Iterator[Line]:
+    """How many sockets are in each state and how that is judged.
+
+    With *trend* there are sparklines, without *ranges* no thresholds. The states *hidden* are only counted, and then
+    how the sockets were read is left out too.
+    """
 
     def lately(of: Callable[[StateCounts], int]) -> str:
         if trend is None:
@@ -94,18 +110,35 @@ def states(snapshot: Snapshot, health: Health, trend: Trend | None) -> Iterator[
         numbers = [None if it is None else of(it) for it in trend.counts[-trend.columns :]]
         return f"{sparkline(numbers, trend.marks):>{trend.columns}}  "
 
+    def row(name: str, result: Result | None, past: str, found: Sequence[Status] = ()) -> Line:
+        if result is None:  # judging failed
+            return Line(f"{name:<13}{'?':>9}  {past}".rstrip())
+        number = "?" if result.value is None else f"{result.value:.0f}"
+        limits = f"{_ranges(result):<{_RANGES}}" if ranges else ""
+        status = _status(result, found)
+        text = f"{name:<13}{number:>9}  {past}{limits}{'' if status is None else status.name}"
+        return Line(text.rstrip(), status or Status.OK)
+
     heading = "" if trend is None else f"{'LATELY':<{trend.columns}}  "
-    yield Line(f"{'STATE':<13}{'SOCKETS':>9}  {heading}{'THRESHOLDS':<27}STATUS")
+    limits = f"{'THRESHOLDS':<{_RANGES}}" if ranges else ""
+    yield Line(f"{'STATE':<13}{'SOCKETS':>9}  {heading}{limits}STATUS")
     results = {result.measure: result for result in health.results}
     for state in KNOWN_STATES:
-        yield _state(state.rfc9293, results.get(state.label), lately(itemgetter(state)))
+        if state not in hidden:
+            found = [finding.severity for finding in health.findings if state in finding.states]
+            yield row(state.rfc9293, results.get(state.label), lately(itemgetter(state)), found)
     connections = snapshot.connections
     if connections is None:
         return
     if connections.counts[TcpState.UNKNOWN]:
         names = ", ".join(connections.unknown_states)
         yield Line(f"{'unknown':<13}{connections.counts[TcpState.UNKNOWN]:>9}  state {names}")
-    yield _state("total", results.get("total"), lately(sum))
+    yield row("total", results.get("total"), lately(sum))
+    yield from _remarks(connections, len(hidden))
+
+
+def _remarks(connections: Connections, hidden: int) -> Iterator[Line]:
+    """What the rows leave out, and how the sockets were counted."""
     how = (
         f"time-wait, and established above {FEW:,} while few change, from the kernel's counters"
         if connections.derived
@@ -113,22 +146,32 @@ def states(snapshot: Snapshot, health: Health, trend: Trend | None) -> Iterator[
         if connections.unlisted
         else "every socket counted"
     )
-    yield Line(f"Read by {connections.reader}: {how}.")
+    if hidden:
+        yield Line(f"Not shown: {hidden} state{'' if hidden == 1 else 's'} without sockets.")
+    else:
+        yield Line(f"Read by {connections.reader}: {how}.")
     if connections.unlisted:
         yield Line(f"Not counted: {connections.why_unlisted(*connections.unlisted)}.")
 
 
-def _state(name: str, result: Result | None, lately: str) -> Line:
-    if result is None:  # judging failed
-        return Line(f"{name:<13}{'?':>9}  {lately}".rstrip())
-    number = "?" if result.value is None else f"{result.value:.0f}"
-    text = f"{name:<13}{number:>9}  {lately}{_ranges(result):<27}{_status(result)}"
-    return Line(text.rstrip(), result.status)
+def empty_states(snapshot: Snapshot, health: Health, past: Iterable[StateCounts | None]) -> frozenset[TcpState]:
+    """The states without a socket, now and in the *past*, whose rows need no attention."""
+    if snapshot.connections is None:
+        return frozenset()
+    counts = [snapshot.connections.counts, *(it for it in past if it is not None)]
+    attention = {result.measure for result in health.results if result.status is not Status.OK}
+    attention |= {state.label for finding in health.findings for state in finding.states}
+    return frozenset(
+        state for state in KNOWN_STATES if state.label not in attention and not any(it[state] for it in counts)
+    )
 
 
-def holders(snapshot: Snapshot, health: Health) -> Iterator[Iterable[Line]]:
-    """How full the limits are, and which listeners, ports and units have the sockets; those that are known."""
-    yield _limits(health.readings)
+def holders(snapshot: Snapshot, health: Health, *, short: bool = False) -> Iterator[Iterable[Line]]:
+    """How full the limits are, and which listeners, ports and units have the sockets; those that are known.
+
+    In *short*, the limits that alert come first, and those of which nothing is used have no row.
+    """
+    yield _limits(health, short=short)
     if snapshot.listeners:
         yield _listeners(snapshot.listeners)
     if snapshot.detail is not None:
@@ -138,7 +181,7 @@ def holders(snapshot: Snapshot, health: Health) -> Iterator[Iterable[Line]]:
 
 
 def findings(health: Health) -> Iterator[Line]:
-    """One line for each finding and each sysctl that deviates, and for what could not be judged."""
+    """One line for each finding and each sysctl that deviates."""
     if health.findings or health.deviations:
         yield Line("FINDINGS (tcp-exporter advise has the details)")
     for finding in health.findings:
@@ -146,6 +189,10 @@ def findings(health: Health) -> Iterator[Line]:
     for it in health.deviations:
         wanted = "expected" if it.expected else "recommended"
         yield Line(f"sysctl    {it.title} is {it.live}, {wanted} is {it.accepted}")
+
+
+def not_judged(health: Health) -> Iterator[Line]:
+    """What could not be judged, by reason."""
     if health.unknown:
         yield Line("Not judged:")
     for reason in dict.fromkeys(it.reason for it in health.unknown):
@@ -161,14 +208,23 @@ def problems(snapshot: Snapshot) -> Iterator[Line]:
     yield from (Line(f"  {reason}") for reason in reasons)
 
 
-def _limits(readings: Readings) -> Iterator[Line]:
-    found = [(measure, reading) for measure in RATIOS if (reading := readings[measure.name]) is not None]
-    if found:
-        yield Line(f"{'LIMIT':<24}{'USED':>13}{'OF':>13}")
-    for measure, it in found:
+def _limits(health: Health, *, short: bool) -> list[Line]:
+    rows = []
+    for measure in RATIOS:
+        it = health.readings[measure.name]
+        if it is None:
+            continue
         used, limit = (amount(it.used, measure.unit), "-" if it.limit is None else amount(it.limit, measure.unit))
         percent = "" if it.share is None else f"{it.share:.1%}"
-        yield Line(f"{measure.title:<24}{used:>13}{limit:>13}{percent:>8}  {it.place}".rstrip())
+        judged = [result.status for result in health.results if result.measure == measure.name and result.is_judged]
+        judged += [finding.severity for finding in health.findings if RULES[finding.name].measure == measure.name]
+        text = f"{measure.title:<24}{used:>13}{limit:>13}{percent:>8}  {it.place}"
+        status = worst([Status.OK, *judged])
+        if not short or it.used or status is not Status.OK:
+            rows.append(Line(text.rstrip(), status))
+    if short:
+        rows.sort(key=lambda row: -SEVERITY.index(row.status))
+    return [Line(f"{'LIMIT':<24}{'USED':>13}{'OF':>13}"), *rows] if rows else []
 
 
 def _listeners(listeners: Sequence[Listener]) -> Iterator[Line]:
@@ -197,5 +253,7 @@ def _ranges(result: Result) -> str:
     return ", ".join(f"{name} {limit.text}" for name, limit in named if limit is not None)
 
 
-def _status(result: Result) -> str:
-    return "" if not result.is_judged and result.status is Status.OK else result.status.name
+def _status(result: Result, found: Sequence[Status]) -> Status | None:
+    """The worst of a threshold and of the severities *found*; None where the number is known and has neither."""
+    judged = [result.status] if result.is_judged or result.status is not Status.OK else []
+    return worst([*judged, *found]) if judged or found else None

@@ -32,7 +32,7 @@ NO_CGROUP = "no cgroup (half-open or closed)"
 _NO_UNIT = {
     "": NO_CGROUP,
     cgroup.GONE: "cgroup has been removed",
-    cgroup.OUTSIDE: "cgroup is outside of what is seen from here: another cgroup namespace",
+    cgroup.OUTSIDE: "cgroup belongs to another cgroup namespace",
 }
 
 
@@ -97,10 +97,11 @@ def hold_memory(state: TcpState, by: str) -> Holders:
 def joined(of: Sequence[Holders]) -> Holders:
     """One answer from four of the same owners: their sockets, then the bytes received, to send and reserved."""
     counted, *weighed = of
-    sizes = [{row.label: row.sockets for row in (*it.rows, *it.unattributed)} for it in weighed]
+    # The label alone is of several rows where processes are called alike; the detail has a pid of each.
+    sizes = [{(row.label, row.detail): row.sockets for row in (*it.rows, *it.unattributed)} for it in weighed]
 
     def with_memory(row: Row) -> Row:
-        return row._replace(buffers=Buffers(*(size.get(row.label, 0) for size in sizes)))
+        return row._replace(buffers=Buffers(*(size.get((row.label, row.detail), 0) for size in sizes)))
 
     return counted._replace(
         rows=tuple(sorted(map(with_memory, counted.rows), key=_rank)),
@@ -160,17 +161,20 @@ def attribute(sockets: Mapping[int, int], processes: Iterable[Process]) -> list[
     A socket that several processes have open counts once, for the first of them; the others are counted as processes
     of that row if they are alike.
     """
-    owners: dict[int, tuple[str, str]] = {}
-    counts: Counter[tuple[str, str]] = Counter()
-    pids: dict[tuple[str, str], list[int]] = {}
+    owners: dict[int, tuple[str, str, str]] = {}
+    counts: Counter[tuple[str, str, str]] = Counter()
+    pids: dict[tuple[str, str, str], list[int]] = {}
     for it in processes:
-        kind = f"{it.name} {it.script}" if it.script else it.name, it.unit
+        kind = it.name, it.script, it.unit
         for inode in it.inodes - owners.keys():
             owners[inode] = kind
             counts[kind] += sockets[inode]
         if any(owners[inode] == kind for inode in it.inodes):
             pids.setdefault(kind, []).append(it.pid)
-    return [Row(kind[0], count, _processes(pids[kind], kind[1]), kind[1]) for kind, count in counts.items()]
+    return [
+        Row(f"{name} {script}" if script else name, count, _processes(pids[name, script, unit], unit), unit)
+        for (name, script, unit), count in counts.items()
+    ]
 
 
 def render(holders: Holders, top: int, *, color: bool) -> str:

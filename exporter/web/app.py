@@ -14,6 +14,7 @@ from exporter.web.current import Current
 from exporter.web.http import Handler, Request, Response, method_not_allowed, not_found, plain_text
 from exporter.web.negotiation import accepts_gzip, choose_format
 from exporter.web.page import Assets, StatusPage
+from exporter.web.page.runbook import Runbooks
 from exporter.web.rendered import Around, RenderedAround, RenderedOnce
 
 _Answer = Callable[[Request, Current], Response]
@@ -22,8 +23,11 @@ _Answer = Callable[[Request, Current], Response]
 def application(current: Callable[[], Current], assets: Assets) -> Handler:
     """The handler of every request; *current* is called for each, *assets* are the status page's files."""
     metrics = partial(_metrics, Exposition(), {form: RenderedOnce() for form in Format})
+    page = StatusPage(assets)
+    runbooks = Runbooks(assets.runbooks, page.style)
     answers: dict[str, _Answer] = {
-        "/": partial(_page, StatusPage(assets)),
+        "/": partial(_page, page),
+        **{path: partial(_runbook, runbooks, RenderedOnce(), name) for path, name in runbooks.paths()},
         "/api/v1/snapshot": partial(_snapshot, RenderedAround()),
         "/api/v1/history": partial(_history, RenderedOnce()),
         "/-/healthy": _healthy,
@@ -81,15 +85,27 @@ def _json(body: bytes, *, compressed: bool) -> Response:
 
 def _page(page: StatusPage, request: Request, at: Current) -> Response:
     compressed = accepts_gzip(request.headers.get("accept-encoding"))
+    answer = _html(page.page(at, compressed=compressed), page.content_security_policy, compressed=compressed)
+    # The page is the same for everyone, so what is the client's own is beside it.
+    return answer._replace(headers=(*answer.headers, ("Client-Address", request.peer))) if request.peer else answer
+
+
+def _runbook(runbooks: Runbooks, kept: RenderedOnce, name: str, request: Request, _: Current) -> Response:
+    compressed = accepts_gzip(request.headers.get("accept-encoding"))
+    body = kept.body(name, lambda: runbooks.page(name), compressed=compressed)
+    return _html(body, runbooks.content_security_policy, compressed=compressed)
+
+
+def _html(body: bytes, policy: str, *, compressed: bool) -> Response:
     headers = (
         *_encoding(compressed=compressed),
-        ("Content-Security-Policy", page.content_security_policy),
+        ("Content-Security-Policy", policy),
         ("X-Content-Type-Options", "nosniff"),
         ("Referrer-Policy", "no-referrer"),
         ("Cache-Control", "no-store"),
         ("Vary", "Accept-Encoding"),
     )
-    return Response(200, "text/html; charset=utf-8", page.page(at, compressed=compressed), headers)
+    return Response(200, "text/html; charset=utf-8", body, headers)
 
 
 def _encoding(*, compressed: bool) -> tuple[tuple[str, str], ...]:

@@ -21,6 +21,7 @@ class Request(NamedTuple):
     query: str  # as it was sent
     headers: Mapping[str, str]  # lower-case names; repeated ones joined by ", "
     address: str = ""  # of the client; a unix socket's clients have none
+    peer: str = ""  # the same with its port
 
 
 class Response(NamedTuple):

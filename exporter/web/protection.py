@@ -1,8 +1,8 @@
 """The web configuration in force, and how it changes while the daemon runs. A rim module: it reads and watches files.
 
 Changed files are read after a second without a change, so that none is read half written, nor a certificate without its
-key. A file with mistakes leaves the previous configuration in force. A reload never takes TLS, all passwords or the
-demand for client certificates away: switching one off takes a restart.
+key. A file with mistakes leaves the previous configuration in force. A reload never takes TLS, all passwords, the
+demand for client certificates or the list of their names away: switching one off takes a restart.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from exporter.config import files
@@ -60,9 +61,10 @@ class Protection:
         self._changing = False
         self._asked = threading.Event()
         self._mistakes: list[str] = []
-        self._watcher = 0  # the thread whose reading counts
+        self._watcher: object = None  # whose reading counts
+        self._taking = threading.Lock()  # so that a watcher that was given up takes nothing from then on
         self.reading_since: float | None = None  # time.monotonic; None while no file is read or looked at
-        self.config = load(path, self._note)
+        self.config = load(path, partial(_note, self._seen))
 
     @property
     def successful(self) -> bool:
@@ -80,53 +82,62 @@ class Protection:
 
     def watch(self) -> None:
         """Check the files every second, until another thread watches them: this one may hang on a disk."""
-        self._watcher = watcher = threading.get_ident()
+        watcher = object()
+        with self._taking:
+            self._watcher = watcher
         while True:
             asked = self._asked.wait(LOOK_SECONDS)
-            if self._watcher != watcher:
-                return
-            self._asked.clear()
-            self.reading_since = time.monotonic()
+            with self._taking:
+                if self._watcher is not watcher:
+                    return
+                self._asked.clear()
+                self.reading_since = time.monotonic()
             try:
                 self.reload() if asked else self.look()
             except Exception as error:  # noqa: BLE001 - a bug must not end the watch: changes would be missed silently
                 self._log.error("web configuration cannot be watched", exc_info=error)
-            if self._watcher == watcher:
-                self.reading_since = None
+            with self._taking:
+                if self._watcher is watcher:
+                    self.reading_since = None
 
     def look(self) -> None:
         """Reload files that have changed or could not be used, once they stay the same from one look to the next."""
+        watcher = self._watcher
         now: _Looks = {path: _stat(path) for path in self._seen}
-        changing, self._seen = now != self._seen, now
-        if (self._changing or self._mistakes) and not changing:
-            self.reload(again=bool(self._mistakes))
-        else:
-            self._changing = changing
+        with self._taking:
+            if self._watcher is not watcher:
+                return
+            changing, self._seen = now != self._seen, now
+            if changing or not (self._changing or self._mistakes):
+                self._changing = changing
+                return
+        self.reload(again=bool(self._mistakes))
 
     def reload(self, *, again: bool = False) -> None:
         """Read the files and put the new configuration in force as a whole, or log why not.
 
-        *again*: mistakes that were logged the last time are not repeated.
+        *again*: mistakes that were logged the last time are not repeated. Whatever a watcher finds after it was given
+        up is dropped: the files may be others by then.
         """
-        self._changing = False
-        before, self._seen = self._seen, {}
-        watcher = self._watcher
+        watcher, seen = self._watcher, _Looks()
         try:
-            fresh = load(self.path, self._note)
+            fresh, mistakes = load(self.path, partial(_note, seen)), list[str]()
         except ConfigError as error:
-            self._seen = before | self._seen  # a change of the files in force may mend it too
-            for mistake in () if again and error.mistakes == self._mistakes else error.mistakes:
-                self._log.error("web configuration rejected; keeping the previous one", error=mistake)
-            self._mistakes = error.mistakes
-        else:
-            if self._watcher != watcher:
+            fresh, mistakes = None, error.mistakes
+        with self._taking:
+            if self._watcher is not watcher:
                 return
-            self.config = self._never_less(fresh)
-            self._mistakes = []
+            self._changing = False
+            known, self._mistakes = self._mistakes, mistakes
+            if fresh is None:
+                self._seen |= seen  # a change of the files in force may mend it too
+            else:
+                self._seen = seen
+                self.config = self._never_less(fresh)
+        if fresh is not None:
             self._log.info("web configuration reloaded")
-
-    def _note(self, path: str) -> None:
-        self._seen[path] = _stat(path)
+        for mistake in () if again and mistakes == known else mistakes:
+            self._log.error("web configuration rejected; keeping the previous one", error=mistake)
 
     def _never_less(self, fresh: WebConfig) -> WebConfig:
         """*fresh*, but with the previous value of what only a restart may change."""
@@ -135,14 +146,26 @@ class Protection:
             self._log.warning("TLS switched on or off on disk; restart to apply", key="tls_server_config")
             fresh = replace(fresh, tls_server_config=now.tls_server_config)
         elif now.tls_server_config is not None and fresh.tls_server_config is not None:
-            required = (each.client_auth_type == REQUIRED for each in (now.tls_server_config, fresh.tls_server_config))
-            if list(required) == [True, False]:
-                self._log.warning("client certificates not required on disk; restart to apply", key="client_auth_type")
-                fresh = replace(fresh, tls_server_config=now.tls_server_config)
+            kept = self._no_more_clients(now.tls_server_config, fresh.tls_server_config)
+            fresh = replace(fresh, tls_server_config=kept)
         if now.basic_auth_users and not fresh.basic_auth_users:
             self._log.warning("authentication switched off on disk; restart to apply", key="basic_auth_users")
             fresh = replace(fresh, basic_auth_users=now.basic_auth_users)
         return fresh
+
+    def _no_more_clients(self, now: ServerTls, fresh: ServerTls) -> ServerTls:
+        """*fresh*, but with the previous value of what would admit clients that nobody lists."""
+        if now.client_auth_type == REQUIRED and fresh.client_auth_type != REQUIRED:
+            self._log.warning("client certificates not required on disk; restart to apply", key="client_auth_type")
+            return now
+        if now.allowed_sans is not None and fresh.allowed_sans is None:
+            self._log.warning("names of clients not listed on disk; restart to apply", key="client_allowed_sans")
+            return fresh._replace(allowed_sans=now.allowed_sans)
+        return fresh
+
+
+def _note(seen: _Looks, path: str) -> None:
+    seen[path] = _stat(path)
 
 
 def _stat(path: str) -> tuple[int, ...] | None:

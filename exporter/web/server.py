@@ -305,7 +305,7 @@ class _Connection:
         own: frozenset[str] | None,
     ) -> None:
         self._accepted = accepted
-        self._address = _address(accepted)
+        self._address, self._peer = _names(accepted)
         self.place = place_of(self._address)
         self._writer: asyncio.StreamWriter | None = None  # none before the end of the handshake
         self._limits = limits
@@ -473,7 +473,7 @@ class _Connection:
             response = _refusal(head, self._limits, self._own)
             if response is None:
                 self._http.next_event()  # the end of a request without a body
-                response = await self._answer(self, _request(head, self._address))
+                response = await self._answer(self, _request(head, self._address, self._peer))
         except h11.RemoteProtocolError as exc:
             response = _refuse(exc.error_status_hint)
         await self._send(writer, method, response)
@@ -602,7 +602,10 @@ def _is_own(host: str, own: frozenset[str]) -> bool:
 
 def _is_loopback(listening: socket.socket) -> bool:
     name = listening.getsockname()
-    return isinstance(name, tuple) and ipaddress.ip_address(name[0]).is_loopback
+    if not isinstance(name, tuple):
+        return False
+    address = ipaddress.ip_address(name[0].partition("%")[0])
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback  # Python 3.13 sees through it by itself
 
 
 def _refuse(status: int) -> Response:
@@ -610,22 +613,22 @@ def _refuse(status: int) -> Response:
     return plain_text(status, None, ("Connection", "close"))
 
 
-def _address(accepted: socket.socket) -> str:
-    """The client's address, without its port."""
+def _names(accepted: socket.socket) -> tuple[str, str]:
+    """The client's address, without its port and with it; nothing of a unix socket's clients."""
     try:
         name = accepted.getpeername()
     except OSError:  # the client has left already
-        return ""
-    return str(name[0]) if isinstance(name, tuple) else ""
+        return "", ""
+    return (str(name[0]), _host_port(*name[:2])) if isinstance(name, tuple) else ("", "")
 
 
-def _request(head: h11.Request, address: str) -> Request:
+def _request(head: h11.Request, address: str, peer: str) -> Request:
     path, _, query = _target(head)[1].decode("ascii").partition("?")
     headers: dict[str, str] = {}
     for raw_name, raw_value in head.headers:
         name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return Request(head.method.decode("ascii"), unquote(path), query, headers, address)
+    return Request(head.method.decode("ascii"), unquote(path), query, headers, address, peer)
 
 
 def _url(listening: socket.socket, scheme: str) -> str:

@@ -12,13 +12,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ssl import SSLContext, cert_time_to_seconds
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypeVar
 
 from exporter.config import yamlnodes
 from exporter.config.fields import (
     FieldReader,
     boolean,
     choice,
+    foreign,
     integer,
     key_of,
     of,
@@ -30,6 +31,7 @@ from exporter.config.fields import (
 from exporter.config.yamlnodes import Mistakes, Node, Scalar, expected, wrong
 from exporter.errors import ConfigError, UsageError
 
+T = TypeVar("T")
 Read = Callable[[str], bytes]
 """The content of a file that the configuration names, or OSError."""
 
@@ -225,14 +227,19 @@ def _sans(node: Node) -> tuple[str, ...]:
 
 
 def _header(text: str) -> str:
-    """The value of a header; an empty one unsets it, as in exporter-toolkit."""
-    if text and not _HEADER_TEXT.fullmatch(text):
+    if not _HEADER_TEXT.fullmatch(text):
         raise UsageError("expected a value of printable ASCII characters, without a blank at its ends")
     return text
 
 
+def _or(read: FieldReader[T], *, default: T) -> FieldReader[T]:
+    """What *read* reads, or *default* for a key without a value, as in exporter-toolkit."""
+    return lambda node: default if node.is_null else read(node)
+
+
 def _unless_blank(read: FieldReader[str]) -> FieldReader[str]:
-    return lambda node: "" if isinstance(node, Scalar) and not (node.text or node.is_null) else read(node)
+    """The value of a header; a blank one unsets it, as in exporter-toolkit."""
+    return lambda node: "" if isinstance(node, Scalar) and (node.is_null or not node.text) else read(node)
 
 
 def _user(name: str) -> str:
@@ -292,17 +299,17 @@ class Tls:
 class HttpServer:
     """``http_server_config``. The server uses HTTP/1.1 with either value of ``http2``, which only allows HTTP/2."""
 
-    http2: Annotated[bool, boolean] = True
+    http2: Annotated[bool, _or(boolean, default=True)] = True
     headers: Annotated[
         Mapping[str, str],
         section(
             dict,
             **{
-                "Content-Security-Policy": parsed(_header),
-                "Strict-Transport-Security": parsed(_header),
+                "Content-Security-Policy": _unless_blank(parsed(_header)),
+                "Strict-Transport-Security": _unless_blank(parsed(_header)),
                 "X-Content-Type-Options": _unless_blank(choice("nosniff")),
                 "X-Frame-Options": _unless_blank(choice("deny", "sameorigin")),
-                "X-XSS-Protection": parsed(_header),
+                "X-XSS-Protection": _unless_blank(parsed(_header)),
             },
         ),
     ] = field(default_factory=dict)
@@ -312,8 +319,8 @@ class HttpServer:
 class RateLimit:
     """One request each *interval* seconds, *burst* at once; an interval of 0 is no limit."""
 
-    interval: Annotated[float, parsed(parse_go_duration)] = 0.0
-    burst: Annotated[int, integer(0, 1_000_000)] = 0
+    interval: Annotated[float, _or(parsed(parse_go_duration), default=0.0)] = 0.0
+    burst: Annotated[int, _or(integer(0, 1_000_000), default=0)] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,8 +398,9 @@ def _tls(read: Read, build: Callable[[Tls], SSLContext]) -> FieldReader[ServerTl
 
 
 def _is_absent(key: str, value: Node) -> bool:
-    """Whether *value* stands for a key that is left out: null, or for a file "", as templates write it."""
-    return value.is_null or (key.endswith("_file") and isinstance(value, Scalar) and not value.text)
+    """Whether *value* stands for a key that is left out: null, or for a file or its text "", as templates write it."""
+    is_file = key.removesuffix("_file") in {"cert", "key", "client_ca"}
+    return value.is_null or (is_file and isinstance(value, Scalar) and not value.text)
 
 
 def _unless_absent(key: str, read: FieldReader[object]) -> FieldReader[object | None]:
@@ -423,9 +431,9 @@ def _consistent(node: Node, tls: Tls) -> list[yamlnodes.MistakesError]:
                 key_of(node, "client_auth_type"), "missing one of client_ca or client_ca_file: whose clients come in?"
             )
         )
-    if tls.client_allowed_sans and not verified:
+    if tls.client_allowed_sans and tls.client_auth_type != REQUIRED:
         at = key_of(node, "client_allowed_sans")
-        complaints.append(wrong(at, f"without client_auth_type: {REQUIRED} or {IF_GIVEN} no name is verified"))
+        complaints.append(wrong(at, f"without client_auth_type: {REQUIRED} a client gets in without any certificate"))
     least, most = tls.min_version or VERSIONS[0], tls.max_version or VERSIONS[-1]
     if VERSIONS.index(least) > VERSIONS.index(most):
         complaints.append(wrong(key_of(node, "max_version"), f"expected at least min_version, {least}, got {most}"))
@@ -442,13 +450,15 @@ def parse(data: bytes, source: str, read: Read, build: Callable[[Tls], SSLContex
     found = Mistakes()
     with found:
         document, refused = yamlnodes.compose(data)
-        found.mistakes += refused
         own: dict[str, FieldReader[object]] = {
             "tls_server_config": _tls(read, build),
             "basic_auth_users": _users,
             "rate_limit": _rate_limit,
         }
         readers = own | {"http_server_config": of(HttpServer)}
+        if strange := foreign(document, readers):
+            raise strange
+        found.mistakes += refused
         config = section(WebConfig, **readers)(document)
         if not refused:
             return config

@@ -55,7 +55,7 @@ def test_what_is_not_a_regular_file_is_refused_and_stays(tmp_path: Path, kind: s
     before = path.lstat()
     with pytest.raises(UsageError) as caught:
         dump._replace(str(path), b"new")
-    told = f"cannot write {path}: it exists and is not a regular file; print to it instead: > {path}"
+    told = f"cannot write {path}: it exists and is not a regular file; redirect to it instead: > {path}"
     assert (str(caught.value), path.lstat().st_ino, path.lstat().st_mode) == (told, before.st_ino, before.st_mode)
 
 

@@ -48,9 +48,9 @@ def test_words_are_taken_as_they_are() -> None:
         ),
         ("tcp_fin_timeout=30,40", "tcp_fin_timeout=30,40: expected an integer, got '30,40'"),
         ("tcp_fin_timeout=soon", "tcp_fin_timeout=soon: expected an integer, got 'soon'"),
-        ("tcp_syn_retries=200", "tcp_syn_retries=200: the kernel takes 1 to 127, got 200"),
-        ("tcp_sack=2", "tcp_sack=2: the kernel takes 0 to 1, got 2"),
-        ("tcp_rmem=0 1 2", "tcp_rmem=0 1 2: the kernel takes 1 to 2147483647, got 0 as min"),
+        ("tcp_syn_retries=200", "tcp_syn_retries=200: the kernel accepts 1 to 127, got 200"),
+        ("tcp_sack=2", "tcp_sack=2: the kernel accepts 0 to 1, got 2"),
+        ("tcp_rmem=0 1 2", "tcp_rmem=0 1 2: the kernel accepts 1 to 2147483647, got 0 as min"),
         ("tcp_rmem=4096", "tcp_rmem=4096: expected 3 integers, min default max, got '4096'"),
         (
             "net.ipv4.ip_local_port_range=60999 32768",

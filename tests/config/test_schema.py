@@ -240,8 +240,8 @@ def test_an_unknown_measure_is_told_the_known_ones() -> None:
 
 
 def test_mistakes_are_in_the_order_of_the_file_and_not_of_their_text() -> None:
-    lines = b"".join(b"k%d: 1\n" % number for number in range(12))
-    assert [mistake.split(":")[1] for mistake in mistakes_in(lines)] == [str(number + 1) for number in range(12)]
+    lines = b"log: {}\n" + b"".join(b"k%d: 1\n" % number for number in range(12))
+    assert [mistake.split(":")[1] for mistake in mistakes_in(lines)] == [str(number + 2) for number in range(12)]
 
 
 def test_a_file_of_a_mebibyte_is_read_and_a_larger_one_is_refused() -> None:
@@ -258,6 +258,40 @@ def test_deep_nesting_is_a_mistake_and_never_a_crash(data: bytes) -> None:
 def test_a_long_text_is_neither_accepted_nor_repeated() -> None:
     (mistake,) = mistakes_in(b"sample: {interval: %s}" % (b"9" * 100_000))
     assert mistake == "f.yml:1:20: sample.interval: expected at most 4096 characters, got 100000"
+
+
+SHADOW = """\
+root:$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7:20228:0:99999:7:::
+daemon:*:20228:0:99999:7:::
+me:$1$saltsalt$abcdefghijklmnopqrstuv:20228:0:99999:7:::
+old:abJnggxhB/yWI:20228:0:99999:7:::
+"""
+OURS = "sample, detail, thresholds, sysctl, web, log"
+NOT_OURS = "not a configuration of this program: "
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (SHADOW, f"f.yml:1:1: {NOT_OURS}none of its 4 keys is known; known are {OURS}"),
+        (SHADOW.splitlines()[0] + "\n", f"f.yml:1:1: {NOT_OURS}its only key is unknown; known are {OURS}"),
+        ("me:secret\n", f"f.yml:1:1: expected a mapping with the keys {OURS}, got a single value"),
+        ("PASSWORD=secret\nTOKEN=secret\n", f"f.yml:1:1: expected a mapping with the keys {OURS}, got a single value"),
+        ("*secretsecret\n", "f.yml:1:1: expected a mapping, got an alias"),
+        ("- secret\n", f"f.yml:1:1: expected a mapping with the keys {OURS}, got a list"),
+        ("password: secret\ntoken: &secret x\n", f"f.yml:1:1: {NOT_OURS}none of its 2 keys is known; known are "),
+        ("web: secret\n", "f.yml:1:6: web: expected a mapping with the keys listen_address, "),
+        ("web: {" + "secret" * 20 + ": 1}\n", "f.yml:1:7: web.(a key of 120 characters): unknown key; known are "),
+        ("web: {config_file: &" + "secret" * 20 + " a}\n", f"put &{'secret' * 5}… in quotes"),
+        ("web: {telemetry_path: " + "secret" * 100 + "}\n", f"got '{'secret' * 10}…'"),
+    ],
+)  # fmt: skip
+def test_a_file_is_repeated_no_further_than_it_takes_to_find_the_mistake(text: str, mistake: str) -> None:
+    (found,) = mistakes_in(text.encode())
+    assert mistake in found
+    assert "secretsecret" not in found.replace("secret" * 10 + "…", "").replace("secret" * 5 + "…", "")
+    assert "$" not in found
+    assert "abJ" not in found
 
 
 @pytest.mark.parametrize("loader", [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)])
@@ -299,9 +333,9 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     (large := tmp_path / "large.yml").write_bytes(b"#" * (2 << 20))
     assert reason(large) == "is larger than 1 MiB"
     if sys.platform == "linux":
-        assert reason(Path("/dev/zero")) == "cannot be read: it is no regular file"
+        assert reason(Path("/dev/zero")) == "cannot be read: it is not a regular file"
     os.mkfifo(pipe := tmp_path / "pipe.yml")
-    assert reason(pipe) == "cannot be read: it is no regular file"
+    assert reason(pipe) == "cannot be read: it is not a regular file"
 
 
 def test_a_file_that_may_not_be_read_says_so(tmp_path: Path) -> None:
@@ -379,8 +413,8 @@ def test_any_bytes_are_a_configuration_or_a_config_error_of_printable_lines(data
     "data",
     [
         b"detail: {ports: [" + b"x, " * 10_000 + b"]}",
-        b"a: 1\n" * 10_000,
-        b"- &a 1\n" * 100_000,
+        b"log: {}\n" + b"a: 1\n" * 10_000,
+        b"detail: {ports: [" + b"&a 1, " * 100_000 + b"]}",
         b"thresholds:\n" + b"".join(b"  estab%d: {}\n" % number for number in range(10_000)),
         b"sysctl:\n  expected:\n" + b"".join(b"    tcp_a%d: 1\n" % number for number in range(10_000)),
         b"sysctl: {x%d: 1}\n" * 10_000,

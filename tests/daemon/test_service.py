@@ -131,6 +131,37 @@ def test_a_reload_begins_with_its_time_and_ends_ready() -> None:
     assert manager.heard() == [("RELOADING=1", "MONOTONIC_USEC=102000000"), ("READY=1",)]
 
 
+def test_a_rejected_configuration_is_in_the_status_until_a_reload_succeeds() -> None:
+    manager, it = service(watched=False)
+    it.observe(sample(100.0), 100.5, None)
+    manager.heard()
+    it.reloaded(["f.yml:1:2: first", "f.yml:3:4: second"])
+    it.observe(sample(101.0), 101.5, None)
+    it.reloaded(["f.yml:1:2: first"])
+    it.observe(None, 102.5, None)
+    it.observe(sample(103.0), 103.5, None)
+    it.reloaded()
+    it.observe(sample(104.0), 104.5, None)
+    assert manager.heard() == [
+        ("READY=1", f"{WORKING}; configuration rejected: f.yml:1:2: first (and 1 more)"),
+        ("READY=1", f"{WORKING}; configuration rejected: f.yml:1:2: first"),
+        ("STATUS=no sample yet; configuration rejected: f.yml:1:2: first",),
+        (f"{WORKING}; configuration rejected: f.yml:1:2: first",),
+        ("READY=1", WORKING),
+    ]
+
+
+def test_a_rejection_that_did_not_arrive_is_told_again() -> None:
+    manager, it = service(watched=False)
+    it.observe(sample(100.0), 100.5, None)
+    manager.heard()
+    manager.hears = False
+    it.reloaded(["f.yml:1:2: first"])
+    manager.hears = True
+    it.observe(sample(101.0), 101.5, None)
+    assert manager.heard() == [("READY=1", f"{WORKING}; configuration rejected: f.yml:1:2: first")]
+
+
 def test_a_reload_before_the_first_count_makes_nothing_ready() -> None:
     manager, it = service()
     it.reloading(100.2)

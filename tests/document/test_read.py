@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -178,6 +179,7 @@ def test_a_document_that_cannot_be_judged_is_refused_with_the_reason(changes: di
         (b"", NOT_OURS + "the answer is not JSON"),
         (b"\xff\xfe\xfd", NOT_OURS + "the answer is not JSON"),
         (b"[" * 100_000, NOT_OURS + "the answer is not JSON"),
+        (b'{"api_version": %b}' % (b"1" * 1000), NOT_OURS + "the answer is not JSON"),
         (b"[]", NOT_OURS + "the answer is list, not an object"),
         (b"{}", NOT_OURS + "the answer has no api_version"),
         (b" " * (16 * 2**20 + 1), NOT_OURS + "the answer has more than 4 MiB"),
@@ -239,6 +241,72 @@ def test_any_json_is_read_or_refused(changes: dict[str, object]) -> None:
 
 
 BUSY = answered()
+
+
+WRONG: tuple[object, ...] = (
+    None,
+    "x",
+    -1,
+    -1.5,
+    float("nan"),
+    float("inf"),
+    10**40,
+    1e300,
+    True,
+    [],
+    {},
+    [[]],
+    {"a": []},
+)
+SIGNED = {"taken_at", "counters", "fields", "live"}
+"""What may be below 0: a clock before 1970, Tcp.MaxConn, sysctls."""
+
+
+def places(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The path of every value in a document; of a list, those in its first two items."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from places(inner, (*path, key))
+
+
+def changed(document: object, path: tuple[str | int, ...], value: object) -> object:
+    """A copy of *document* that has *value* at *path*."""
+    if not path:
+        return value
+    copy = document.copy()  # type: ignore[attr-defined]  # a dict or a list: it has a path below itself
+    copy[path[0]] = changed(copy[path[0]], path[1:], value)
+    return copy
+
+
+def is_one_of(old: object, other: object, path: tuple[str | int, ...]) -> bool:
+    """Whether *other* is a value that the field at *path* can have, which is *old* now."""
+    if isinstance(other, (int, float)) and not isinstance(other, bool):
+        return bool(SIGNED & {*path}) and abs(other) < 1e30
+    return other is None or type(other) is type(old) or (old is None and other in ("x", [], {}))
+
+
+def test_no_field_of_a_wrong_type_or_value_is_taken_for_an_answer() -> None:
+    """It is refused, or was never read; null is unknown."""
+    sample = Sample.single(sample_situation("syn-flood"), judge_situation("syn-flood"))._replace(stale_after=10.0)
+    document = json.loads(write.encode(write.sampled(sample, now=0.25)))
+    expected = read(URL, 200, "OK", json.dumps(document).encode())
+    taken = []
+    for path in places(document):
+        old: object = document
+        for key in path:
+            old = old[key]  # type: ignore[index]  # as in changed
+        for wrong in WRONG:
+            if is_one_of(old, wrong, path):
+                continue
+            try:
+                answer = read(URL, 200, "OK", json.dumps(changed(document, path, wrong)).encode())
+            except ExporterError as error:
+                assert str(error).startswith(f"{URL}: ")
+            else:
+                if answer != expected:
+                    taken.append((path, wrong))
+    assert taken == []
 
 
 def test_when_limits_are_full_comes_back_and_of_an_old_daemon_nothing() -> None:

@@ -26,6 +26,11 @@ class Advised(NamedTuple):
     deviations: dict[str, Any]  # by name of the sysctl
 
 
+def whole(number: str) -> int:
+    """A number as the findings write it."""
+    return int(number.replace(",", ""))
+
+
 def advise(lab: LabProcess, *arguments: str) -> Advised:
     done = lab.run([*PROGRAM, "advise", "--json", *arguments])
     assert done.returncode in {0, 1}, done.stderr
@@ -85,15 +90,15 @@ def test_a_full_accept_queue_is_the_applications_and_not_a_flood(lab: LabProcess
     assert finding["severity"] == "CRITICAL"
     assert finding["evidence"][0] == ("17 connections wait in the accept queue of 127.0.0.1:8080, whose limit is 16.")
     dropped = re.fullmatch(
-        r"(\d+) SYNs and final ACKs were dropped in .+ because an accept queue was full\.", finding["evidence"][1]
+        r"([\d,]+) SYNs and final ACKs were dropped in .+ because an accept queue was full\.", finding["evidence"][1]
     )
     assert dropped is not None
-    assert int(dropped[1]) >= 8
-    itself = re.fullmatch(r"127\.0\.0\.1:8080 itself dropped (\d+) segments in .+\.", finding["evidence"][2])
+    assert whole(dropped[1]) >= 8
+    itself = re.fullmatch(r"127\.0\.0\.1:8080 itself dropped ([\d,]+) segments in .+\.", finding["evidence"][2])
     assert itself is not None
     # The namespace has no other listener, but the counters are read a moment after the listeners.
-    assert 8 <= int(itself[1]) <= int(dropped[1])
-    assert finding["evidence"][3:] == ["The limit is from the last listen(); net.core.somaxconn is 4096 now."]
+    assert 8 <= whole(itself[1]) <= whole(dropped[1])
+    assert finding["evidence"][3:] == ["The limit is from the last listen(); net.core.somaxconn is 4,096 now."]
     assert finding["command"] == "ss -ltnp 'sport = :8080'"
 
 
@@ -138,9 +143,9 @@ def test_a_syn_flood_is_one_and_not_a_slow_application(lab: LabProcess, cookies:
     text = " ".join(finding["evidence"])
     assert re.search(r"6[45] connections to 192\.0\.2\.1:8080 are half open, of at most 65", text)
     what = r"SYN cookies were sent" if cookies else r"SYNs were dropped"
-    number = re.search(rf"(\d+) {what} in the last", text)
+    number = re.search(rf"([\d,]+) {what} in the last", text)
     assert number is not None
-    assert int(number[1]) > 50
+    assert whole(number[1]) > 50
     assert "0 handshakes completed" in text
     assert (finding["severity"], finding["command"]) == (
         ("WARNING", "tcp-exporter who syn_recv --by remote")
@@ -207,7 +212,7 @@ def test_time_wait_at_its_limit_says_what_skipped_it(lab: LabProcess) -> None:
     finding = advised.findings["time_wait_near_limit"]
     assert finding["evidence"][0] == "100 sockets wait, of tcp_max_tw_buckets = 100: 100%."
     assert re.fullmatch(
-        r"\d+ connections skipped TIME-WAIT in the last .+ because the limit was reached\.", finding["evidence"][1]
+        r"[\d,]+ connections skipped TIME-WAIT in the last .+ because the limit was reached\.", finding["evidence"][1]
     )
     buckets = abs(int(lab.sysctl("net.ipv4.tcp_ehash_entries")))
     assert finding["command"] == f"sysctl -w net.ipv4.tcp_max_tw_buckets={buckets // 2}"
@@ -240,17 +245,17 @@ def test_a_close_wait_leak_names_the_port_and_no_sysctl(lab: LabProcess) -> None
     found = advise(lab).findings
     assert list(found) == ["close_wait_leak"]
     finding = found["close_wait_leak"]
-    numbers = re.fullmatch(r"(\d+) connections were closed by their peers .+", finding["evidence"][0])
+    numbers = re.fullmatch(r"([\d,]+) connections were closed by their peers .+", finding["evidence"][0])
     sign = re.fullmatch(
-        r"The peers of (\d+) of them have been silent for more than (?:5 s\. (\d+) more came meanwhile"
+        r"The peers of ([\d,]+) of them have been silent for more than (?:5 s\. ([\d,]+) more came meanwhile"
         r"|10 s\. A server that reads closes at once)\.",
         finding["evidence"][1],
     )
     assert numbers is not None
     assert sign is not None
-    assert int(numbers[1]) >= int(sign[1]) >= 100
-    assert int(sign[2] or 10) >= 10
-    assert any(re.fullmatch(r"\d+ of them belong to local port 8080, .+", text) for text in finding["evidence"])
+    assert whole(numbers[1]) >= whole(sign[1]) >= 100
+    assert whole(sign[2] or "10") >= 10
+    assert any(re.fullmatch(r"[\d,]+ of them belong to local port 8080, .+", text) for text in finding["evidence"])
     assert finding["remedy"].startswith("It is a bug of the application, or it hangs.")
     assert "sysctl" not in finding["remedy"]
     assert finding["command"] == "tcp-exporter who close_wait"

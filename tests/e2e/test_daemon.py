@@ -359,12 +359,22 @@ def test_a_configuration_that_cannot_be_used_stops_the_start(
         file.write_bytes(content)
     code, said, complaint = program("--config.file", str(file))
     assert (code, said, complaint.startswith(message.format(file=file)), "Traceback" in complaint) == (
-        1,
+        78,  # EX_CONFIG: systemd does not try again
         "",
         True,
         False,
     )
+    assert program("--config.file", str(file), "--config.check") == (78, "", complaint)
     assert program("check-config", str(file)) == (1, "", complaint)
+
+
+def test_a_check_reads_what_the_flags_name_and_serves_nothing(tmp_path: Path) -> None:
+    flags = ("--config.file", "deploy/tcp-exporter.yml", "--web.listen-address", "127.0.0.1:1", "--config.check")
+    assert program(*flags) == (0, "configuration: valid\n", "")
+    web = tmp_path / "web.yml"
+    web.write_text("bananas: 1\n")
+    code, said, complaint = program(*flags, "--web.config.file", str(web))
+    assert (code, said, complaint.startswith(f"{web}:1:1: bananas: unknown key")) == (78, "", True)
 
 
 def test_a_valid_configuration_is_said_to_be_so() -> None:

@@ -278,7 +278,7 @@ def test_sysctls_that_vanish_between_listing_and_reading_are_absent_and_nothing_
         vanishing = 'tcp_sysctl_value{field="",name="tcp_synack_retries",unit="retries"}'
         whole = daemon.ready().metrics()
         assert vanishing in whole
-        # Names are read in their order: whoever has opened the first has listed them all, and waits for its value.
+        # Names are read in their order: a reader that has opened the first has listed all.
         first = folder / "tcp_aaa"
         os.mkfifo(first)
         writer = wait_for(lambda: _opened(first), "the first sysctl to be opened")

@@ -219,7 +219,7 @@ def test_nagios_shows_what_the_kernel_has_and_what_cannot_be_read(
     lab.release(800)
     nagios.shows("OK", 100)
 
-    # A full accept queue is a finding, whoever is asked; and the daemon's own verdict.
+    # A full accept queue is a finding for every consumer; and the daemon's own verdict.
     hold(lab, STANDING_QUEUE.format(backlog=16))
     findings = [("localhost", "TCP findings"), ("with-nrpe", "TCP findings"), ("without-nrpe", "TCP findings")]
     found = nagios.wait(

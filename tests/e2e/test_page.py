@@ -14,7 +14,7 @@ from exporter.health.thresholds import Range, Threshold
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from tests.browser import Browser
 from tests.e2e.conftest import Daemon, by_state, wait_for
-from tests.e2e.test_advice import FLOOD, hold
+from tests.e2e.test_advice import FLOOD, FULL_QUEUE, hold
 from tests.lab import LabProcess
 from tests.test_docs import everything
 from tests.web.test_page import VIEW, current, rendered
@@ -77,7 +77,7 @@ def test_counts_change_without_a_reload(browser: Browser, lab: LabProcess) -> No
     assert reason is not None
     assert 640 <= int(reason[1]) < 700  # the browser's own connections are among them
     assert "WARNING" in str(browser.run("return document.title"))
-    said = "The verdict is WARNING now, it was OK."
+    said = "The status is now WARNING; it was OK."
     wait_for(lambda: browser.text("#said") == said or None, "what a screen reader says of it")
     lab.release()
     wait_for(lambda: browser.text("#status") == "OK" or None, "the end of it")
@@ -124,11 +124,109 @@ def test_what_the_reader_opened_stays_open_when_the_page_changes(browser: Browse
     assert "memory_pressure" in browser.text("#not-judged ul")
 
 
+def test_the_readers_own_connection_is_named(browser: Browser, daemon: Daemon, lab: LabProcess) -> None:
+    browser.open(f"{url(daemon)}#state-established")
+    said = wait_for(lambda: browser.text("#own") or None, "the first answer that the script reads")
+    named = re.fullmatch(r"Yours is among them, both ends of it: this page is read from (127\.0\.0\.1:\d+)\.", said)
+    assert named is not None
+    assert named[1] in lab.run(["ss", "-Htn", "state", "established"]).stdout
+    lab.make({"close_wait": 7})
+    wait_for(lambda: shown(browser, "close_wait") == 7 or None, "an update")
+    assert browser.text("#own").startswith("Yours is among them")
+
+
+@pytest.mark.parametrize("secure", [True, False], ids=["with a clipboard", "without one, as on plain HTTP"])
+def test_the_button_beside_a_command_copies_it(browser: Browser, lab: LabProcess, secure: bool) -> None:
+    hold(lab, FULL_QUEUE.format(backlog=16))
+    wait_for(lambda: browser.texts("#finding-accept_queue_full code") or None, "the finding")
+    if secure:
+        browser.run("window.wrote = []; navigator.clipboard.writeText = async (text) => { window.wrote.push(text); }")
+    else:
+        browser.run("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+        browser.run("document.addEventListener('copy', () => { window.wrote = [String(getSelection())]; })")
+    (command,) = browser.texts("#finding-accept_queue_full code")
+    browser.click("#finding-accept_queue_full .copy")
+    wait_for(lambda: browser.text("#finding-accept_queue_full .copy") == "Copied" or None, "the word on the button")
+    assert browser.run("return window.wrote") == [command]
+    assert browser.text("#said") == "The command was copied."
+    wait_for(lambda: browser.text("#finding-accept_queue_full .copy") == "Copy" or None, "the button as it was")
+
+
+def test_a_finding_leads_to_its_runbook_and_the_runbook_back(browser: Browser, daemon: Daemon, lab: LabProcess) -> None:
+    hold(lab, FULL_QUEUE.format(backlog=16))
+    wait_for(lambda: browser.texts("#finding-accept_queue_full") or None, "the finding")
+    browser.click('#finding-accept_queue_full a[href^="./runbooks/"]')
+    wait_for(lambda: browser.text("h1") == "TcpAcceptQueueFull" or None, "the runbook")
+    for size in (DESKTOP, PHONE):
+        browser.look(*size)
+        assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+        browser.run(f"{AXE_SOURCE}\n")
+        assert browser.run(AXE) == []
+    browser.look(*DESKTOP)
+    browser.click('nav a[href="./"]')
+    wait_for(lambda: browser.text("h1") == "Runbooks" or None, "the index")
+    browser.click('nav a[href="../"]')
+    wait_for(lambda: browser.texts("#status") or None, "the status page")
+
+
+def test_the_charts_of_the_host_are_what_the_daemon_says(browser: Browser, daemon: Daemon, lab: LabProcess) -> None:
+    lab.establish(30)
+    hold(lab, FULL_QUEUE.format(backlog=16))
+
+    def agree() -> bool:
+        history = json.loads(daemon.get("/api/v1/history")[1])
+        most = max((it for it in history["total"]["max"] if it is not None), default=0)
+        dropped = sum(it for it in history["dropped"] if it is not None)
+        words = browser.texts("#host figcaption span:nth-child(2)")
+        said = [f"to {most:,}", f": {dropped:,} SYNs and final ACKs"]
+        return most > 30 and dropped > 0 and all(map(str.endswith, words, said))
+
+    wait_for(lambda: agree() or None, "the same numbers on the page")
+
+
+HOLES = """
+const bottom = (it) => it.getBoundingClientRect().bottom;
+const [left, right] = document.querySelectorAll('#split .column');
+return [...new Set([left, right].map((it) => Math.round(bottom(it.lastElementChild))))].length;
+"""
+
+
+def test_neither_column_ends_above_the_other(browser: Browser) -> None:
+    browser.look(1280, 1000)
+    for state in ("established", "close", "syn_recv"):
+        browser.click(f'.machine a[href="#state-{state}"]')
+        assert browser.run(HOLES) == 1, state
+
+
+BROKEN = """
+const broken = [];
+const texts = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+for (let text = texts.nextNode(); text; text = texts.nextNode())
+  for (const number of text.data.matchAll(/[0-9][0-9,.]*/g)) {
+    const range = document.createRange();
+    range.setStart(text, number.index);
+    range.setEnd(text, number.index + number[0].length);
+    const tops = new Set([...range.getClientRects()].map((it) => Math.round(it.top)));
+    if (tops.size > 1 && !text.parentElement.closest('code')) broken.push(text.data);
+  }
+return broken;
+"""
+
+
+def test_no_number_is_broken_on_a_phone(tmp_path: Path) -> None:
+    with Browser(tmp_path) as browser:
+        (tmp_path / "page.html").write_bytes(rendered(current(everything().snapshot)))
+        browser.look(*PHONE)
+        for state in KNOWN_STATES:
+            browser.open(f"file://{tmp_path}/page.html#state-{state.label}")
+            assert browser.run(BROKEN) == []
+
+
 def test_every_link_of_the_footer_works_below_the_prefix_of_a_proxy(browser: Browser, daemon: Daemon) -> None:
     script = "return [...document.querySelectorAll('footer a')].map((it) => it.getAttribute('href'))"
     links = browser.run(script)
     assert isinstance(links, list)
-    assert len(links) == 5
+    assert len(links) == 6
     for link in links:
         assert link.startswith("./")
         assert daemon.get(link.removeprefix("."))[0] == 200
@@ -160,7 +258,9 @@ def test_when_the_daemon_is_gone_the_page_says_so_and_comes_back_with_it(lab: La
             daemon.terminate()
             wait_for(lambda: browser.text("#lost") or None, "the page to notice")
             said = browser.text("#lost")
-            assert re.fullmatch(r"The daemon has not answered for \d+ s \(.+\)\. What is below is as old\.", said), said
+            assert re.fullmatch(
+                r"The daemon has not answered for \d+ s \(.+\)\. The values below are that old\.", said
+            ), said
             age = browser.text("#age")
             wait_for(lambda: browser.text("#age") != age or None, "the age to grow")
         with Daemon(tmp_path / "log2", "--web.listen-address", f"127.0.0.1:{port}", lab=lab):
@@ -261,6 +361,7 @@ ALERTS = """\
 thresholds: {fin_wait1: {warning: 1}, syn_recv: {critical: 30}, total: {warning: 1}, syn_queue_ratio: {warning: 0.7}}
 sysctl: {expected: {tcp_sack: 0}}
 """
+AXE_SOURCE = resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
 AXE = """
 return axe.run().then((it) => it.violations.map((found) =>
   `${found.impact} ${found.id}: ${found.nodes.map((node) => node.html).join(' ')}`));
@@ -269,7 +370,6 @@ return axe.run().then((it) => it.violations.map((found) =>
 
 @pytest.mark.parametrize(("situation", "word"), [("quiet", "OK"), ("syn-flood", "CRITICAL")])
 def test_axe_finds_nothing(populated: LabProcess, tmp_path: Path, situation: str, word: str) -> None:
-    axe = resources.files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
     (tmp_path / "exporter.yml").write_text(ALERTS if situation == "syn-flood" else "")
     with (
         Daemon(tmp_path / "log", "--config.file", str(tmp_path / "exporter.yml"), lab=populated) as daemon,
@@ -283,6 +383,6 @@ def test_axe_finds_nothing(populated: LabProcess, tmp_path: Path, situation: str
                 browser.look(*size, dark=dark)
                 browser.open(url(daemon.ready()))
                 wait_for(lambda: browser.text("#status") == word or None, word)
-                browser.run(f"{axe}\n")
+                browser.run(f"{AXE_SOURCE}\n")
                 assert browser.run(AXE) == []
                 assert browser.run("return document.documentElement.scrollWidth <= innerWidth")

@@ -129,7 +129,7 @@ def test_a_queue_that_drops_is_critical_everywhere_and_v_says_what_to_do(
             assert evidence.startswith("evidence: 17 connections wait in the accept queue of 127.0.0.1:8080, ")
             assert remedy.startswith("remedy: ")
             assert command.startswith("command: ")
-            assert runbook == "runbook: docs/runbooks/TcpAcceptQueueFull.md"
+            assert runbook == "runbook: /runbooks/TcpAcceptQueueFull of the daemon"
         (line,) = said  # all the same
         assert line.startswith(f"TCP STATES CRITICAL: findings 1 ({FULL}")
         agree(lab, daemon, Status.CRITICAL)

@@ -425,7 +425,7 @@ def test_the_credentials_of_the_file_are_sent(tmp_path: Path) -> None:
     [
         ("missing", "cannot be read: No such file or directory"),
         (".", "cannot be read: Is a directory"),
-        ("pipe", "cannot be read: it is no regular file"),
+        ("pipe", "cannot be read: it is not a regular file"),
         ("empty", "expected one line, user:password"),
         ("lines", "expected one line, user:password"),
         ("long", "expected one line, user:password"),

@@ -331,7 +331,7 @@ def test_the_key_of_fast_open_is_never_opened(tmp_path: Path) -> None:
     shutil.copytree(situation_root("busy"), root)
     key = root / "sys" / "net" / "ipv4" / "tcp_fastopen_key"
     key.unlink(missing_ok=True)
-    os.mkfifo(key)  # whoever opens it waits for ever
+    os.mkfifo(key)  # an open never returns
     for code, command in ((0, ["dump"]), (0, ["show"]), (2, ["advise", "--all", "--interval", "0"])):  # 2: no rates
         done = subprocess.run(
             [sys.executable, "-m", "exporter", *command, "--path.procfs", str(root)],

@@ -184,7 +184,9 @@ def test_a_reload_that_is_refused_ends_too(tmp_path: Path, manager: Manager, pro
         file.write_text("bananas: 1\n")
         it.process.send_signal(signal.SIGHUP)
         manager.until("RELOADING=1")
-        assert manager.message() == ["READY=1"]
+        rejected = f"; configuration rejected: {file}:1:1: bananas: unknown key"
+        ready, status = manager.message()
+        assert (ready, status.startswith(WORKING + rejected)) == ("READY=1", True), status
         assert "configuration rejected" in it.said()
 
 
@@ -219,7 +221,7 @@ def test_a_reload_that_fails_by_a_want_of_memory_ends_too_and_the_next_one_succe
         for said in ("configuration rejected", "configuration reloaded"):
             it.process.send_signal(signal.SIGHUP)
             manager.until("RELOADING=1")
-            assert manager.message() == ["READY=1"]
+            assert manager.message()[0] == "READY=1"
             assert said in it.said()
         assert "it cannot be read: MemoryError" in it.said()
         assert "Traceback" not in it.said()

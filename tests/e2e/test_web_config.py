@@ -15,6 +15,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -30,7 +31,16 @@ from tests.conftest import situation_root
 from tests.e2e.conftest import DEADLINE, PLUGIN, PROGRAM, Daemon, free_port, get, wait_for
 
 PASSWORD = "correct horse: battery"
-ENDPOINTS = ["/", "/metrics", "/api/v1/snapshot", "/api/v1/history", "/-/healthy", "/-/ready", "/nowhere"]
+ENDPOINTS = [
+    "/",
+    "/metrics",
+    "/api/v1/snapshot",
+    "/api/v1/history",
+    "/-/healthy",
+    "/-/ready",
+    "/runbooks/TcpSynFlood",
+    "/nowhere",
+]
 
 
 class Place(NamedTuple):
@@ -213,7 +223,7 @@ def bcrypt_is_loaded(daemon: Daemon) -> bool:
 def test_bcrypt_is_loaded_by_the_first_password_and_never_where_there_is_none(
     place: Place, daemon: Daemon, tmp_path: Path
 ) -> None:
-    assert bcrypt_is_loaded(daemon)  # whoever waited for readiness had one
+    assert bcrypt_is_loaded(daemon)  # the wait for readiness needed one
     with Daemon(tmp_path / "plain.log", "--path.procfs", situation_root("busy")) as plain:
         plain.ready().metrics()
         assert not bcrypt_is_loaded(plain)
@@ -317,6 +327,39 @@ def test_sighup_reads_it_again_at_once(place: Place, daemon: Daemon) -> None:
     daemon.process.send_signal(signal.SIGHUP)
     wait_for(lambda: "web configuration reloaded" in daemon.said() or None, "the reload")
     wait_for(lambda: 'msg="configuration reloaded"' in daemon.said() or None, "the other reload")
+
+
+def test_a_disk_that_hangs_during_a_reload_is_said_and_stops_no_later_one(place: Place, tmp_path: Path) -> None:
+    flag, config = tmp_path / "hangs", tmp_path / "web" / "tcp.yml"
+    config.write_text(f"web: {{config_file: {place.web.name}}}\nthresholds: {{established: {{warning: 11}}}}\n")
+    shim = [sys.executable, str(Path(__file__).with_name("hanging_open.py")), ".yml", str(flag)]
+    arguments = ("--config.file", str(config), "--path.procfs", os.path.abspath(situation_root("busy")))
+    with Daemon(tmp_path / "log", *arguments, program=shim) as daemon:
+        wait_for(lambda: ready(place, daemon), "readiness")
+        flag.touch()
+        daemon.process.send_signal(signal.SIGHUP)
+        for source in ("configuration", '"web configuration"'):
+            said = f'msg="reload is waiting for the disk; keeping the previous configuration" source={source}\n'
+            wait_for(lambda said=said: said in daemon.said() or None, said)  # type: ignore[misc]
+        metrics = place.metrics(daemon)
+        assert f"{GOOD} 0.0" in metrics
+        assert WARNING.findall(metrics) == ["11"]
+        daemon.process.send_signal(signal.SIGHUP)  # gives the first readers up
+        config.write_text(config.read_text().replace("11", "22"))
+        place.write("another")
+        flag.unlink()
+        daemon.process.send_signal(signal.SIGHUP)
+        with contextlib.closing(place.connect(daemon)) as connection:
+            wait_for(lambda: asked(connection, "/-/ready", "another")[0] == 200 or None, "the new password")
+            metrics = wait_for(
+                lambda: page if f"{GOOD} 1.0" in (page := asked(connection, "/metrics", "another")[2]) else None,
+                "the metric",
+            )
+        assert WARNING.findall(metrics) == ["22"]
+        assert "rejected" not in daemon.said()
+
+
+WARNING = re.compile(r'tcp_threshold\{measure="established",severity="warning"\} (\d+)')
 
 
 def test_certificates_change_under_a_loop_of_scrapes_and_none_is_lost(place: Place, daemon: Daemon) -> None:

@@ -1,7 +1,7 @@
 """``make fuzz``: searches every target for a while and prints what was tried.
 
 ``python -m tests.fuzz [-s SECONDS] [--output FILE] [TARGET]...`` An input that fails is put into the corpus, where the
-tests find it from then on.
+tests find it from then on. Where targets are named, FILE keeps the results of the others.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def main(arguments: Sequence[str]) -> int:
     failures = sum(it["failures"] for it in results.values())
     print(f"{'all':<16}{sum(it['inputs'] for it in results.values()):>12,}{'':>10}{failures:>10}")
     if options.output:
-        options.output.write_text(json.dumps({"engine": engine, "targets": results}, indent=2) + "\n", "utf-8")
+        kept = json.loads(options.output.read_text("utf-8"))["targets"] if options.targets else {}
+        found = {name: it for name in TARGETS if (it := results.get(name) or kept.get(name))}
+        options.output.write_text(json.dumps({"engine": engine, "targets": found}, indent=2) + "\n", "utf-8")
     return 1 if failures else 0
 
 

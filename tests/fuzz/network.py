@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import io
 import os
+import resource
 import socket
 import threading
 
 import pytest
 
+from exporter import cli
 from exporter.daemon.daemon import page_assets
 from exporter.health.thresholds import DEFAULTS
 from exporter.nagios import check
@@ -79,10 +83,10 @@ def http(data: bytes) -> None:
 
 
 class _Daemon:
-    """Whatever listens where the plugin expects a daemon: it says what it is told to, once to each who asks."""
+    """Whatever listens where a daemon is expected: it says what it is told to, the next to each who asks."""
 
     def __init__(self) -> None:
-        self.says = b""
+        self.says = [b""]  # the last to all that follow
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -93,7 +97,7 @@ class _Daemon:
             with client:
                 try:
                     client.recv(65536)
-                    client.sendall(self.says)
+                    client.sendall(self.says.pop(0) if len(self.says) > 1 else self.says[0])
                     client.shutdown(socket.SHUT_WR)
                     while client.recv(65536):
                         pass
@@ -115,11 +119,74 @@ def snapshot(data: bytes) -> None:
     if said.startswith(b"{"):
         said = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said)
     daemon = _daemon()
-    daemon.says = said
+    daemon.says = [said]
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SSL_CERT_FILE", os.devnull)  # a hundred certificates would be read for each answer
         environment.setenv("SSL_CERT_DIR", os.devnull)
         code, text = check.run(["--url", f"http://127.0.0.1:{daemon.port}", *options])
+    _answered(code, text)
+
+
+def _answered(code: int, text: str) -> None:
     assert code in {0, 1, 2, 3}
     assert text.startswith(f"TCP STATES {('OK', 'WARNING', 'CRITICAL', 'UNKNOWN')[code]}: ")
     shown(text)
+
+
+_NEXT = b"\n--next--\n"
+_ASKING: tuple[tuple[str, ...], ...] = (
+    ("check_tcp_states",), ("check_tcp_states", "-vv", "--all"), ("healthcheck",), ("advise", "--thresholds"),
+)  # fmt: skip
+_MORE_MEMORY = 256 << 10  # KiB that this process may have gained by then: an input has 16
+
+
+def hostile_server(data: bytes) -> None:
+    """A server that wants to harm who asks: every command ends with one line, bounded and printable, or an answer.
+
+    The first byte chooses the command. The rest is told to one connection after the other; the second byte says how
+    what begins as JSON is sent: by its length, in chunks or until the end of the connection.
+    """
+    command = _ASKING[(data[0] if data else 0) % len(_ASKING)]
+    framing = data[1] if len(data) > 1 else 0
+    before = _memory_before()
+    daemon = _daemon()
+    daemon.says = [_framed(part, framing) for part in data[2:].split(_NEXT)]
+    url = f"http://127.0.0.1:{daemon.port}"
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("SSL_CERT_FILE", os.devnull)
+        environment.setenv("SSL_CERT_DIR", os.devnull)
+        if command[0] == "check_tcp_states":
+            _answered(*check.run(["--url", url, *command[1:]]))
+        else:
+            out, err = io.StringIO(), io.StringIO()
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = cli.run([*command, "--url", url])
+            _printed(code, out.getvalue(), err.getvalue())
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < _MORE_MEMORY + before
+
+
+def _printed(code: int, out: str, err: str) -> None:
+    """An answer on standard output, or one line of complaint."""
+    assert code in {0, 1, 2}
+    assert all(line.isprintable() for line in (*out.split("\n"), *err.split("\n")))
+    assert len(err) < 4096
+    assert (bool(out), err.count("\n")) == ((True, 0) if code == 0 else (False, 1)), (code, out, err)
+
+
+def _framed(said: bytes, framing: int) -> bytes:
+    if not said.startswith((b"{", b"[")):
+        return said
+    head = b"HTTP/1.1 200 OK\r\n"
+    if framing % 3 == 0:
+        return head + b"Content-Length: %d\r\n\r\n%b" % (len(said), said)
+    if framing % 3 == 1:
+        return head + b"Connection: close\r\n\r\n" + said
+    pieces = (said[at : at + 1 + framing] for at in range(0, len(said), 1 + framing))
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    return head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+
+
+@functools.cache
+def _memory_before() -> int:
+    """The memory of this process, in KiB, when it was first asked for."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

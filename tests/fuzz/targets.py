@@ -24,6 +24,7 @@ TARGETS: Mapping[str, Target] = {
     "arguments": operator.command_line,
     "http": network.http,
     "snapshot": network.snapshot,
+    "hostile-server": network.hostile_server,
 }
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parents[2] / "deploy" / "grafana"
 RULES = FOLDER.parent / "prometheus" / "rules.yml"
 NAMES = sorted(FILES)
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-UNITS = {"short", "none", "s", "bytes", "percentunit", "cps", "pps", "Bps"}
+UNITS = {"short", "none", "s", "bytes", "percentunit", "cps", "pps", "Bps", "dateTimeFromNow"}
 EXCLUSIONS = yaml.safe_load((FOLDER / ".lint").read_text(encoding="utf-8"))["exclusions"]
 
 
@@ -53,8 +53,16 @@ def text(value: dict[str, object], key: str) -> str:
     return found
 
 
+def everything(name: str) -> Iterator[dict[str, object]]:
+    """Every row and panel, those inside of collapsed rows too."""
+    for panel in children(load(name), "panels"):
+        yield panel
+        if panel["type"] == "row":
+            yield from children(panel, "panels")
+
+
 def panels(name: str) -> list[dict[str, object]]:
-    return [panel for panel in children(load(name), "panels") if panel["type"] != "row"]
+    return [panel for panel in everything(name) if panel["type"] != "row"]
 
 
 def variables(name: str) -> dict[str, dict[str, object]]:
@@ -122,7 +130,8 @@ def test_a_click_on_a_host_of_the_fleet_chooses_it_on_its_page() -> None:
             if transformation["id"] == "filterFieldsByName":
                 shown = set(transformation["options"]["include"]["names"])  # type: ignore[index] # of JSON
             if transformation["id"] == "organize":
-                shown -= set(transformation["options"]["renameByName"])  # type: ignore[index] # of JSON
+                renamed = transformation["options"]["renameByName"]  # type: ignore[index] # of JSON
+                shown = {renamed.get(field, field) for field in shown}
         assert needed <= shown
         assert bool(needed) == ({"instance", "job"} <= shown)
 
@@ -137,13 +146,16 @@ KEYS = {
     "panel": {"datasource", "description", "fieldConfig", "gridPos", "id", "options", "targets", "title",
               "transformations", "type"},
     "target": {"datasource", "editorMode", "expr", "format", "instant", "legendFormat", "range", "refId"},
+    "annotation": {"datasource", "enable", "expr", "hide", "iconColor", "name", "step", "tagKeys", "textFormat",
+                   "titleFormat", "useValueForTime"},
+    "built-in annotation": {"builtIn", "datasource", "enable", "hide", "iconColor", "name", "type"},
     "link": {"asDropdown", "icon", "includeVars", "keepTime", "tags", "targetBlank", "title", "tooltip", "type", "url"},
     "variable": {"allValue", "current", "datasource", "hide", "includeAll", "label", "multi", "name", "options",
                  "query", "refresh", "regex", "skipUrlSync", "sort", "type"},
-    "defaults": {"color", "custom", "links", "mappings", "max", "min", "thresholds", "unit"},
+    "defaults": {"color", "custom", "decimals", "links", "mappings", "max", "min", "thresholds", "unit"},
     "option": {"selected", "text", "value"},
 }  # fmt: skip
-OPTIONAL = {"allValue", "current", "datasource", "max", "min", "multi", "refresh", "regex", "sort"}
+OPTIONAL = {"allValue", "current", "datasource", "decimals", "max", "min", "multi", "refresh", "regex", "sort"}
 
 
 def shaped(value: object, kind: str) -> None:
@@ -165,10 +177,11 @@ def test_the_structure_is_that_of_the_schema(name: str) -> None:
         assert variable["type"] in {"datasource", "query", "custom"}
         for option in children(variable, "options"):
             shaped(option, "option")
-    for panel in children(dashboard, "panels"):
+    for annotation in children(dashboard, "annotations", "list"):
+        shaped(annotation, "built-in annotation" if annotation.get("builtIn") else "annotation")
+    for panel in everything(name):
         if panel["type"] == "row":
             shaped(panel, "row")
-            assert (panel["collapsed"], panel["panels"]) == (False, [])
             continue
         shaped(panel, "panel")
         config = panel["fieldConfig"]
@@ -185,21 +198,63 @@ def test_the_structure_is_that_of_the_schema(name: str) -> None:
 
 
 @dashboards
-def test_panels_have_their_own_numbers_and_places_on_the_grid(name: str) -> None:
-    everything = children(load(name), "panels")
-    assert sorted(str(panel["id"]) for panel in everything) == sorted({str(panel["id"]) for panel in everything})
-    cells: set[tuple[int, int]] = set()
-    for panel in everything:
+def test_panels_have_their_own_numbers(name: str) -> None:
+    numbers = [panel["id"] for panel in everything(name)]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def rectangles(placed: list[dict[str, object]]) -> dict[tuple[int, int], str]:
+    """What is in each cell of the grid; nothing overlaps, and no line of cells is empty."""
+    cells: dict[tuple[int, int], str] = {}
+    for panel in placed:
         place = panel["gridPos"]
         assert isinstance(place, dict)
         x, y, w, h = (place[key] for key in "xywh")
         assert all(isinstance(number, int) for number in (x, y, w, h))
         assert 0 <= x < x + w <= 24
         taken = set(itertools.product(range(x, x + w), range(y, y + h)))
-        assert not taken & cells, panel["title"]
-        cells |= taken
-    bottom = max(y for _, y in cells)
-    assert {y for _, y in cells} == set(range(bottom + 1))
+        assert not taken & cells.keys(), panel["title"]
+        cells |= dict.fromkeys(taken, text(panel, "title"))
+    lines = {y for _, y in cells}
+    assert lines == set(range(min(lines), max(lines) + 1))
+    return cells
+
+
+@dashboards
+def test_panels_have_their_own_places_on_the_grid(name: str) -> None:
+    assert min(y for _, y in rectangles(children(load(name), "panels"))) == 0
+
+
+@dashboards
+def test_the_first_three_rows_are_open_and_the_others_have_their_panels_inside(name: str) -> None:
+    rows = [panel for panel in children(load(name), "panels") if panel["type"] == "row"]
+    assert [row["collapsed"] for row in rows] == [position >= 3 for position in range(len(rows))]
+    for row in rows:
+        inside = children(row, "panels")
+        assert bool(inside) is row["collapsed"]
+        if inside:
+            place = row["gridPos"]
+            assert isinstance(place, dict)
+            assert min(y for _, y in rectangles(inside)) == place["y"] + 1
+
+
+@dashboards
+def test_firing_alerts_are_in_the_first_row_and_lead_to_their_runbook(name: str) -> None:
+    first = list(itertools.takewhile(lambda it: it["type"] != "row", children(load(name), "panels")[1:]))
+    (panel,) = [it for it in first if it["title"] == "Firing alerts"]
+    host = {"tcp-host.json": "${instance}", "tcp-fleet.json": "${__data.fields.instance}"}[name]
+    assert f'"http://{host}/runbooks/${{__data.fields.Alert}}"' in json.dumps(panel)
+
+
+def test_the_hosts_page_marks_changed_sysctls_restarts_and_findings() -> None:
+    marked = children(load("tcp-host.json"), "annotations", "list")[1:]
+    assert [it["name"] for it in marked] == ["Sysctl changed", "Exporter restarted", "Finding appeared"]
+    for it in marked:
+        for selector in selectors(text(it, "expr")):
+            assert ("instance", "=~", "$instance") in selector.matchers
+            assert selector.window in {"", "2m"}, "of two minutes, so that a step of one misses nothing"
+            assert selector.metric in labels()
+    assert children(load("tcp-fleet.json"), "annotations", "list")[1:] == []
 
 
 @dashboards
@@ -270,6 +325,18 @@ def test_panel_units_rule(name: str) -> None:
 
 
 @dashboards
+def test_a_table_formats_no_label_as_a_number(name: str) -> None:
+    """Grafana gives its default unit to texts too: of "short", port 8080 is 8.08 K."""
+    for panel in panels(name):
+        if panel["type"] == "table":
+            config = panel["fieldConfig"]
+            assert isinstance(config, dict)
+            defaults = config["defaults"]
+            assert isinstance(defaults, dict)
+            assert defaults["unit"] == "none", panel["title"]
+
+
+@dashboards
 def test_panel_no_targets_rule(name: str) -> None:
     assert all(children(panel, "targets") for panel in panels(name))
 
@@ -331,7 +398,8 @@ def buckets() -> dict[str, set[str]]:
 def labels() -> dict[str, set[str]]:
     """The labels of every metric that there is."""
     known = {name_of(family): set(family.samples[0].labels) for family in every_family()}
-    return known | buckets() | {"up": set(), "ALERTS": {"alertname", "alertstate", "severity", "measure", "finding"}}
+    alert = {"alertname", "severity", "measure", "finding"}
+    return known | buckets() | {"up": set(), "ALERTS": {*alert, "alertstate"}, "ALERTS_FOR_STATE": alert}
 
 
 @dashboards
@@ -342,7 +410,8 @@ def test_every_metric_and_label_is_one_that_exists(name: str) -> None:
         assert found
         words = set(
             re.findall(
-                r"(?<![\w:\"$])(?:\w+:)?(?:up|ALERTS|tcp_\w+)(?::\w+)*(?![\w:(=])", re.sub(r'"[^"]*"', '""', expression)
+                r"(?<![\w:\"$])(?:\w+:)?(?:up|ALERTS\w*|tcp_\w+)(?::\w+)*(?![\w:(=])",
+                re.sub(r'"[^"]*"', '""', expression),
             )
         )
         assert words == {selector.metric for selector in found}, f"{title}: a metric without braces"

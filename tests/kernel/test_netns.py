@@ -62,6 +62,22 @@ def test_nobody_takes_the_name_of_the_host_however_low_its_inode() -> None:
     }
 
 
+def test_no_process_takes_a_name_that_somebody_gave_however_low_its_inode() -> None:
+    assert labels(
+        {
+            (4, 1): Resident(pid=7, comm="web"),
+            (4, 2): Resident(names=("web-7",)),
+            (4, 3): Resident(pid=8, comm="x.service", cgroup="0::/user.slice/user-0.slice/session-4.scope"),
+            (4, 4): Resident(pid=9, cgroup="0::/system.slice/x.service-8.service"),
+        }
+    ) == {(4, 1): "web-7-2", (4, 2): "web-7", (4, 3): "x.service-8", (4, 4): "x.service-8.service"}
+
+
+@pytest.mark.parametrize("called", ["host", "self", "other"])
+def test_the_labels_of_ours_are_nobodys_name(called: str) -> None:
+    assert labels({(4, 1): Resident(names=(called,))}) == {(4, 1): f"{called}-2"}
+
+
 def test_a_label_with_its_number_is_not_longer_than_the_longest() -> None:
     long = Resident(names=("x" * LONGEST,))
     given = labels({(4, number): long for number in range(12)})

@@ -97,7 +97,18 @@ def project(cache: Path, of: Path) -> Path:
     archive = cache / "project.cpio"
     with tempfile.TemporaryDirectory(dir=cache) as folder, tempfile.TemporaryDirectory(dir=cache) as debian:
         root, wheels = Path(folder), Path(folder, "wheels")
-        _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(wheels), str(ROOT))
+        _run(
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-build-isolation",
+            "--no-deps",
+            "--wheel-dir",
+            str(wheels),
+            str(ROOT),
+        )
         _pip(root / "project", *map(str, wheels.glob("*.whl")))
         shutil.rmtree(wheels)
         tracked = _run(

@@ -32,15 +32,18 @@ print(json.dumps([answer.status, answer.read().decode()]))
 class Machine:
     """Boots *tree*, whose files stay as they are: what is written is forgotten when the ``with`` block ends.
 
-    A *package* is in its folder /mnt/dist.
+    Each of *packages* is in a folder of its own: the first in /mnt/dist, the others in /mnt/dist2 and so on.
     """
 
-    def __init__(self, tree: Path, log: Path, package: Path | None = None):
+    def __init__(self, tree: Path, log: Path, *packages: Path):
         self.log = log
         command = [
             "systemd-nspawn", "--quiet", "--directory", str(tree), "--volatile=overlay", "--register=no", "--keep-unit",
             "--private-network", "--link-journal=no", "--console=pipe",
-            *([] if package is None else [f"--bind-ro={package}:/mnt/dist/{package.name}"]),
+            *(
+                f"--bind-ro={package}:/mnt/dist{'' if number == 1 else number}/{package.name}"
+                for number, package in enumerate(packages, 1)
+            ),
             "--boot",
         ]  # fmt: skip
         with log.open("w") as output:

@@ -1,8 +1,13 @@
-"""What the tests of installing share: the tree of a Debian, the package, and a machine that has it."""
+"""What the tests of installing share: the trees of the Debians, their packages, and a machine that has one of them.
+
+A test that needs ``suite``, be it through ``tree``, ``package`` or ``machine``, runs on each Debian.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -17,7 +22,11 @@ from tests.machine.booted import Machine
 from tests.machine.documented import blocks
 
 REPOSITORY = Path(__file__).parents[2]
-CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+# For apt in a tree that only builds: no questions, no recommended packages, no waiting for the disk.
+QUICK = """\
+echo 'APT::Get::Assume-Yes "true"; APT::Install-Recommends "false";' >/etc/apt/apt.conf.d/quick
+echo force-unsafe-io >/etc/dpkg/dpkg.cfg.d/quick
+"""
 
 
 def need(*programs: str, as_root: bool = False) -> None:
@@ -29,23 +38,40 @@ def need(*programs: str, as_root: bool = False) -> None:
         pytest.skip("only root may make and boot a machine")
 
 
-@pytest.fixture(scope="session")
-def tree_tar(request: pytest.FixtureRequest) -> Path:
-    """A minimal Debian, packed."""
+def debian(config: pytest.Config, suite: str) -> Path:
+    """The minimal Debian *suite*, packed."""
     need("debootstrap", "apt-get", as_root=True)
     try:
-        return root.tar(request.config.cache.mkdir("debian"))
+        return root.tar(config.cache.mkdir("debian"), suite)
     except root.NoRootError as error:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="session")
-def tree(tree_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A minimal Debian; the tests of a session share it, so they leave it as it is."""
-    folder = tmp_path_factory.mktemp("debian")
-    subprocess.run(["tar", "--extract", "--file", tree_tar, "-C", folder], check=True)
+@contextlib.contextmanager
+def unpacked(tar: Path, folder: Path) -> Iterator[Path]:
+    """The tree of *tar* in *folder*, until the end of the block."""
+    subprocess.run(["tar", "--extract", "--file", tar, "-C", folder], check=True)
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session", params=root.SUITES)
+def suite(request: pytest.FixtureRequest) -> str:
+    """A Debian, by its name."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def tree_tar(pytestconfig: pytest.Config, suite: str) -> Path:
+    """The suite, packed."""
+    return debian(pytestconfig, suite)
+
+
+@pytest.fixture(scope="session")
+def tree(tree_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The suite; the tests of a session share it, so they leave it as it is."""
+    with unpacked(tree_tar, tmp_path_factory.mktemp("debian")) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -55,16 +81,46 @@ def pip_settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sys.executable, "-m", "pip", "config", "list"], stdout=subprocess.PIPE, text=True, check=True
     ).stdout
     index = re.findall(r"\.index-url='(.+)'$", said, re.MULTILINE)
-    lines = ["[global]", f"cert = {CERTIFICATES}", *(f"index-url = {url}" for url in index[-1:])]
+    lines = ["[global]", f"cert = {root.CERTIFICATES}", *(f"index-url = {url}" for url in index[-1:])]
     file = tmp_path_factory.mktemp("pip") / "pip.conf"
     file.write_text("\n".join([*lines, ""]), encoding="utf-8")
     return file
 
 
 @pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package, as `make deb` builds it."""
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of this repository, as they are now, without what a developer's work leaves among them."""
+    need("git")
+    folder = tmp_path_factory.mktemp("source") / "checkout"
+    names = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, stdout=subprocess.PIPE, check=True, text=True
+    ).stdout
+    for name in filter(None, names.split("\0")):
+        to = folder / name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, to)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def own_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, as `make deb` builds it on this host."""
     return build(tmp_path_factory.mktemp("deb"))
+
+
+@pytest.fixture(scope="session")
+def package(request: pytest.FixtureRequest, suite: str) -> Path:
+    """What docs/install.md builds on the suite: on this host where it is that Debian, else in a tree of it."""
+    if platform.freedesktop_os_release().get("VERSION_CODENAME") == suite:
+        own: Path = request.getfixturevalue("own_package")
+        return own
+    need("systemd-nspawn")
+    tree, checkout, pip_settings = (request.getfixturevalue(name) for name in ("tree", "checkout", "pip_settings"))
+    script = "\n".join([QUICK, *blocks("The Debian package")[0]])
+    root.run(tree, script, checkout, pip_settings, keep=False)
+    built: Path
+    (built,) = (checkout / "dist").iterdir()
+    return built
 
 
 def build(folder: Path) -> Path:

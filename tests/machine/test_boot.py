@@ -23,6 +23,7 @@ def service(machine: Machine) -> Iterator[Machine]:
     assert machine.get("/-/ready") == (200, "TCP exporter is ready.\n")  # Type=notify: started is ready
     yield machine
     machine.write(CONFIGURATION, kept)
+    machine.run("chmod", "644", CONFIGURATION)
     machine.shell("systemctl stop tcp-exporter.socket tcp-exporter-textfile.timer")
     machine.shell("rm -rf /run/systemd/system/tcp-exporter*; systemctl daemon-reload")
 
@@ -31,6 +32,28 @@ def drop_in(machine: Machine, unit: str, text: str) -> None:
     """Change a unit until the end of the test."""
     machine.write(f"/run/systemd/system/{unit}.d/test.conf", text)
     machine.run("systemctl", "daemon-reload")
+
+
+def exit_code(machine: Machine, command: str, unit: str) -> int:
+    """The exit code of a command of systemctl about a unit."""
+    return int(machine.shell(f"{command} {unit} && echo 0 || echo $?"))
+
+
+def has_status(machine: Machine, text: str) -> None:
+    """Wait for a text in the status line of the service."""
+    machine.wait_for(lambda: text in machine.properties(UNIT, "StatusText")["StatusText"] or None, text)
+
+
+def gave_up(machine: Machine, code: int) -> bool:
+    """Whether systemd leaves the service ended, after a start that failed with *code*: it plans no other."""
+    shown = machine.properties(UNIT, "ActiveState", "SubState", "Result", "ExecMainStatus", "NRestarts")
+    return shown == {
+        "ActiveState": "failed",
+        "SubState": "failed",  # auto-restart: it would try again
+        "Result": "exit-code",
+        "ExecMainStatus": str(code),
+        "NRestarts": "0",
+    }
 
 
 def metrics(machine: Machine) -> dict[str, float]:
@@ -95,12 +118,40 @@ def test_a_reload_takes_a_good_configuration_and_refuses_a_bad_one(service: Mach
     assert metrics(service)["tcp_exporter_config_last_reload_successful"] == 1
 
     service.write(CONFIGURATION, "thresholds: {established: {warning: 7, crit: 8}}\n")
-    service.run("systemctl", "reload", UNIT, check=False)
+    assert exit_code(service, "systemctl reload", UNIT) == 1
     failed = "tcp_exporter_config_last_reload_successful"
     service.wait_for(lambda: metrics(service)[failed] == 0 or None, "the refusal")
     assert metrics(service)[warning] == 7
-    assert f"{CONFIGURATION}:1:40: thresholds.established.crit: " in service.journal(UNIT)
+    reason = f"{CONFIGURATION}:1:40: thresholds.established.crit: "
+    assert f"\n{reason}" in service.journal(UNIT)
+    has_status(service, f"; configuration rejected: {reason}")
+    shown = service.run("systemctl", "status", "--full", "--no-pager", UNIT)
+    assert re.search(r"^ +Process: .* ExecReload=.* --config.check \(code=exited, status=78\)$", shown, re.MULTILINE)
+    assert reason in shown
     assert service.properties(UNIT, "ActiveState", "NRestarts") == {"ActiveState": "active", "NRestarts": "0"}
+
+    service.write(CONFIGURATION, "thresholds: {established: {warning: 8}}\n")
+    assert exit_code(service, "systemctl reload", UNIT) == 0
+    service.wait_for(lambda: metrics(service)[warning] == 8 or None, "the mended threshold")
+    service.wait_for(
+        lambda: "rejected" not in service.properties(UNIT, "StatusText")["StatusText"] or None, "its status"
+    )
+
+
+def test_a_configuration_that_the_service_may_not_read_is_refused_with_the_way_out(service: Machine) -> None:
+    """At a reload, at a start, and not to root, who may read it."""
+    hint = f"{CONFIGURATION}: cannot be read: Permission denied: the service runs as a user of its own (DynamicUser=)"
+    service.run("chmod", "600", CONFIGURATION)
+    assert exit_code(service, "systemctl reload", UNIT) == 1
+    assert f"\n{hint}: " in service.journal(UNIT)
+    has_status(service, hint)
+    assert service.run("tcp-exporter", "check-config", CONFIGURATION) == f"{CONFIGURATION}: valid\n"
+
+    assert exit_code(service, "systemctl restart", UNIT) == 1
+    assert gave_up(service, 78)
+    service.run("chmod", "644", CONFIGURATION)
+    service.run("systemctl", "start", UNIT)
+    assert service.get("/-/ready")[0] == 200
 
 
 def test_a_stop_is_a_clean_end(service: Machine) -> None:
@@ -112,10 +163,17 @@ def test_a_stop_is_a_clean_end(service: Machine) -> None:
 
 def test_a_service_with_a_bad_configuration_does_not_start_and_says_where_it_is_bad(service: Machine) -> None:
     service.write(CONFIGURATION, "sample: {interval: 1}\n")
-    service.run("systemctl", "restart", UNIT, check=False)
+    assert exit_code(service, "systemctl restart", UNIT) == 1
+    assert gave_up(service, 78)
     service.wait_for(lambda: f"{CONFIGURATION}:1:20: sample.interval: " in service.journal(UNIT) or None, "the place")
-    ended = f"{UNIT}: Main process exited, code=exited, status=1/FAILURE\n"
-    service.wait_for(lambda: ended in service.journal(UNIT) or None, "the end")
+
+
+def test_a_wrong_flag_does_not_restart_for_ever(service: Machine) -> None:
+    drop_in(service, UNIT, "[Service]\nEnvironment=ARGS=--bananas\nEnvironmentFile=\n")
+    assert exit_code(service, "systemctl restart", UNIT) == 1
+    assert gave_up(service, 2)
+    complaint = "tcp-exporter: error: unrecognized arguments: --bananas\n"
+    service.wait_for(lambda: complaint in service.journal(UNIT) or None, "the complaint")
 
 
 def test_the_watchdog_restarts_a_daemon_that_hangs(service: Machine) -> None:

@@ -19,6 +19,7 @@ from tests.machine.documented import blocks
 pytestmark = pytest.mark.e2e
 PRIVATE = "./usr/lib/tcp-exporter/"
 EXAMPLES = "./usr/share/doc/tcp-exporter/examples/"
+DOCUMENTS = "./usr/share/doc/tcp-exporter/docs/"
 
 
 def listed(package: Path) -> dict[str, str]:
@@ -37,54 +38,71 @@ def test_lintian_has_nothing_to_say(package: Path) -> None:
 
 
 def test_what_is_in_the_package(package: Path, golden: Callable[[str, str], None]) -> None:
-    """All but the libraries, whose files are their own affair, and the examples."""
-    mine = {path: mode for path, mode in listed(package).items() if not path.startswith((PRIVATE, EXAMPLES))}
+    """All but the libraries, whose files are their own affair, the examples and the documents."""
+    others = (PRIVATE, EXAMPLES, DOCUMENTS)
+    mine = {path: mode for path, mode in listed(package).items() if not path.startswith(others)}
     golden("deb.txt", "".join(f"{mode} {path}\n" for path, mode in mine.items()))
 
 
-def test_the_examples_are_all_that_there_is_to_copy(package: Path) -> None:
-    """A large one is packed, as all documentation of Debian's."""
-    listing = [path for path in listed(package) if path.startswith(EXAMPLES) and not path.endswith("/")]
+def test_the_runbooks_are_inside(own_package: Path) -> None:
+    pages = {path.name for path in (REPOSITORY / "exporter/web/page/runbooks").iterdir()}
+    folder = f"{PRIVATE}exporter/web/page/runbooks/"
+    assert {path.removeprefix(folder) for path in listed(own_package) if path.startswith(folder)} - {""} == pages
+
+
+def test_the_examples_are_all_that_there_is_to_copy(own_package: Path) -> None:
+    listing = [path for path in listed(own_package) if path.startswith(EXAMPLES) and not path.endswith("/")]
     copied = {
         str(path.relative_to(folder))
         for folder, pattern in ((REPOSITORY / "deploy", "*"), (REPOSITORY / "systemd", "*.d/*"))
         for path in folder.rglob(pattern)
         if path.is_file()
     }
-    assert {path.removeprefix(EXAMPLES).removesuffix(".gz") for path in listing} == copied
+    assert {path.removeprefix(EXAMPLES) for path in listing} == copied
 
 
-def test_every_library_of_the_lock_is_inside_and_nothing_else(package: Path) -> None:
+def test_every_document_is_inside_and_can_be_read_as_it_is(own_package: Path) -> None:
+    """None is packed, so that their links work: to each other, to README.md, and to deploy, which is the examples."""
+    listing = [path for path in listed(own_package) if path.startswith(DOCUMENTS) and not path.endswith("/")]
+    written = {
+        str(path.relative_to(REPOSITORY / "docs")) for path in (REPOSITORY / "docs").rglob("*") if path.is_file()
+    }
+    assert {path.removeprefix(DOCUMENTS) for path in listing} == written
+
+
+def test_every_library_of_the_lock_is_inside_and_nothing_else(own_package: Path) -> None:
     lock = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
     locked = {
         name.replace("-", "_"): version for name, version in re.findall(r"^([\w-]+)==([\w.]+)", lock, re.MULTILINE)
     }
-    folders = [path.removeprefix(PRIVATE) for path in listed(package) if path.startswith(PRIVATE)]
+    folders = [path.removeprefix(PRIVATE) for path in listed(own_package) if path.startswith(PRIVATE)]
     found = re.findall(r"^(\w+)-([\w.]+)\.dist-info/$", "\n".join(folders), re.MULTILINE)
     assert {name.lower(): version for name, version in found} == locked
 
 
-def test_the_copyright_names_every_library(package: Path) -> None:
-    folders = {path.removeprefix(PRIVATE).partition("/")[0] for path in listed(package) if path.startswith(PRIVATE)}
+def test_the_copyright_names_every_library(own_package: Path) -> None:
+    folders = {path.removeprefix(PRIVATE).partition("/")[0] for path in listed(own_package) if path.startswith(PRIVATE)}
     libraries = {folder for folder in folders if folder and not folder.endswith(".dist-info")} - {"exporter"}
     text = (REPOSITORY / "debian/copyright").read_text(encoding="utf-8")
     assert libraries - set(re.findall(r"^Files: (\w+)/\*$", text, re.MULTILINE)) == set()
 
 
-def test_its_version_is_the_programs(package: Path) -> None:
-    said = subprocess.run(["dpkg-deb", "--field", package, "Version"], stdout=subprocess.PIPE, text=True, check=True)
+def test_its_version_is_the_programs(own_package: Path) -> None:
+    said = subprocess.run(
+        ["dpkg-deb", "--field", own_package, "Version"], stdout=subprocess.PIPE, text=True, check=True
+    )
     assert said.stdout.strip().rpartition("-")[0] == __version__
 
 
-def test_a_second_build_is_the_same_to_the_byte(package: Path, tmp_path: Path) -> None:
-    assert build(tmp_path).read_bytes() == package.read_bytes()
+def test_a_second_build_is_the_same_to_the_byte(own_package: Path, tmp_path: Path) -> None:
+    assert build(tmp_path).read_bytes() == own_package.read_bytes()
 
 
 @pytest.fixture(scope="session")
-def pages(package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pages(own_package: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The manual pages by name."""
     folder = tmp_path_factory.mktemp("pages")
-    subprocess.run(["dpkg-deb", "--extract", package, folder], check=True)
+    subprocess.run(["dpkg-deb", "--extract", own_package, folder], check=True)
     return {path.name.partition(".")[0]: path for path in (folder / "usr/share/man/man1").iterdir()}
 
 
@@ -119,7 +137,15 @@ def files(machine: Machine) -> set[str]:
     """Every path of the machine that its own work does not come and go with."""
     own = " -o ".join(
         f"-path {path}"
-        for path in ("/tmp", "/var/tmp", "/var/log", "/var/cache/apt", "/var/lib/apt", "/var/lib/systemd")
+        for path in (
+            "/tmp",
+            "/var/tmp",
+            "/var/log",
+            "/var/cache/apt",
+            "/var/cache/debconf",
+            "/var/lib/apt",
+            "/var/lib/systemd",
+        )
     )
     return set(machine.shell(f"find / -xdev \\( {own} \\) -prune -o -print").splitlines())
 
@@ -153,15 +179,18 @@ def test_removed_it_leaves_its_configuration_and_purged_nothing_with_all_its_uni
         assert machine.run("systemctl", "list-units", "--all", "--no-legend", "tcp-exporter*") == ""
 
 
-def test_an_upgrade_restarts_the_service_and_keeps_what_was_changed(tree: Path, package: Path, tmp_path: Path) -> None:
+def test_an_upgrade_restarts_the_service_and_keeps_what_was_changed(
+    tree: Path, own_package: Path, package: Path, tmp_path: Path
+) -> None:
+    """On another Debian than this host's: from the package of this host to its own."""
     need("systemd-nspawn", "nsenter")
-    with Machine(tree, tmp_path / "console", package) as machine:
+    with Machine(tree, tmp_path / "console", own_package, package) as machine:
         install(machine)
         machine.write("/etc/tcp-exporter.yml", "thresholds: {established: {warning: 7}}\n")
         machine.run("systemctl", "start", "tcp-exporter-textfile.timer")
         before = machine.properties("tcp-exporter", "MainPID")
 
-        machine.shell("apt-get install --yes --reinstall /mnt/dist/*.deb")
+        machine.shell("apt-get install --yes --reinstall /mnt/dist2/*.deb")
         assert machine.properties("tcp-exporter", "MainPID") != before
         assert machine.run("cat", "/etc/tcp-exporter.yml") == "thresholds: {established: {warning: 7}}\n"
         assert 'tcp_threshold{measure="established",severity="warning"} 7.0\n' in machine.get("/metrics")[1]

@@ -152,7 +152,7 @@ def test_a_wrong_timeout_is_refused(text: str) -> None:
         ),
         (["--critical", "2:1"], "--critical: '2:1' is not a range: its start 2 is above its end 1"),
         (["-w", "nosuch=5"], f"-w: unknown measure 'nosuch': expected one of {KNOWN}"),
-        (["-s", "ESTAB"], f"-s: unknown measure 'ESTAB': expected one of {KNOWN}"),
+        (["-s", "ESTAB"], "-s: unknown measure 'ESTAB'; did you mean established?"),
         (["-w", "established=5,7"], "-w: expected measure=range, got '7'"),
         (["-s", "findings", "-w", "5"], f"-w: findings {NO_RANGE}"),
         (["-c", "5", "-s", "findings"], f"-c: findings {NO_RANGE}"),

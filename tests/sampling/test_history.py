@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.sampling.history import HOLE, POINTS, STEP_SECONDS, History, Points
+from exporter.sampling.history import HOLE, POINTS, STEP_SECONDS, TOTAL, History, Points
 from exporter.snapshot import NO_SOCKETS, StateCounts
 from exporter.tcpstate import TcpState
 
@@ -118,3 +118,33 @@ def test_every_point_is_the_extremes_of_its_samples(steps: list[tuple[int, int |
     expected = [by_slot.get(slot) or [HOLE] for slot in range(first, last)]
     points = history(samples)
     assert (extremes(points) if points else []) == [(min(numbers), max(numbers)) for numbers in expected]
+
+
+def test_the_total_is_the_extremes_of_the_sum_and_not_the_sum_of_extremes() -> None:
+    made = History()
+    for now, open_ones, waiting in [(100.0, 5, 1), (101.0, 1, 5), (102.0, HOLE, 7), (110.0, 0, 0)]:
+        counts = list(NO_SOCKETS)
+        counts[TcpState.ESTABLISHED], counts[TcpState.TIME_WAIT] = open_ones, waiting
+        made.add(now, EPOCH + now, tuple(counts))
+    assert made.points is not None
+    assert (made.points.low[TOTAL].tolist(), made.points.high[TOTAL].tolist()) == ([6], [7])
+
+
+def test_drops_belong_to_the_point_in_which_the_counter_rose() -> None:
+    made = History()
+    samples = [
+        (100.0, 7),
+        (101.0, 9),
+        (109.0, 12),
+        (110.0, 20),
+        (121.0, None),
+        (131.0, 4),
+        (141.0, 5),
+        (175.0, 8),
+        (180.0, 8),
+    ]
+    for now, counter in samples:
+        made.add(now, EPOCH + now, NO_SOCKETS, dropped=counter)
+    assert made.points is not None
+    # 2 + 3; 8; the counter was not readable, twice there is nothing to compare with; 1; two points without a sample; 3
+    assert made.points.dropped.tolist() == [5, 8, HOLE, HOLE, 1, HOLE, HOLE, 3]

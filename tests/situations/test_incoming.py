@@ -25,7 +25,8 @@ RATIO = ("-s", "syn_queue_ratio", "-w", "0.5", "-c", "0.9")
 
 def numbers(sentence: str) -> list[int]:
     """The whole numbers in a sentence that stand alone, so neither addresses nor seconds."""
-    return [int(number) for number in re.findall(r"(?<![\d.:])\d+(?![\d:]|\.\d| s)", sentence)]
+    found = re.findall(r"(?<![\d.:,])\d+(?:,\d{3})*(?![\d:]|\.\d| s)", sentence)
+    return [int(number.replace(",", "")) for number in found]
 
 
 # -- floods ------------------------------------------------------------------------------------------------------------

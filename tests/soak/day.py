@@ -89,7 +89,7 @@ class Day(NamedTuple):
     def growth(self) -> dict[str, int]:
         """How much more the least of the later half is than that of the earlier: KiB, descriptors, threads.
 
-        The least, since a request or a reload that is not quite over has its own descriptor or thread.
+        The least, because a request or a reload that is not quite over has its own descriptor or thread.
         """
         earlier, later = self.warm
         return {

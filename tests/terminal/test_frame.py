@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.health.thresholds import Status
+from exporter.health.thresholds import Range, Status, Threshold
 from exporter.sampling.sample import Pass, Sample
 from exporter.snapshot import NO_SOCKETS, StateCounts
 from exporter.tcpstate import TcpState
@@ -91,12 +91,57 @@ def test_every_line_of_every_frame_fits_and_says_nothing_to_the_terminal(
     assert "".join(lines).encode(encoding).decode(encoding) == "".join(lines)
 
 
-@pytest.mark.parametrize("more", [-20, -2, -1, 0, 1])
-def test_the_last_line_says_how_many_rows_are_hidden(more: int) -> None:
+def test_a_frame_that_does_not_fit_has_no_rows_for_states_without_sockets() -> None:
     whole = texts(frame(sample_of("busy"), MOMENT, [], SCREEN))
-    rows = len(whole) + more
-    lines = texts(frame(sample_of("busy"), MOMENT, [], Screen(100, rows)))
-    assert lines == (whole if more >= 0 else [*whole[: rows - 1], f"... {1 - more} more rows"])
+    assert texts(frame(sample_of("busy"), MOMENT, [], Screen(100, len(whole)))) == whole
+    short = texts(frame(sample_of("busy"), MOMENT, [], Screen(100, len(whole) - 1)))[:-1]
+    assert [line.split()[0] for line in whole[:16] if line not in short] == ["CLOSED", "Read"]
+    assert [line for line in short if line not in whole] == ["Not shown: 1 state without sockets."]
+
+
+@pytest.mark.parametrize("less", [1, 2, 15])
+def test_the_last_line_says_how_many_rows_are_hidden(less: int) -> None:
+    short = texts(frame(sample_of("syn-flood"), MOMENT, [], Screen(80, 24)))
+    rows = len(short) - less
+    lines = texts(frame(sample_of("syn-flood"), MOMENT, [], Screen(80, rows)))
+    assert lines == [*short[: rows - 1], f"... {less + 1} more rows"]
+
+
+def test_a_state_that_had_sockets_lately_keeps_its_row_and_so_does_one_that_alerts() -> None:
+    def states(past: list[StateCounts | None]) -> list[str]:
+        lines = texts(frame(sample_of("syn-flood"), MOMENT, past, Screen(80, 20)))
+        return [line.split()[0] for line in lines[3:6]]
+
+    assert states([]) == ["ESTABLISHED", "SYN-RECEIVED", "LISTEN"]
+    assert states([counts_of(close_wait=1), None]) == ["ESTABLISHED", "SYN-RECEIVED", "CLOSE-WAIT"]
+
+
+def test_where_there_is_no_room_the_limit_that_alerts_is_first() -> None:
+    snapshot = published("busy")
+    health = judged(snapshot, thresholds={"orphans_ratio": Threshold(Range.parse("0"))})
+    full = sample_of("busy")
+    sample = full._replace(health=health)
+
+    def limits(rows: int) -> list[str]:
+        lines = texts(frame(sample, MOMENT, [], Screen(100, rows)))
+        at = next(number for number, line in enumerate(lines) if line.startswith("LIMIT"))
+        return [line.split("  ")[0] for line in lines[at + 1 : at + 3]]
+
+    assert limits(60) == ["time-wait sockets", "orphans (host)"]
+    assert limits(23) == ["orphans (host)", "time-wait sockets"]
+
+
+def test_the_keys_stand_at_the_right_end_of_the_first_line() -> None:
+    for columns in (30, 60, 100):
+        (first, *_) = texts(frame(sample_of("busy"), MOMENT, [], Screen(columns, 60)))
+        assert (len(first), first[-9:]) == (columns, "  q: quit")
+
+
+def test_a_finding_is_wrapped_and_what_else_is_too_long_ends_with_an_ellipsis() -> None:
+    lines = texts(frame(sample_of("syn-flood"), MOMENT, [], Screen(40, 60)))
+    at = lines.index("WARNING   Many half-open connections:")
+    assert lines[at + 1] == "          handshakes never complete"
+    assert "LIMIT                            USED..." in lines
 
 
 def test_what_is_wrong_stands_above_the_limits() -> None:
@@ -124,14 +169,26 @@ def test_a_wider_screen_shows_more_of_the_past() -> None:
         lines = texts(frame(sample_of("busy"), MOMENT, past, Screen(columns, 60)))
         return len(next(line for line in lines if line.startswith("LISTEN")).split()[-1])
 
-    assert [drawn(columns) for columns in (40, 80, 162, 1000)] == [10, 18, 100, 240]
+    assert [drawn(columns) for columns in (72, 80, 162, 1000)] == [10, 18, 100, 240]
+
+
+def test_a_narrow_screen_has_no_sparklines_and_then_no_thresholds_but_always_the_status() -> None:
+    past = [counts_of(established=number) for number in range(300)]
+
+    def drawn(columns: int) -> str:
+        lines = texts(frame(sample_of("busy"), MOMENT, past, Screen(columns, 60)))
+        return next(line for line in lines if line.startswith("ESTABLISHED"))
+
+    assert drawn(71) == drawn(59) == "ESTABLISHED        656  warning 600, critical 800  WARNING"
+    assert drawn(58) == drawn(32) == "ESTABLISHED        656  WARNING"
 
 
 def test_a_state_beyond_its_threshold_and_a_finding_have_their_colour() -> None:
     lines = frame(sample_of("busy"), MOMENT, [], SCREEN)
     assert [line.status for line in lines if line.text.startswith("ESTABLISHED")] == [Status.WARNING]
     flooded = frame(sample_of("syn-flood"), MOMENT, [], SCREEN)
-    assert {line.status for line in flooded if line.text.startswith("WARNING ")} == {Status.WARNING}
+    colored = [line.text.split()[0] for line in flooded if line.status is not Status.OK]
+    assert colored == ["SYN-RECEIVED", "LISTEN", "WARNING"]
 
 
 def test_numbers_that_are_not_known_are_question_marks() -> None:
@@ -143,7 +200,7 @@ def test_numbers_that_are_not_known_are_question_marks() -> None:
 def test_of_a_sample_that_is_too_old_or_not_there_only_that_is_said(asking: str | None, waiting: str) -> None:
     moment = MOMENT._replace(now=104.0, asking=asking)
     assert frame(sample_of("busy"), moment, [NO_SOCKETS], SCREEN) == [
-        Line("TCP on host.example"),
+        Line(f"{'TCP on host.example':<93}q: quit"),
         Line(""),
         Line(f"The last sample is 4 s old{waiting}.", Status.UNKNOWN),
     ]

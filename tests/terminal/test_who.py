@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from exporter.kernel.memory import Buffers
-from exporter.kernel.owners import Process
-from exporter.terminal.who import Holders, Row, attribute, document, holders, joined, render
+from exporter.kernel.owners import Process, Survey
+from exporter.terminal.who import Holders, Row, attribute, document, held_by_process, holders, joined, render
 
 PROCESSES = [
     Process(812, "nginx", {11, 12}),
@@ -161,3 +161,27 @@ def test_by_memory_the_owner_that_holds_most_is_first_whatever_it_has_of_sockets
 def test_by_memory_what_has_no_owner_has_its_memory_too() -> None:
     parts = [holders("close_wait", "process", [], [Row("none", number)]) for number in (3, 10, 0, 5)]
     assert joined(parts).unattributed == (Row("none", 3, buffers=Buffers(10, 0, 5)),)
+
+
+def test_processes_that_are_called_alike_keep_their_own_sockets_and_memory() -> None:
+    """One calls itself what another's name and script look like; the others run in different units."""
+    processes = [
+        Process(7, "python3", {1}, "web.service", "app.py"),
+        Process(8, "python3", {2}, "user@1000.service/web.service", "app.py"),
+        Process(9, "python3 app.py", {3}, "web.service"),
+        Process(10, "a\x1b", {4}),
+        Process(11, "a\\x1b", {5}),
+    ]
+    survey = Survey(tuple(processes), 5, 0, hidden=False)
+    sizes = [dict.fromkeys(range(1, 6), 1), *({inode: 10**inode for inode in range(1, 6)} for _ in range(3))]
+    answer = joined([held_by_process("established", counts, survey) for counts in sizes])
+    assert [(row.label, row.detail, row.sockets, row.buffers) for row in answer.rows] == [
+        (label, detail, 1, Buffers(size, size, size))
+        for label, detail, size in (
+            ("a\\x1b", "pid 11", 10**5),
+            ("a\\x1b", "pid 10", 10**4),
+            ("python3 app.py", "pid 9, web.service", 10**3),
+            ("python3 app.py", "pid 8, user@1000.service/web.service", 10**2),
+            ("python3 app.py", "pid 7, web.service", 10),
+        )
+    ]

@@ -15,7 +15,7 @@ from exporter.health.judge import Judge
 from exporter.health.thresholds import DEFAULTS
 from exporter.health.window import Window
 from exporter.prometheus.families import View
-from exporter.sampling.history import HOLE, Points
+from exporter.sampling.history import HOLE, TOTAL, Points
 from exporter.sampling.sample import Sample
 from exporter.snapshot import StateCounts
 from exporter.tcpstate import KNOWN_STATES, TcpState
@@ -44,7 +44,8 @@ class Daemon:
 
 
 def points(*numbers: int) -> Points:
-    return Points(1_700_000_010.0, *((array("i", numbers),) * len(TcpState) for _ in range(2)))
+    series = array("i", numbers)
+    return Points(1_700_000_010.0, (series,) * (TOTAL + 1), (series,) * (TOTAL + 1), series)
 
 
 def test_the_history_is_the_points_with_null_for_what_was_not_counted() -> None:
@@ -55,12 +56,15 @@ def test_the_history_is_the_points_with_null_for_what_was_not_counted() -> None:
         "step_seconds": 10.0,
         "end": 1_700_000_010.0,
         "states": {state.label: {"min": [3, None, 5], "max": [3, None, 5]} for state in KNOWN_STATES},
+        "total": {"min": [3, None, 5], "max": [3, None, 5]},
+        "dropped": [3, None, 5],
     }
 
 
 def test_before_the_first_point_the_history_is_empty() -> None:
     document = json.loads(Daemon(None).get("/api/v1/history").body)
     assert (document["end"], document["states"]["listen"]) == (None, {"min": [], "max": []})
+    assert (document["total"], document["dropped"]) == ({"min": [], "max": []}, [])
 
 
 def test_the_history_is_rendered_once_for_each_point() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ssl
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from exporter.errors import ConfigError
 from exporter.web import protection as module
 from exporter.web.protection import Protection, load
+from exporter.web.webconfig import IF_GIVEN, REQUIRED, WebConfig
 from tests.certificates import Authority
 from tests.web.test_webconfig import HASH
 
@@ -62,7 +66,7 @@ RELOADED = "info web configuration reloaded"
 
 def test_nothing_is_read_again_while_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place(tmp_path, TLS + USERS)
-    monkeypatch.setattr(module, "load", None)  # whoever called it would fail
+    monkeypatch.setattr(module, "load", None)  # a call would fail
     place.look(5)
     assert place.log.lines == []
 
@@ -136,6 +140,98 @@ def test_a_reload_never_takes_protection_away(tmp_path: Path) -> None:
         "warning authentication switched off on disk; restart to apply key=basic_auth_users",
         RELOADED,
     ]
+
+
+CLIENTS = TLS.replace("}", ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.pem}")
+NAMED = CLIENTS.replace("}", ", client_allowed_sans: [a.example, b.example]}")
+ANYONE = "warning client certificates not required on disk; restart to apply key=client_auth_type"
+NO_TLS = "warning TLS switched on or off on disk; restart to apply key=tls_server_config"
+UNNAMED = "warning names of clients not listed on disk; restart to apply key=client_allowed_sans"
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "said"),
+    [
+        (CLIENTS, {"a.example", "b.example"}, [UNNAMED, RELOADED]),
+        (NAMED.replace("[a.example, b.example]", ""), {"a.example", "b.example"}, [UNNAMED, RELOADED]),
+        (TLS, {"a.example", "b.example"}, [ANYONE, RELOADED]),
+        (CLIENTS.replace(REQUIRED, IF_GIVEN), {"a.example", "b.example"}, [ANYONE, RELOADED]),
+        ("", {"a.example", "b.example"}, [NO_TLS, RELOADED]),
+        (NAMED.replace("client_ca_file: ca.pem, ", ""), {"a.example", "b.example"}, None),
+        (NAMED.replace("[a.example, b.example]", "[]"), {"a.example", "b.example"}, None),
+        (NAMED.replace("a.example, ", ""), {"b.example"}, [RELOADED]),
+    ],
+)  # fmt: skip
+def test_a_reload_admits_no_client_that_nobody_lists(
+    tmp_path: Path, text: str, names: set[str], said: list[str] | None
+) -> None:
+    """*said* is None where the file has a mistake, which leaves everything as it was."""
+    place = Place(tmp_path, NAMED)
+    place.file.write_text(text)
+    place.look(2)
+    assert place.watched.tls().clients == (REQUIRED, place.authority.cert.read_bytes(), frozenset(names))
+    if said is None:
+        assert [line.startswith(REFUSED) for line in place.log.lines] == [True]
+    else:
+        assert place.log.lines == said
+
+
+def test_names_that_a_reload_keeps_do_not_keep_the_old_certificate(tmp_path: Path) -> None:
+    place = Place(tmp_path, NAMED)
+    before = place.context()
+    place.file.write_text(CLIENTS)
+    place.authority.issue("server")
+    place.look(2)
+    assert (place.context() is before, place.watched.tls().allowed_sans) == (
+        False,
+        frozenset({"a.example", "b.example"}),
+    )
+
+
+@pytest.mark.parametrize("late", ["mistakes", "good"])
+def test_what_a_watcher_finds_after_it_was_given_up_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: str
+) -> None:
+    """Its file hung, another thread watches, and the disk answers at last, with what the file was before."""
+    place = Place(tmp_path, USERS)
+    hangs, answers = threading.Event(), threading.Event()
+
+    def hanging(path: str, seen: Callable[[str], None]) -> WebConfig:
+        hangs.set()
+        assert answers.wait(60)
+        seen("of the past")
+        if late == "mistakes":
+            raise ConfigError(["of the past"])
+        return WebConfig()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "load", hanging)
+        abandoned = threading.Thread(target=place.watched.watch, daemon=True)
+        abandoned.start()
+        place.watched.ask()
+        assert hangs.wait(60)
+    assert place.watched.reading_since is not None
+    place.file.write_text(USERS.replace("me", "you"))
+    threading.Thread(target=place.watched.watch, daemon=True).start()
+    place.watched.ask()
+    until(lambda: place.log.lines == [RELOADED])
+    answers.set()
+    abandoned.join(60)
+    assert not abandoned.is_alive()
+    assert (dict(place.watched.config.basic_auth_users), place.watched.successful) == ({"you": HASH}, True)
+    assert place.log.lines == [RELOADED]
+    place.file.write_text(USERS)  # and its changes are still seen
+    until(lambda: dict(place.watched.config.basic_auth_users) == {"me": HASH})
+    assert place.log.lines == [RELOADED, RELOADED]
+    place.watched._watcher = None  # ends the thread
+
+
+def until(found: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + 60
+    while not found():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_authentication_can_be_switched_on_and_tls_waits(tmp_path: Path) -> None:

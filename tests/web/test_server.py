@@ -18,7 +18,7 @@ import pytest
 
 from exporter.errors import UsageError
 from exporter.web.http import Handler, Middleware, Request, Response, method_not_allowed, not_found, plain_text
-from exporter.web.server import DEFAULT_LIMITS, Limits, Server
+from exporter.web.server import DEFAULT_LIMITS, Limits, Server, _is_loopback
 from exporter.web.webconfig import ServerTls
 
 BIG = bytes(8 * 1024 * 1024)  # more than the kernel keeps for a client that does not read
@@ -205,7 +205,9 @@ def test_the_handler_gets_a_decoded_path_the_raw_query_and_joined_headers() -> N
                 "",
             )
             headers = {"host": "localhost", "x-a": "1, 2", "x-b": "\xe9"}
-            assert at.requests == [Request("GET", "/a \xe9/", "x=%20&y?z", headers, "127.0.0.1")]
+            (request,) = at.requests
+            assert request == Request("GET", "/a \xe9/", "x=%20&y?z", headers, "127.0.0.1", request.peer)
+            assert re.fullmatch(r"127\.0\.0\.1:\d+", request.peer)
 
     run(scenario)
 
@@ -929,3 +931,23 @@ def test_who_comes_in_the_moment_of_the_end_is_no_error() -> None:
         assert unexpected == []
 
     run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "is_loopback"),
+    [
+        (socket.AF_INET, "127.0.0.2", True),
+        (socket.AF_INET, "0.0.0.0", False),
+        (socket.AF_INET6, "::1", True),
+        (socket.AF_INET6, "::ffff:127.0.0.1", True),
+        (socket.AF_INET6, "::", False),
+    ],
+)
+def test_a_loopback_address_is_one_however_it_is_written(
+    family: socket.AddressFamily, address: str, is_loopback: bool
+) -> None:
+    with socket.socket(family) as listening:
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.bind((address, 0))
+        assert _is_loopback(listening) == is_loopback

@@ -8,6 +8,7 @@ import gc
 import os
 import socket
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -412,3 +413,58 @@ def test_the_first_answer_needs_no_second_packet_from_the_client(keys: Keys) -> 
             )
 
     run(scenario)
+
+
+@pytest.mark.parametrize("tickets", [True, False])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_that_is_no_longer_admitted_resumes_nothing(
+    keys: Keys, tmp_path: Path, version: ssl.TLSVersion, tickets: bool
+) -> None:
+    """Neither by a ticket nor by the session's id: of a removed authority, without its name, or expired."""
+    mine = presenting(keys, keys.authority.issue("client", "DNS:prometheus.example"))
+    mine.minimum_version = mine.maximum_version = version
+    if not tickets:
+        mine.options |= ssl.OP_NO_TICKET
+    first = server_tls(keys.server, keys.authority.cert, frozenset({"prometheus.example"}))
+    later = {
+        "removed": server_tls(keys.server, Authority(tmp_path, "other").cert, first.allowed_sans),
+        "unnamed": first._replace(allowed_sans=frozenset({"other.example"})),
+        "expired": Expired(*first),
+    }
+    state = {"now": first}
+
+    def resumed(port: int, session: ssl.SSLSession | None) -> tuple[str, bool | None, ssl.SSLSession | None]:
+        """The status line, whether the session was resumed, and the session to resume the next time."""
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", port), 60) as plain,
+                mine.wrap_socket(plain, server_hostname="localhost", session=session) as peer,
+            ):
+                peer.sendall(b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                found = peer.recv(65536)[:15].decode(), peer.session_reused, peer.session
+                with contextlib.suppress(OSError):
+                    peer.unwrap()  # else neither end keeps the session
+                return found
+        except OSError:
+            return "", None, None
+
+    async def scenario() -> None:
+        async with serving(tls=lambda: state["now"]) as at:
+            line, _, session = await asyncio.to_thread(resumed, at.port, None)
+            assert line == "HTTP/1.1 200 OK"
+            again = await asyncio.to_thread(resumed, at.port, session)
+            assert again[:2] == ("HTTP/1.1 200 OK", version is ssl.TLSVersion.TLSv1_2)
+            for kind, now in later.items():
+                state["now"] = now
+                assert (kind, (await asyncio.to_thread(resumed, at.port, session))[0]) == (kind, "")
+                assert (kind, (await asyncio.to_thread(resumed, at.port, None))[0]) == (kind, "")
+            assert (len(at.requests), at.errors) == (2, [])
+
+    run(scenario)
+
+
+class Expired(ServerTls):
+    """The same as it will be when the certificates of the test have expired."""
+
+    def admits(self, certificate: Mapping[str, object] | None, now: float) -> bool:
+        return super().admits(certificate, now + 30 * 86400)

@@ -238,8 +238,15 @@ ALL = "TLS_" + ", TLS_".join(
         (
             "SERVER, client_allowed_sans: [x]",
             [
-                "1:66: tls_server_config.client_allowed_sans: without client_auth_type: RequireAndVerifyClientCert or "
-                "VerifyClientCertIfGiven no name is verified"
+                "1:66: tls_server_config.client_allowed_sans: without client_auth_type: RequireAndVerifyClientCert a "
+                "client gets in without any certificate"
+            ],
+        ),
+        (
+            "SERVER, client_ca_file: ca.pem, client_auth_type: VerifyClientCertIfGiven, client_allowed_sans: [x]",
+            [
+                "1:133: tls_server_config.client_allowed_sans: without client_auth_type: RequireAndVerifyClientCert a "
+                "client gets in without any certificate"
             ],
         ),
         (
@@ -378,10 +385,13 @@ def test_a_client_is_admitted_until_its_certificate_expires() -> None:
 
 def test_what_templates_leave_empty_is_left_out(folder: Path) -> None:
     """As exporter-toolkit has it: an empty path is no file, and an empty header is unset."""
-    files = "cert_file: '', key_file: '', client_ca_file: ''"
-    assert loaded(folder, f"tls_server_config: {{{files}}}\n").tls_server_config is None
-    headers = loaded(folder, "http_server_config: {headers: {Strict-Transport-Security: '', X-Frame-Options: ''}}\n")
-    assert headers.http_server_config.headers == {"Strict-Transport-Security": "", "X-Frame-Options": ""}
+    for files in ("cert_file: '', key_file: '', client_ca_file: ''", "cert: '', key: '', client_ca: '', cert_file: ''"):
+        assert loaded(folder, f"tls_server_config: {{{files}}}\n").tls_server_config is None
+    blank = "Strict-Transport-Security: '', X-Frame-Options: '', Content-Security-Policy: , X-Content-Type-Options: "
+    headers = loaded(folder, f"http_server_config: {{http2: , headers: {{{blank}}}}}\n").http_server_config
+    names = ("Strict-Transport-Security", "X-Frame-Options", "Content-Security-Policy", "X-Content-Type-Options")
+    assert (headers.http2, headers.headers) == (True, dict.fromkeys(names, ""))
+    assert loaded(folder, "rate_limit: {interval: , burst: }\n") == loaded(folder, "rate_limit:\n") == WebConfig()
 
 
 def test_suites_of_tls_1_3_alone_are_that_version_alone_and_one_that_is_repeated_counts_once(folder: Path) -> None:

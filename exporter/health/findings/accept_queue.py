@@ -70,23 +70,25 @@ def _what(window: Window, slow: Sequence[Listener], dropped: int, drops: Mapping
 def _evidence(window: Window, slow: Sequence[Listener], dropped: int, drops: Mapping[str, int]) -> list[str]:
     evidence = [_queue_of(listener) for listener in slow[:_SHOWN]]
     if len(slow) > _SHOWN:
-        evidence.append(f"{len(slow) - _SHOWN} more accept queues are full or fill up.")
+        evidence.append(f"{len(slow) - _SHOWN:,} more accept queues are full or filling up.")
     if dropped:
-        evidence.append(f"{dropped} SYNs and final ACKs were dropped {window.during} because an accept queue was full.")
+        evidence.append(
+            f"{dropped:,} SYNs and final ACKs were dropped {window.during} because an accept queue was full."
+        )
     evidence += dropped_segments(window, drops, slow[:_SHOWN])
     half_open = sum(it.syn_recv for it in slow)
     if half_open > NORMAL_HALF_OPEN.value:
         evidence.append(
-            f"{half_open} connections are half open there, and cannot complete while the accept queue is full."
+            f"{half_open:,} connections are half open there, and cannot complete while the accept queue is full."
         )
     return evidence
 
 
 def _queue_of(listener: Listener) -> str:
-    which = f"the fullest of {listener.sockets} sockets of" if listener.sockets > 1 else "the accept queue of"
+    which = f"the fullest of {listener.sockets:,} sockets of" if listener.sockets > 1 else "the accept queue of"
     return (
-        f"{listener.fullest_queue} connections wait in {which} {listener.place}, "
-        f"whose limit is {listener.fullest_limit}."
+        f"{listener.fullest_queue:,} connections wait in {which} {listener.place}, "
+        f"whose limit is {listener.fullest_limit:,}."
     )
 
 
@@ -96,7 +98,7 @@ def _why(window: Window) -> str:
             "tcp_abort_on_overflow is 1, so the kernel resets clients whose handshake finds the queue full: they fail "
             "at once and do not try again."
         )
-    return "The kernel drops what does not fit, so clients wait for seconds, or give up."
+    return "The kernel drops connections that do not fit, so clients wait for seconds or give up."
 
 
 class _Limit(NamedTuple):
@@ -116,16 +118,16 @@ def _limit(listener: Listener, somaxconn: int | None) -> _Limit:
     if limit < somaxconn:
         old = " 128 was its default before Linux 5.4." if limit == _OLD_SOMAXCONN else ""
         return _Limit(
-            evidence=(f"The limit is from the last listen(); net.core.somaxconn is {somaxconn} now.{old}",),
+            evidence=(f"The limit is from the last listen(); net.core.somaxconn is {somaxconn:,} now.{old}",),
             first="Restart the application first: it may have asked listen() for more while net.core.somaxconn was "
-            f"lower. If the limit is {limit} again, configure a longer backlog there; up to {somaxconn} are allowed. "
-            "If the queue fills again, the limit is not the cause. ",
+            f"lower. If the limit is {limit:,} again, configure a longer backlog there; up to {somaxconn:,} are "
+            "allowed. If the queue fills again, the limit is not the cause. ",
             command=who,
         )
     return _Limit(
-        evidence=(f"The limit is net.core.somaxconn, {somaxconn}: the application asked for that or more.",)
+        evidence=(f"The limit is net.core.somaxconn, {somaxconn:,}: the application asked for that or more.",)
         if limit == somaxconn
-        else (f"The limit is above net.core.somaxconn, {somaxconn}, which was higher at the last listen().",),
+        else (f"The limit is above net.core.somaxconn, {somaxconn:,}, which was higher at the last listen().",),
         then=" If the queue fills in bursts only, raise net.core.somaxconn and restart the application: it takes the "
         "limit at listen().",
         command=f"sysctl -w net.core.somaxconn={2 * limit}",

@@ -73,7 +73,7 @@ def _by_own_buffer(window: Window, found: Transfers) -> Finding:
     size = _size(found)
     own = "" if found.send_buffer is None else f" It has {_kib(found.send_buffer)}"
     if by_application:
-        evidence = f"{own}, which is not the max of tcp_wmem ({limit}): its application probably set it by SO_SNDBUF."
+        evidence = f"{own}, which is not the max of tcp_wmem ({limit:,}): its application probably set it by SO_SNDBUF."
     else:
         evidence = "" if not own else f"{own}, the max of tcp_wmem."
     return Finding(
@@ -117,7 +117,7 @@ def _by_peer(found: Transfers) -> Finding:
         ),
         why=_why("window of the receiver"),
         remedy=f"On the receiving host, if its application keeps up with its data, raise the max of tcp_rmem to {size}"
-        f"{_formula()} An application there that set SO_RCVBUF must not, or it keeps its size.",
+        f"{_formula()} An application there that sets SO_RCVBUF keeps that size: it must not set it.",
         command=f"ss -Htni dst {found.place}",
         risk=_risk(found, size),
         states=(TcpState.ESTABLISHED,),
@@ -125,7 +125,7 @@ def _by_peer(found: Transfers) -> Finding:
 
 
 def _transfers(found: Transfers) -> str:
-    many = f"{found.sockets} sampled connections send" if found.sockets > 1 else "A sampled connection sends"
+    many = f"{found.sockets:,} sampled connections send" if found.sockets > 1 else "A sampled connection sends"
     largest = ", the largest" if found.sockets > 1 else ""
     return (
         f"{many} much over a long path{largest} to {found.place} with {found.rate / 1e6:.2g} MB/s and a round trip of "
@@ -134,7 +134,7 @@ def _transfers(found: Transfers) -> str:
 
 
 def _why(which: str) -> str:
-    return f"In one round trip no more is sent than the {which} holds, however much the path could carry."
+    return f"In one round trip no more is sent than the {which} holds, whatever the path could carry."
 
 
 def _formula() -> str:
@@ -159,9 +159,9 @@ def _vector(window: Window, size: int) -> str:
 
 def _risk(found: Transfers, size: int) -> str:
     return (
-        "Latency: what the path cannot carry waits in queues on the way, so its round trip grows, for everybody on it; "
-        f"at the rate of now a full buffer is {size / max(1, found.rate):.2g} s of waiting. Memory: up to so much for "
-        "each connection, within tcp_mem."
+        "Latency: data that the path cannot carry waits in queues on the way, so the round trip grows for everyone on "
+        f"it; at the present rate a full buffer is {size / max(1, found.rate):.2g} s of waiting. Memory: up to that "
+        "size for each connection, within tcp_mem."
     )
 
 

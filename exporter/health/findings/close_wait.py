@@ -38,7 +38,7 @@ def _judge(window: Window) -> Finding | None:
     number = _accepted(window)
     if number < _LEAST.value:
         return None
-    evidence = [f"{number} connections were closed by their peers and not by the application."]
+    evidence = [f"{number:,} connections were closed by their peers and not by the application."]
     signs = [sign for sign in (_old(window, number), _rising(window), _slow(window)) if sign]
     if not signs:
         if not window.past:
@@ -47,7 +47,7 @@ def _judge(window: Window) -> Finding | None:
     evidence += signs
     owner = ""
     for kind, name, held in holders(window.now, TcpState.CLOSE_WAIT):
-        evidence.append(f"{held} of them belong to {kind} {name}, as of the last detail pass.")
+        evidence.append(f"{held:,} of them belong to {kind} {name}, as of the last detail pass.")
         owner = owner or f" of {kind} {name}"
     return Finding(
         name=LEAK.name,
@@ -89,7 +89,7 @@ def _old(window: Window, number: int) -> str:
     ages = _ages(window)
     if ages is None:
         return ""
-    said = "The peers of {} of them have been silent for more than {} s."
+    said = "The peers of {:,} of them have been silent for more than {} s."
     if ages.over_60_seconds >= _MANY.value:
         return said.format(ages.over_60_seconds, 60)
     return _where_they_outnumber(window, ages, said) if number > window.count(TcpState.ESTABLISHED) else ""
@@ -99,14 +99,15 @@ def _where_they_outnumber(window: Window, ages: CloseWait, said: str) -> str:
     """What is a leak where fewer connections are established than wait to be closed."""
     if not window.past and ages.served >= _MANY.value:
         return (
-            f"A server here has accepted {ages.served} of them, and one that reads closes at once; this is one sample."
+            f"A server here has accepted {ages.served:,} of them, and one that reads closes at once; this is one "
+            "sample."
         )
     if ages.served_over_10_seconds >= _MANY.value:
         return said.format(ages.served_over_10_seconds, 10) + " A server that reads closes at once."
     course = _course(window)
     rise = course[-1] - course[-2] if len(course) > 1 else 0
     if ages.over_5_seconds >= _MANY.value and rise >= _STILL.value:
-        return f"{said.format(ages.over_5_seconds, 5)} {rise} more came meanwhile."
+        return f"{said.format(ages.over_5_seconds, 5)} {rise:,} more came meanwhile."
     return ""
 
 
@@ -119,7 +120,8 @@ def _rising(window: Window) -> str:
     if course[-1] - course[0] < _MORE.value:
         return ""
     return (
-        f"There were {course[0]} of them {window.seconds:.3g} s ago, and no count since was lower than the one before."
+        f"There were {course[0]:,} of them {window.seconds:.3g} s ago, and no count since was lower than the one "
+        "before."
     )
 
 
@@ -129,7 +131,7 @@ def _slow(window: Window) -> str:
     for points in _POINTS:
         least = _least_by_part(lows[-points:]) if len(lows) >= points else ()
         if len(least) > 1 and least[-1] - least[0] >= _MORE.value and all(map(int.__lt__, least, least[1:])):
-            return f"Their minimum rose from {least[0]} to {least[-1]} within {points // 6} minutes."
+            return f"Their minimum rose from {least[0]:,} to {least[-1]:,} within {points // 6} minutes."
     return ""
 
 

@@ -27,11 +27,11 @@ def _judge(window: Window) -> Finding | None:
         if not window.seconds and {tracked.drops, tracked.insert_failed} != {None}:
             raise CannotTell(NEEDS_TWO)
         return None
-    evidence = [f"{tracked.entries} connections are tracked, of nf_conntrack_max = {tracked.limit}: {share:.0%}."]
+    evidence = [f"{tracked.entries:,} connections are tracked, of nf_conntrack_max = {tracked.limit:,}: {share:.0%}."]
     if drops:
-        evidence.append(f"{drops} packets were dropped {window.during} because they could not be tracked.")
+        evidence.append(f"{drops:,} packets were dropped {window.during} because they could not be tracked.")
     if failed:
-        evidence.append(f"{failed} connections could not be added {window.during}.")
+        evidence.append(f"{failed:,} connections could not be added {window.during}.")
     evidence += _timeouts(window, tracked)
     return Finding(
         name=NEAR_LIMIT.name,
@@ -46,7 +46,7 @@ def _judge(window: Window) -> Finding | None:
         "nf_conntrack_buckets with it, or look-ups get slower. A shorter timeout forgets connections that are idle "
         "for longer than their keepalive."
         if near
-        else "None: it only looks.",
+        else "None: the command only reads.",
         states=(TcpState.SYN_SENT, TcpState.SYN_RECV, TcpState.TIME_WAIT),
     )
 
@@ -67,12 +67,12 @@ def _timeouts(window: Window, tracked: Conntrack) -> list[str]:
     idle, keepalive = tracked.established_timeout, window.sysctl("tcp_keepalive_time")
     if idle is None:
         return []
-    sentence = f"An idle connection stays tracked for {idle} s (nf_conntrack_tcp_timeout_established)"
+    sentence = f"An idle connection stays tracked for {idle:,} s (nf_conntrack_tcp_timeout_established)"
     if keepalive is None:
         return [f"{sentence}."]
     if keepalive >= idle:
-        return [f"{sentence}, and the first keepalive probe comes after {keepalive} s: too late, the entry is gone."]
-    return [f"{sentence}, although keepalive shows after {keepalive} s whether it is alive (tcp_keepalive_time)."]
+        return [f"{sentence}, and the first keepalive probe comes after {keepalive:,} s: too late, the entry is gone."]
+    return [f"{sentence}, although keepalive shows after {keepalive:,} s whether it is alive (tcp_keepalive_time)."]
 
 
 def _remedy(*, near: bool) -> str:

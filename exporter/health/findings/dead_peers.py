@@ -45,17 +45,17 @@ def _judge(window: Window) -> Finding | None:
     ]
     gone = window.rose("TcpExt.TCPAbortOnTimeout")
     if gone:
-        evidence.append(f"{gone} connections were given up {window.during} because nothing answered.")
+        evidence.append(f"{gone:,} connections were given up {window.during} because nothing answered.")
     return Finding(
         name=RULE.name,
         severity=Status.WARNING,
-        what=f"{dead} established connections lead to peers that no longer answer",
+        what=f"{dead:,} established connections lead to peers that no longer answer",
         evidence=tuple(evidence),
         why="They hold descriptors and memory, and calls on them hang until the kernel gives up." + _patience(window),
         remedy="See what the peers have in common: a host that is down, a network, a firewall or a NAT that has "
         "forgotten idle connections. Let the application set TCP_USER_TIMEOUT, which bounds both waits.",
         command="ss -Htno state established | grep -E 'timer:\\((on|keepalive),[^)]*,[1-9][0-9]*\\)'",
-        risk="None: it only looks.",
+        risk="None: the command only reads.",
         states=(TcpState.ESTABLISHED, TcpState.CLOSE_WAIT),
     )
 
@@ -72,7 +72,7 @@ def _patience(window: Window) -> str:
 def _by(peers: Peers, what: str) -> list[str]:
     if not peers.sockets:
         return []
-    return [f"The peers of {peers.sockets} connections {what}; {peers.most} of them are with {peers.place}."]
+    return [f"The peers of {peers.sockets:,} connections {what}; {peers.most:,} of them are with {peers.place}."]
 
 
 RULE = Rule(

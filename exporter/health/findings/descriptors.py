@@ -27,20 +27,20 @@ def _judge(window: Window) -> Finding | None:
     allocated = None if sockstat is None else sockstat.alloc
     if leaked < max(_MANY.value, _SHARE.value * (allocated or 0)):
         return None
-    evidence = [f"{leaked} TCP sockets of the host are held by a descriptor and are in no state."]
+    evidence = [f"{leaked:,} TCP sockets of the host are held by a descriptor and are in no state."]
     if allocated is not None:
-        evidence.append(f"{allocated} are allocated in all (/proc/net/sockstat: alloc).")
+        evidence.append(f"{allocated:,} are allocated in all (/proc/net/sockstat: alloc).")
     return Finding(
         name=LEAK.name,
         severity=Status.WARNING,
-        what=f"{leaked} sockets are in no state, and their descriptors are still open",
+        what=f"{leaked:,} sockets are in no state, and their descriptors are still open",
         evidence=tuple(evidence),
         why="Most of their connections have ended, by a reset or by keepalive, and the application has not closed "
         "them. Each takes a descriptor, until accept(), connect() and open() fail with EMFILE.",
-        remedy="Find the process with `tcp-exporter who leaked`, and let the application close a socket once reading "
-        "from it returns an error or the end of data. A restart frees them for now.",
+        remedy="Find the process that holds them, and let the application close a socket once reading from it returns "
+        "an error or the end of data. A restart frees them for now.",
         command="tcp-exporter who leaked",
-        risk="None: it only looks.",
+        risk="None: the command only reads.",
         states=(TcpState.CLOSE, TcpState.CLOSE_WAIT),
     )
 

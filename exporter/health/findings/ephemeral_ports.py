@@ -66,24 +66,26 @@ def _evidence(detail: Detail, span: tuple[int, int] | None) -> list[str]:
     said = []
     if detail.ephemeral_destinations > 1:
         source, _, destinations = towards.partition(" -> ")
-        said.append(f"{used} of {available} local ports of {source} are taken, each once, towards {destinations}.")
+        said.append(f"{used:,} of {available:,} local ports of {source} are taken, each once, towards {destinations}.")
         said.append("connect() would have used a port for several of them: bind() picked these before it.")
     elif used:
-        said.append(f"{used} of {available} local ports are taken towards one destination: {towards}.")
+        said.append(f"{used:,} of {available:,} local ports are taken towards one destination: {towards}.")
     if detail.ephemeral_waiting:
-        said.append(f"{detail.ephemeral_waiting} of them are in TIME-WAIT, for up to 60 s.")
+        said.append(f"{detail.ephemeral_waiting:,} of them are in TIME-WAIT, for up to 60 s.")
     if detail.ephemeral_reusable:
-        text = "{} more are in TIME-WAIT and not among them: tcp_tw_reuse lets connect() take them over."
+        text = "{:,} more are in TIME-WAIT and not among them: tcp_tw_reuse lets connect() take them over."
         said.append(text.format(detail.ephemeral_reusable))
     if detail.ephemeral_listening:
-        said.append(f"{detail.ephemeral_listening} ports of the range have a listener: connect() cannot pick them.")
+        said.append(f"{detail.ephemeral_listening:,} ports of the range have a listener: connect() cannot pick them.")
     if detail.ephemeral_bound:
-        text = "{} ports of the range are bound by sockets that neither connect nor listen: connect() cannot pick them."
+        text = (
+            "{:,} ports of the range are bound by sockets that neither connect nor listen: connect() cannot pick them."
+        )
         said.append(text.format(detail.ephemeral_bound))
     if span is not None:
         low, high = span
         reserved = high - low + 1 - available - detail.ephemeral_listening - detail.ephemeral_bound
-        less = f", less {reserved} reserved ports" if reserved > 0 else ""
+        less = f", less {reserved:,} reserved ports" if reserved > 0 else ""
         said.append(f"{RANGE} is {low} to {high}{less}.")
     return said
 

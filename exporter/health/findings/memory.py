@@ -31,13 +31,13 @@ def _judge(window: Window) -> Finding | None:
         above, full = used >= limits["pressure"] > 0, used >= limits["max"] * _NEARLY_FULL.value > 0
         if above or entered:
             sizes = (used / 2**20, limits["pressure"] / 2**20, limits["max"] / 2**20)
-            text = "Buffers take {:.0f} MiB; pressure begins at {:.0f} MiB, and the maximum is {:.0f} MiB."
+            text = "Buffers take {:,.0f} MiB; pressure begins at {:,.0f} MiB, and the maximum is {:,.0f} MiB."
             evidence.append(text.format(*sizes))
     holder = _holder(window.now.detail)
     if holder is not None and (above or entered):
         evidence.append(holder)
     if entered:
-        evidence.append(f"TCP came under memory pressure {entered} times {window.during}.")
+        evidence.append(f"TCP came under memory pressure {entered:,} times {window.during}.")
     if not above and not entered:
         return None
     return Finding(
@@ -62,7 +62,7 @@ def _holder(detail: Detail | None) -> str | None:
         return None
     most = filter(None, (_most(memory.units or {}, total, ""), _most(memory.ports, total, "port ")))
     held = " and ".join(most)
-    return f"Sockets of this network namespace hold {total / 2**20:.0f} MiB" + (f": {held}." if held else ".")
+    return f"Sockets of this network namespace hold {total / 2**20:,.0f} MiB" + (f": {held}." if held else ".")
 
 
 def _most(sizes: Mapping[str, int], total: int, what: str) -> str | None:

@@ -39,9 +39,11 @@ def _finding(window: Window, killed: int, reading: measures.Reading | None, limi
     share = None if reading is None else reading.share
     if reading is not None:
         ratio = "" if share is None else f": {share:.0%}"
-        evidence.append(f"{reading.used} sockets of the host have no process, of tcp_max_orphans = {limit}{ratio}.")
+        evidence.append(f"{reading.used:,} sockets of the host have no process, of tcp_max_orphans = {limit:,}{ratio}.")
     if killed:
-        evidence.append(f"{killed} orphans were killed {window.during}, because of their number or for lack of memory.")
+        evidence.append(
+            f"{killed:,} orphans were killed {window.during}, because of their number or for lack of memory."
+        )
     if reading is None:
         evidence.append("tcp_max_orphans is the host's and not visible from this network namespace.")
     higher = None if limit is None or limit <= 0 or share is None or share < _NEAR.value else 2 * limit
@@ -55,7 +57,7 @@ def _finding(window: Window, killed: int, reading: measures.Reading | None, limi
         "end of what was sent to it.",
         remedy="Find the peers that do not take what was sent to them. Where they do not answer at all, a lower "
         "tcp_orphan_retries ends their orphans sooner; from 2 on it does nothing for a peer that answers with a closed "
-        "window. Those end by TCP_USER_TIMEOUT, which the application sets, or by hand with ss -K dst ADDRESS. Raise "
+        "window. Only TCP_USER_TIMEOUT, which the application sets, or ss -K dst ADDRESS by hand ends those. Raise "
         "tcp_max_orphans only where memory is to spare.",
         command="tcp-exporter who fin_wait1 --by remote" if higher is None else _raise(higher),
         risk=f"ss -K and TCP_USER_TIMEOUT drop what the peer has not taken yet.{raised}",

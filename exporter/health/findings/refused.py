@@ -130,7 +130,7 @@ def _judge(window: Window) -> Finding | None:
         why="Clients see connection refused or connection reset, at once and for every attempt.",
         remedy=_remedy(here=here, there=there),
         command="ss -Hltn" if here else "tcpdump -nni any -c 20 'tcp[tcpflags] & tcp-rst != 0'",
-        risk="None: it only looks.",
+        risk="None: the command only reads.",
         states=(TcpState.CLOSE, TcpState.SYN_SENT, TcpState.LISTEN)
         if here or there
         else (TcpState.CLOSE, TcpState.ESTABLISHED),
@@ -141,7 +141,7 @@ def _what(*, here: bool, there: bool) -> str:
     if here and there:
         return "This host refuses connections, and those that it opens are refused"
     if here:
-        return "This host refuses connections: nothing listens on the port that they ask for"
+        return "This host refuses connections: nothing listens on their destination port"
     if there:
         return "Connections that this host opens are refused"
     return "Most connections end in a reset"
@@ -151,19 +151,21 @@ def _evidence(refusals: _Refusals, during: str, listening: tuple[int, int], *, h
     evidence = []
     if here:
         evidence.append(
-            f"This host answered {refusals.here} segments that belong to no socket with a reset {during}, and accepted "
-            f"{refusals.accepted} connections."
+            f"This host answered {refusals.here:,} segments that belong to no socket with a reset {during}, and "
+            f"accepted {refusals.accepted:,} connections."
         )
         if listening[0] < listening[1]:
-            evidence.append("{} sockets listen, and {} did within the last hour.".format(*listening))
+            evidence.append("{:,} sockets listen, and {:,} did within the last hour.".format(*listening))
     if there:
-        evidence.append(f"{refusals.connects} of {refusals.opened} connections that it opened were refused {during}.")
+        evidence.append(
+            f"{refusals.connects:,} of {refusals.opened:,} connections that it opened were refused {during}."
+        )
     if here and there and abs(refusals.here - refusals.connects) <= 0.1 * refusals.here:
         evidence.append("Both numbers are similar, so these are probably connections of this host to itself.")
     if refusals.is_reset:
         evidence.append(
-            f"{refusals.reset_here + refusals.reset_there} connections were reset {during}: {refusals.reset_here} by "
-            f"applications of this host, {refusals.reset_there} by their peers."
+            f"{refusals.reset_here + refusals.reset_there:,} connections were reset {during}: {refusals.reset_here:,} "
+            f"by applications of this host, {refusals.reset_there:,} by their peers."
         )
     return evidence
 
@@ -172,7 +174,8 @@ def _remedy(*, here: bool, there: bool) -> str:
     if here:
         return (
             "See whether the service is down, or listens on another port or address: localhost may be ::1 for the "
-            "client and 127.0.0.1 for the service. Where nobody should ask, find who does: a port scan looks the same."
+            "client and 127.0.0.1 for the service. Where nobody should use that port, find the clients that do: a "
+            "port scan looks the same."
         )
     if there:
         return (

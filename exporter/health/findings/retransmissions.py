@@ -64,23 +64,23 @@ def _judge(window: Window) -> Finding | None:
         return None
     sent, lost, handshakes, needless, silent = loss
     share = lost / sent
-    evidence = [f"{lost} of {sent} segments were lost and sent again {recent.during}: {share:.1%}."]
+    evidence = [f"{lost:,} of {sent:,} segments were lost and sent again {recent.during}: {share:.1%}."]
     if handshakes:
-        evidence.append(f"{handshakes} SYNs and SYN-ACKs were sent again as well; they are not included.")
+        evidence.append(f"{handshakes:,} SYNs and SYN-ACKs were sent again as well; they are not included.")
     if needless:
         evidence.append(
-            f"{needless} more were sent again without need, because the peer had them already; they are not included."
+            f"{needless:,} more were sent again without need, because the peer had them already; they are not included."
         )
     if silent:
-        evidence.append(f"Up to {silent} more went to peers that do not answer at all; they are not included.")
+        evidence.append(f"Up to {silent:,} more went to peers that do not answer at all; they are not included.")
     timeouts = recent.rose("TcpExt.TCPTimeouts")
     if timeouts:
-        evidence.append(f"{timeouts} retransmission timers ran out {recent.during}.")
+        evidence.append(f"{timeouts:,} retransmission timers ran out {recent.during}.")
     peers = window.trouble(RETRANSMITTING)
     suffers = ""
     if peers is not None and peers.sockets:
         evidence.append(
-            f"{peers.sockets} connections wait for the answer to a retransmission; {peers.most} of them are with "
+            f"{peers.sockets:,} connections wait for the answer to a retransmission; {peers.most:,} of them are with "
             f"{peers.place}."
         )
         suffers = f" towards {peers.place}" if 2 * peers.most > peers.sockets else ""
@@ -90,11 +90,11 @@ def _judge(window: Window) -> Finding | None:
         what=f"Segments are lost on the way{suffers}: {share:.1%} are sent again",
         evidence=tuple(evidence),
         why="A lost segment costs a round trip, or a timeout of 0.2 s and more, and halves the rate of its connection.",
-        remedy="See which remote addresses they have in common, and whether other hosts on that path lose segments "
-        "too. Look for errors and drops of the interfaces, a full uplink, a policer, or a filter that drops. "
+        remedy="See which remote addresses the connections have in common, and whether other hosts on that path lose "
+        "segments too. Look for errors and drops of the interfaces, a full uplink, a policer, or a filter that drops. "
         "No sysctl repairs a path.",
         command="ss -OHtin state established | grep ' retrans:[1-9]'",
-        risk="None: it only looks.",
+        risk="None: the command only reads.",
         states=(TcpState.ESTABLISHED,),
     )
 

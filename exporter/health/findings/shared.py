@@ -81,7 +81,7 @@ def dropped_segments(window: Window, drops: Mapping[str, int], listeners: Iterab
     """A sentence for each listener that is known to have dropped something; *drops* are those of the window."""
     for it in listeners:
         if number := drops.get(it.place):
-            yield f"{it.place} itself dropped {number} segments {window.during}."
+            yield f"{it.place} itself dropped {number:,} segments {window.during}."
 
 
 def slow_listeners(window: Window) -> tuple[Listener, ...]:

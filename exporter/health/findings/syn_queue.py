@@ -110,30 +110,30 @@ def _drops(window: Window) -> int:
 
 def _evidence(window: Window, seen: _Handshakes) -> list[str]:
     evidence = [
-        f"{it.syn_recv} connections to {it.place} are half open, of at most {syn_queue_limit(window.now, it)}."
+        f"{it.syn_recv:,} connections to {it.place} are half open, of at most {syn_queue_limit(window.now, it):,}."
         for it in seen.flooded[:_SHOWN]
     ]
     if len(seen.flooded) > _SHOWN:
-        evidence.append(f"{len(seen.flooded) - _SHOWN} more SYN queues are full or fill up.")
+        evidence.append(f"{len(seen.flooded) - _SHOWN:,} more SYN queues are full or filling up.")
     if seen.unmatched:
         evidence.append(
-            f"{seen.unmatched} half-open connections match no listener, as behind TPROXY; the queue that they fill is "
-            "unknown."
+            f"{seen.unmatched:,} half-open connections match no listener, as behind TPROXY; the queue that they fill "
+            "is unknown."
         )
     if seen.off:
         evidence.append(
-            f"{seen.drops} SYNs were dropped {window.during} because a SYN queue was full and cookies are off."
+            f"{seen.drops:,} SYNs were dropped {window.during} because a SYN queue was full and cookies are off."
         )
         evidence += dropped_segments(window, window.drops(), seen.flooded[:_SHOWN])
     else:
         cause = "tcp_syncookies is 2" if seen.mode == _ALWAYS else "a SYN queue was full"
         evidence.append(
-            f"{seen.sent} SYN cookies were sent {window.during} because {cause}: {seen.back} came back, "
-            f"{seen.lost} did not."
+            f"{seen.sent:,} SYN cookies were sent {window.during} because {cause}: {seen.back:,} came back, "
+            f"{seen.lost:,} did not."
         )
     opened = window.known_rise("Tcp.PassiveOpens")
     if opened is not None:
-        evidence.append(f"{opened} handshakes completed {window.during}.")
+        evidence.append(f"{opened:,} handshakes completed {window.during}.")
     return evidence
 
 
@@ -157,7 +157,7 @@ def _flood(window: Window) -> Finding | None:
         + "tcp_fin_timeout does not help"
         + (", and a larger tcp_max_syn_backlog only fills later." if seen.off else ", nor does tcp_max_syn_backlog."),
         command="sysctl -w net.ipv4.tcp_syncookies=1" if seen.off else "tcp-exporter who syn_recv --by remote",
-        risk="A limit by source hits clients behind one NAT together, and spoofed sources are not the real ones.",
+        risk="A limit by source hits all clients behind one NAT together, and spoofed sources are not the attackers.",
         states=(TcpState.SYN_RECV, TcpState.LISTEN),
     )
 
@@ -219,13 +219,13 @@ def _half_open(window: Window) -> Finding | None:
     if half_open <= opened / window.seconds * _SLOW.value:
         return None
     evidence = [
-        f"{half_open} connections are half open; about {NORMAL_HALF_OPEN.value:.0f} a listener are normal.",
-        f"{opened} handshakes completed {window.during}.",
+        f"{half_open:,} connections are half open; about {NORMAL_HALF_OPEN.value:.0f} a listener are normal.",
+        f"{opened:,} handshakes completed {window.during}.",
     ]
     others = [it for it in window.listeners if it not in slow]
     listener = max(others, key=lambda it: it.syn_recv, default=None)
     if listener is not None and listener.syn_recv:
-        evidence.append(f"{listener.syn_recv} of them are to {listener.place}, whose accept queue is not full.")
+        evidence.append(f"{listener.syn_recv:,} of them are to {listener.place}, whose accept queue is not full.")
     if window.now.counters.get("TcpExt.TCPDeferAcceptDrop"):
         evidence.append("Idle clients of a listener with TCP_DEFER_ACCEPT are half open too, and are not a fault.")
     return Finding(
@@ -234,15 +234,15 @@ def _half_open(window: Window) -> Finding | None:
         what="Many half-open connections: handshakes never complete",
         evidence=tuple(evidence),
         why="A SYN flood begins like this, and so does a path on which the answers of this host are lost.",
-        remedy="Look at their sources. Many that were never clients: a SYN flood"
+        remedy="Look at their sources. Many addresses that were never clients mean a SYN flood"
         + (
             "; switch cookies on before it fills the queue. "
             if window.sysctl("tcp_syncookies") == _OFF
             else ", which SYN cookies answer when the queue is full. "
         )
-        + "A few networks of clients: look for a route or a firewall that loses the SYN-ACKs.",
+        + "A few networks of clients mean a broken path: look for a route or a firewall that loses the SYN-ACKs.",
         command="tcp-exporter who syn_recv --by remote",
-        risk="None: it only looks.",
+        risk="None: the command only reads.",
         states=(TcpState.SYN_RECV, TcpState.LISTEN),
     )
 

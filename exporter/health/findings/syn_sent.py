@@ -42,24 +42,24 @@ def _judge(window: Window) -> Finding | None:
         remedy="Check whether the destination is up, then the firewalls, security groups, routes and the conntrack "
         "table on the way to it. Meanwhile let the application use a short connect timeout and another destination.",
         command="tcp-exporter who syn_sent --by remote",
-        risk="None: it only looks.",
+        risk="None: the command only reads.",
         states=(TcpState.SYN_SENT,),
     )
 
 
 def _evidence(window: Window, waiting: int) -> list[str]:
-    evidence = [f"{waiting} connections are in SYN-SENT{lasting(window, TcpState.SYN_SENT, int(_MANY.value))}."]
+    evidence = [f"{waiting:,} connections are in SYN-SENT{lasting(window, TcpState.SYN_SENT, int(_MANY.value))}."]
     peers = window.trouble(SYN_UNANSWERED)
     if peers is not None:
         evidence.append(
-            f"{peers.sockets} connections sent their SYN more than once and got no answer; {peers.most} of them go to "
-            f"{peers.place}."
+            f"{peers.sockets:,} connections sent their SYN more than once and got no answer; {peers.most:,} of them go "
+            f"to {peers.place}."
         )
     resent, failed = window.known_rise("TcpExt.TCPSynRetrans"), window.known_rise("Tcp.AttemptFails")
     if resent is not None:
-        evidence.append(f"{resent} SYNs and SYN-ACKs were sent again {window.during}.")
+        evidence.append(f"{resent:,} SYNs and SYN-ACKs were sent again {window.during}.")
     if failed:
-        evidence.append(f"{failed} handshakes failed {window.during}.")
+        evidence.append(f"{failed:,} handshakes failed {window.during}.")
     tracked = BY_NAME["conntrack_ratio"].read(window.now)
     if tracked is not None and tracked.share is not None and tracked.share >= NEAR.value:
         evidence.append(f"The conntrack table of this host is {tracked.share:.0%} full.")

@@ -29,9 +29,9 @@ def _judge(window: Window) -> Finding | None:
     if not near and overflows < _OVERFLOWS.value:
         return None
     higher = max(2 * limit, _default(window))
-    evidence = [f"{reading.used} sockets wait, of tcp_max_tw_buckets = {limit}{_share(reading.share)}."]
+    evidence = [f"{reading.used:,} sockets wait, of tcp_max_tw_buckets = {limit:,}{_share(reading.share)}."]
     if overflows:
-        evidence.append(f"{overflows} connections skipped TIME-WAIT {window.during} because the limit was reached.")
+        evidence.append(f"{overflows:,} connections skipped TIME-WAIT {window.during} because the limit was reached.")
     return Finding(
         name=NEAR_LIMIT.name,
         severity=Status.CRITICAL if overflows else Status.WARNING,

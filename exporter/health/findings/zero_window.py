@@ -20,7 +20,7 @@ _UNREAD = Limit(UNREAD, "bytes that wait in one receive queue", "half of the fir
 
 
 class _Blocked(NamedTuple):
-    """Connections that do not move, by who does not read."""
+    """Connections that do not move, by the side that does not read."""
 
     here: int
     there: int
@@ -42,13 +42,13 @@ def _judge(window: Window) -> Finding | None:
         else "Peers do not read what this host sends",
         evidence=tuple(_evidence(window, blocked, here=here, there=there)),
         why="The window is closed, so nothing is sent, and both ends keep their buffers until it opens again.",
-        remedy="See why the application does not read: a blocked thread, a lock, a slow dependency, too "
+        remedy="Find out why the application does not read: a blocked thread, a lock, a slow dependency, too "
         "little CPU. A larger tcp_rmem only makes the queue longer."
         if here
         else "Find out why the peers do not read. Let the application give such a connection a timeout, by "
         "TCP_USER_TIMEOUT or of its own, because the kernel waits as long as the peer answers its probes.",
         command=f"ss -Htnp state established | sort -k{1 if here else 2},{1 if here else 2}nr | head",
-        risk="None: it only looks.",
+        risk="None: the command only reads.",
         states=(TcpState.ESTABLISHED, TcpState.CLOSE_WAIT),
     )
 
@@ -75,19 +75,19 @@ def _evidence(window: Window, blocked: _Blocked, *, here: bool, there: bool) -> 
     unread, probed = window.trouble(NOT_READ), window.trouble(PEER_READS_NOTHING)
     if here and unread is not None and detail is not None:
         evidence.append(
-            f"{unread.sockets} connections have at least {UNREAD >> 10} KiB each that the application has not read, "
-            f"{unread.most} of them at local {unread.place}; {detail.receive_queue} bytes in all."
+            f"{unread.sockets:,} connections have at least {UNREAD >> 10} KiB each that the application has not read, "
+            f"{unread.most:,} of them at local {unread.place}; {detail.receive_queue:,} bytes in all."
         )
     elif here:
-        evidence.append(f"This host closed {blocked.here} windows {window.during} and did not open them again.")
+        evidence.append(f"This host closed {blocked.here:,} windows {window.during} and did not open them again.")
     if there and probed is not None and detail is not None:
         evidence.append(
-            f"{probed.sockets} connections wait for a peer to open its window, {probed.most} of them with "
-            f"{probed.place}; {detail.send_queue} bytes wait to be sent or acknowledged."
+            f"{probed.sockets:,} connections wait for a peer to open its window, {probed.most:,} of them with "
+            f"{probed.place}; {detail.send_queue:,} bytes wait to be sent or acknowledged."
         )
     for counter, words in (
-        ("TcpExt.TCPToZeroWindowAdv", "This host closed its window {} times {}."),
-        ("TcpExt.TCPWinProbe", "{} probes of closed windows were sent {}."),
+        ("TcpExt.TCPToZeroWindowAdv", "This host closed its window {:,} times {}."),
+        ("TcpExt.TCPWinProbe", "{:,} probes of closed windows were sent {}."),
     ):
         rose = window.rose(counter)
         if rose:

@@ -193,7 +193,7 @@ PROFILE: tuple[Recommendation, ...] = (
         "1 resets a client whose connection found the accept queue full; 0 lets it try again, so that a burst costs it "
         "a second and not the connection.",
         "With 0 a client notices an overload later.",
-        f"{_SYSCTL_DOC}: tcp_abort_on_overflow, only for who is sure that the application cannot be tuned",
+        f"{_SYSCTL_DOC}: tcp_abort_on_overflow, only where the application certainly cannot be tuned",
         low=0,
         high=0,
     ),

@@ -6,11 +6,11 @@ fetches this same page every few seconds and puts what differs into place. Nothi
 
 from __future__ import annotations
 
-import base64
-import hashlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from exporter import __version__
+from exporter.health.finding import RUNBOOKS
 from exporter.health.judge import Health
 from exporter.health.measures import amount
 from exporter.health.thresholds import Status
@@ -19,13 +19,14 @@ from exporter.snapshot import Snapshot
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from exporter.web.current import Current
 from exporter.web.page import sections
+from exporter.web.page.head import document, dot, policy
 from exporter.web.page.machine import SIGNS, diagram, fragment, icon
 from exporter.web.page.markup import Content, Markup, element
 from exporter.web.page.states import States
 from exporter.web.rendered import Around, RenderedAround
 
-STYLE_FILE, SCRIPT_FILE = "page.css", "page.js"
-"""Files beside this one; who starts the server reads them."""
+STYLE_FILE, SCRIPT_FILE, RUNBOOKS_FOLDER = "page.css", "page.js", "runbooks"
+"""Files beside this one, and the folder of the runbooks; whoever starts the server reads them."""
 
 _AGE = Markup("<!--age-->")
 """Where the age stands; no text from outside is a comment, because ``element`` escapes it."""
@@ -35,22 +36,20 @@ _COLORS = {Status.OK: "1a7f45", Status.WARNING: "b87700", Status.CRITICAL: "b326
 
 
 class Assets(NamedTuple):
-    """The contents of the two files."""
+    """The contents of the files."""
 
     style: str
     script: str
+    runbooks: Mapping[str, str]  # HTML by name
 
 
 class StatusPage:
     """Renders the page, once for each sample, point of the history and view; the age is put in once a second."""
 
     def __init__(self, assets: Assets) -> None:
-        self._style = Markup(assets.style + _selection())
+        self.style = Markup(assets.style + _selection())
         self._script = Markup(assets.script)
-        self.content_security_policy = (
-            f"default-src 'none'; style-src {_hash(self._style)}; script-src {_hash(self._script)}; "
-            "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        )
+        self.content_security_policy = policy(self.style, self._script)
         self._kept = RenderedAround()
 
     def page(self, at: Current, *, compressed: bool) -> bytes:
@@ -68,15 +67,6 @@ class StatusPage:
     def _render(self, at: Current) -> str:
         snapshot = None if at.sample is None or at.view.stale else at.sample.snapshot
         headline = sections.headline(at, snapshot)
-        head = element(
-            "head",
-            element("meta", charset="utf-8"),
-            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            element("meta", name="color-scheme", content="light dark"),
-            element("title", f"{headline.status.name} - {at.host or 'this host'} - TCP"),
-            element("link", rel="icon", href=_favicon(headline.status)),
-            element("style", self._style),
-        )
         body = element(
             "body",
             SIGNS,
@@ -89,7 +79,8 @@ class StatusPage:
             element("script", self._script),
             data_every=max(_LEAST_SECONDS, _interval(at.sample)),
         )
-        return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+        title = f"{headline.status.name} - {at.host or 'this host'} - TCP"
+        return document(title, dot(_COLORS[headline.status]), self.style, body)
 
 
 def _banner(at: Current, snapshot: Snapshot | None, headline: sections.Headline) -> Markup:
@@ -143,22 +134,24 @@ def _main(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
         element(
             "div",
             element(
-                "section",
-                element("h2", "The states", id="title-states"),
-                element(
-                    "div",
+                "div",
+                _card(
+                    "States",
                     element("h3", "State machine: choose a state", id="machine", class_="unseen"),
                     diagram(states.nodes(), states.hours()),
                     _LEGEND,
-                    class_="card drawing",
                 ),
-                element("div", *states.panels(), class_="card chosen"),
-                id="states",
-                aria_labelledby="title-states",
+                None
+                if snapshot is None or health is None
+                else _card("Limits", sections.limits(health, snapshot.to_full or {}), _queues(snapshot)),
+                class_="column",
             ),
-            None
-            if snapshot is None or health is None
-            else _card("Limits", sections.limits(health, snapshot.to_full or {}), _queues(snapshot)),
+            element(
+                "div",
+                element("div", *states.panels(), class_="card chosen"),
+                _card("Host", *states.host()),
+                class_="column",
+            ),
             id="split",
         ),
         None if health is None else _changes(health),
@@ -169,26 +162,27 @@ def _main(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
 
 def _changes(health: Health) -> Markup | None:
     table = sections.sysctls(health.deviations)
-    command = element("code", "tcp-exporter advise --sysctl-conf")
-    fragment_of_them = element("p", "As a fragment for sysctl.d: ", command, class_="quiet")
-    return None if table is None else _card("Sysctls", table, fragment_of_them)
+    if table is None:
+        return None
+    words = element("p", "As a fragment for sysctl.d:", class_="quiet")
+    return _card("Sysctls", table, words, sections.command("tcp-exporter advise --sysctl-conf"))
 
 
 def _queues(snapshot: Snapshot) -> Markup | None:
     if snapshot.detail is None:
         return None
     received, sent = (amount(it, "bytes") for it in (snapshot.detail.receive_queue, snapshot.detail.send_queue))
-    said = f"Applications have {received} to read, and peers {sent} to acknowledge."
+    said = f"Received and not yet read by applications: {received}. Sent and not yet acknowledged by peers: {sent}."
     return element("p", said, class_="quiet")
 
 
 def _holders(snapshot: Snapshot) -> tuple[Content, ...]:
     """Whose sockets they are."""
     detail = snapshot.detail
-    missing = "There is no detail of this moment."
+    missing = "The detail of this sample is missing."
     ports, units = (None, None) if detail is None else (detail.ports, detail.units)
     held = () if detail is None or detail.memory is None else tuple(sections.memory(detail.memory))
-    no_units = missing if detail is None else "Sockets have no unit here: that needs netlink and cgroup v2."
+    no_units = missing if detail is None else "Units are unknown here: they need netlink and cgroup v2."
     quality = None if detail is None or detail.quality is None else sections.quality(detail.quality)
     return (
         _card("Listeners", sections.listeners(snapshot.listeners)),
@@ -208,7 +202,7 @@ def _card(title: str, *content: Content) -> Markup:
 def _footer(at: Current, snapshot: Snapshot | None) -> Markup:
     links = (
         ("Metrics", at.telemetry_path), ("Sample as JSON", "/api/v1/snapshot"), ("History as JSON", "/api/v1/history"),
-        ("Healthy?", "/-/healthy"), ("Ready?", "/-/ready"),
+        ("Healthy?", "/-/healthy"), ("Ready?", "/-/ready"), ("Runbooks", RUNBOOKS),
     )  # fmt: skip
     relative = ((text, f"./{path.removeprefix('/')}") for text, path in links)  # so also below a proxy's prefix
     return element(
@@ -245,18 +239,6 @@ def _selection() -> str:
     chosen = [rule(f"body:has({name}:target)", state) for name, state in names]
     unasked = [rule(f"body:not(:has(.state:target)):has({name}.unasked)", state) for name, state in names]
     return f"{','.join([*chosen, *unasked])}{{stroke:var(--accent);stroke-width:2.5}}\n"
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _favicon(status: Status) -> str:
-    """A dot in the colour of the status, for the browser's tab; the title says the word."""
-    return (
-        "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
-        f"%3Ccircle cx='8' cy='8' r='7' fill='%23{_COLORS[status]}'/%3E%3C/svg%3E"
-    )
 
 
 _STROKE = element("path", d="M0 5H34")

@@ -5,6 +5,7 @@
   const lost = document.getElementById("lost");
   const said = document.getElementById("said");
   const navigation = performance.getEntriesByType("navigation")[0];
+  document.documentElement.classList.add("scripted"); // what only works with it may be seen
   let received = navigation ? navigation.responseEnd : performance.now();
   let age = ageShown();
   let trouble = "";
@@ -56,7 +57,8 @@
     fetching = true;
     try {
       const answer = await fetch(location.pathname, { cache: "no-store", signal: AbortSignal.timeout(10000) });
-      if (!answer.ok) throw new Error(`it answers ${answer.status}`);
+      if (!answer.ok) throw new Error(`it answered ${answer.status}`);
+      nameOwn(answer.headers.get("Client-Address"));
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const before = document.getElementById("status").textContent;
       received = performance.now();
@@ -67,7 +69,7 @@
       age = ageShown();
       trouble = "";
       const after = document.getElementById("status").textContent;
-      if (after !== before) said.textContent = `The verdict is ${after} now, it was ${before}.`;
+      if (after !== before) said.textContent = `The status is now ${after}; it was ${before}.`;
     } catch (error) {
       trouble = error.message || String(error);
     }
@@ -83,10 +85,45 @@
     const gone = !document.hidden && since > 3 * Number(document.body.dataset.every) + 1;
     document.documentElement.classList.toggle("lost", gone);
     const words = gone
-      ? `The daemon has not answered for ${Math.round(since)} s${trouble && ` (${trouble})`}. What is below is as old.`
+      ? `The daemon has not answered for ${Math.round(since)} s${trouble && ` (${trouble})`}. The values below are that old.`
       : "";
     if (lost.hidden === gone) lost.hidden = !gone;
     if (lost.textContent !== words) lost.textContent = words;
+  }
+
+  // The reader's own connection is among those that are counted; only the answer's header knows which it is.
+  function nameOwn(address) {
+    const own = document.getElementById("own");
+    if (!own || !address) return;
+    own.hidden = false;
+    own.textContent = /^(127\.|\[::1\])/.test(address)
+      ? `Yours is among them, both ends of it: this page is read from ${address}.`
+      : `Yours is among them: this page is read from ${address}.`;
+  }
+
+  // Copies a command. Without a secure context there is no clipboard: it is selected then, and copied the old way.
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest(".copy");
+    if (!button) return;
+    const code = button.parentNode.querySelector("code");
+    const copied = (await wrote(code.textContent)) || selected(code);
+    button.textContent = copied ? "Copied" : "Selected";
+    said.textContent = copied ? "The command was copied." : "The command is selected: copy it with Ctrl+C.";
+    setTimeout(() => (button.textContent = "Copy"), 2000);
+  });
+
+  async function wrote(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  function selected(element) {
+    getSelection().selectAllChildren(element);
+    return document.execCommand("copy");
   }
 
   // Choosing a state: the address changes as without a script, but focus and place stay where the diagram is.

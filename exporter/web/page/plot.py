@@ -1,4 +1,4 @@
-"""The last hour of one state as two areas, up to the most and up to the least, with gaps where nothing was counted.
+"""The last hour of a state, or of the host, as two areas: up to the most and up to the least, gaps for the unknown.
 
 One unit of width is one point, the right edge is the moment of the page; the height is 0 to 100, downwards as in SVG.
 A burst stands out of the one, a dip is cut into the other.
@@ -6,12 +6,12 @@ A burst stands out of the one, a dip is cut into the other.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from exporter.sampling.history import HOLE, POINTS, STEP_SECONDS, Points
-from exporter.tcpstate import TcpState
 
 HEIGHT = 100
 _ROOM = 92  # of the height, for the highest value: a line at the very edge would be cut
@@ -21,12 +21,13 @@ _SPANS = (60, 120, 180, POINTS)  # that are drawn, in points: after a start, an 
 
 
 class Plot(NamedTuple):
-    """A state's hour, drawn."""
+    """An hour, drawn."""
 
     high: str  # paths
     low: str
     least: int
     most: int
+    sum: int  # of the most of each point
     minutes: int  # between the first number and the moment of the page
 
     def y(self, value: float) -> float | None:
@@ -46,11 +47,17 @@ def scale(most: int) -> int:
     return max(most, 4)
 
 
-def plot(points: Points | None, state: TcpState, now: float) -> Plot | None:
-    """The hour before Unix time *now*, or None where there is no number in it."""
-    if points is None:
-        return None
-    low, high = points.low[state], points.high[state]
+def plot(points: Points | None, place: int, now: float) -> Plot | None:
+    """The hour of a state, or of ``TOTAL``, before Unix time *now*; None where there is no number in it."""
+    return None if points is None else _plot(points, points.low[place], points.high[place], now)
+
+
+def drops(points: Points | None, now: float) -> Plot | None:
+    """The hour of what listeners dropped, likewise."""
+    return None if points is None else _plot(points, points.dropped, points.dropped, now)
+
+
+def _plot(points: Points, low: array[int], high: array[int], now: float) -> Plot | None:
     first = POINTS - max(0, round((now - points.end) / STEP_SECONDS)) - len(high)  # x of the first point
     skipped = max(0, -first)
     low, high, first = low[skipped:], high[skipped:], max(0, first)
@@ -60,7 +67,8 @@ def plot(points: Points | None, state: TcpState, now: float) -> Plot | None:
     most, least = max(high), min(low[position] for position in known)
     runs = [*_runs(high)]
     areas = ["".join(_area(first + a, series[a:b], scale(most)) for a, b in runs) for series in (high, low)]
-    return Plot(areas[0], areas[1], least, most, round((POINTS - first - known[0]) * STEP_SECONDS / 60))
+    known_sum = sum(high[position] for position in known)
+    return Plot(areas[0], areas[1], least, most, known_sum, round((POINTS - first - known[0]) * STEP_SECONDS / 60))
 
 
 def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:

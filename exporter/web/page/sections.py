@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from exporter.health.finding import Finding
+from exporter.health.finding import RUNBOOKS, Finding
 from exporter.health.findings import RULES
 from exporter.health.forecast import HORIZON
 from exporter.health.judge import Health
@@ -19,7 +19,7 @@ from exporter.tcpstate import BY_LABEL, KNOWN_STATES
 from exporter.web.current import Current
 from exporter.web.page.machine import fragment, icon
 from exporter.web.page.markup import Content, Markup, element
-from exporter.web.page.states import breakable, pill, scrolled, sentence
+from exporter.web.page.states import breakable, grouped, pill, scrolled, sentence, wide_row
 
 _LISTENERS, _NAMES = 10, 8  # rows that are shown
 _BAR = 100
@@ -42,7 +42,7 @@ def headline(at: Current, snapshot: Snapshot | None) -> Headline:
         age = at.now - at.sample.counted_at
         return Headline(
             Status.UNKNOWN,
-            f"The last sample is {age:.0f} s old and not shown: the polling loop hangs or has died.{waiting}",
+            f"The last sample is {age:.0f} s old and not shown, because the polling loop hangs or has died.{waiting}",
             (),
         )
     health = at.sample.health
@@ -72,7 +72,7 @@ def _summary(health: Health, problems: int) -> Content:
     crossed = len(health.alerting) - unknown
     parts = [
         f"{_number(crossed, 'threshold')} crossed" if crossed else None,
-        f"{_number(unknown, 'measure')} not known" if unknown else None,
+        f"{_number(unknown, 'measure')} unknown" if unknown else None,
         _number(len(health.findings), "finding") if health.findings else None,
         f"{_number(len(health.unknown), 'finding')} could not be judged" if health.unknown else None,
         f"{_number(problems, 'source')} not readable" if problems else None,
@@ -93,9 +93,9 @@ def _alert(result: Result) -> Sequence[Markup | str]:
     where = f"#{fragment(state)}" if state else "#limits" if ratio else None
     name = element("a", state.rfc9293 if state else result.measure, href=where) if where else result.measure
     if result.value is None:
-        return (name, " is not known")
+        return (name, " is unknown")
     value = _percent(result.value) if ratio else f"{result.value:,.10g}"
-    return (name, f" {value}", "" if result.violated is None else f" ({result.violated.reason(result.value)})")
+    return (name, f" {value}", "" if result.violated is None else f" ({grouped(result.violated.reason(result.value))})")
 
 
 def finding_articles(findings: Sequence[Finding]) -> Iterator[Markup]:
@@ -107,18 +107,27 @@ def finding_articles(findings: Sequence[Finding]) -> Iterator[Markup]:
             element("ul", (element("li", sentence) for sentence in it.evidence), class_="evidence"),
             element("p", it.why),
             element("p", element("b", "Do: "), it.remedy),
-            element("pre", element("code", it.command), tabindex=0) if it.command else None,
+            command(it.command) if it.command else None,
             element("p", element("b", "Risk: "), it.risk, class_="quiet") if it.risk else None,
             element(
-                "p", element("b", "Bears on: "),
-                _listed([element("a", state.rfc9293, href=f"#{fragment(state)}") for state in it.states]),
-                class_="quiet",
-            ) if it.states else None,
-            element("p", element("b", "Runbook: "), element("code", f"docs/runbooks/{it.runbook}.md"), class_="quiet"),
+                "div",
+                element(
+                    "p", element("b", "Bears on: "),
+                    _listed([element("a", state.rfc9293, href=f"#{fragment(state)}") for state in it.states]),
+                ) if it.states else None,
+                element("p", element("b", "Runbook: "), element("a", it.runbook, href=f".{RUNBOOKS}{it.runbook}")),
+                class_="more quiet",
+            ),
             id=f"finding-{it.name}",
             class_=f"finding {it.severity.name}",
             tabindex=-1,
         )  # fmt: skip
+
+
+def command(text: str) -> Markup:
+    """A command to run, with a button that copies it where there are scripts."""
+    button = element("button", "Copy", type="button", class_="copy", data_own=True)
+    return element("div", element("pre", element("code", text), tabindex=0), button, class_="command")
 
 
 def sysctls(deviating: Sequence[Verdict]) -> Markup | None:
@@ -131,14 +140,17 @@ def sysctls(deviating: Sequence[Verdict]) -> Markup | None:
             element("th", element("code", breakable(it.title)), scope="row"),
             element("td", element("b", str(it.live))),
             element("td", element("b", it.accepted), element("small", " expected") if it.expected else None),
-            element(
-                "td", it.reason, element("small", f"{it.arithmetic}.") if it.arithmetic else None,
-                element("small", f"Risk: {it.risk}") if it.risk else None, class_="why",
-            ),
+        )
+        + wide_row(
+            (
+                it.reason,
+                element("small", f"{it.arithmetic}.") if it.arithmetic else None,
+                element("small", f"Risk: {it.risk}") if it.risk else None,
+            )
         )
         for it in deviating
-    ]  # fmt: skip
-    return _table("Sysctls to change", ("Sysctl", "Live", "Recommended", "Why"), rows, "sysctls")
+    ]
+    return _table("Sysctls to change", ("Sysctl", "Live", "Recommended"), map(Markup, rows), "sysctls")
 
 
 def limits(health: Health, to_full: Mapping[str, int]) -> Markup:
@@ -150,7 +162,7 @@ def limits(health: Health, to_full: Mapping[str, int]) -> Markup:
         if (reading := health.readings[measure.name]) is not None
     ]
     if not rows:
-        return element("p", "None of the limits can be read.", class_="quiet")
+        return element("p", "No limit could be read.", class_="quiet")
     return _table("How full the limits are", ("Limit", "", "Used", "Of", "Full"), rows, "limits")
 
 
@@ -198,9 +210,13 @@ def _bar(measure: Measure, it: Reading, status: Status | None, left: int) -> Mar
 def listeners(found: Sequence[Listener] | None) -> Markup:
     """The listeners, the fullest first."""
     if found is None:
-        return element("p", "Only netlink knows the listeners' queues, and it does not answer here.", class_="quiet")
+        return element(
+            "p",
+            "The listeners' queues are unknown: only netlink reports them, and it does not answer here.",
+            class_="quiet",
+        )
     if not found:
-        return element("p", "Nobody listens.", class_="quiet")
+        return element("p", "There are no listeners.", class_="quiet")
     ranked = heapq.nsmallest(_LISTENERS, found, key=lambda it: (-it.fullest, -it.syn_recv, it.port, it.address))
     rows = [
         element(
@@ -222,7 +238,7 @@ def top(title: str, head: str, counts: Mapping[str, StateCounts] | None, missing
         return element("p", missing, class_="quiet")
     ranked = sorted((item for item in counts.items() if any(item[1])), key=lambda item: (-sum(item[1]), item[0]))
     if not ranked:
-        return element("p", "None has a socket.", class_="quiet")
+        return element("p", "There are no sockets.", class_="quiet")
     rows = [
         element(
             "tr",
@@ -267,7 +283,7 @@ def quality(found: Quality) -> Markup | None:
         )
         for port, it in ranked[:_NAMES]
     ]
-    caption = f"Half of a port's connections have at most this round trip and idle age; {_percent(found.sampled)} read"
+    caption = f"Medians by port of the round trip and the idle time, from {_percent(found.sampled)} of the connections"
     heads = ("Port", "Sampled", "Round trip", "Retransmit", "Idle")
     return _table(caption, heads, rows, "top", _more(len(ranked) - _NAMES))
 
@@ -291,7 +307,7 @@ def _seconds(bound: float) -> str:
 
 
 def not_judged(health: Health) -> Markup | None:
-    """What does not exist or is not visible on this host, folded: it is here for whoever wonders why it is silent."""
+    """What does not exist or is not visible on this host, folded: it explains why a finding is silent."""
     if not health.not_judged:
         return None
     return element(
@@ -318,8 +334,8 @@ def sources(snapshot: Snapshot) -> Markup:
     )
 
 
-def _table(caption: str, heads: Sequence[str], rows: Sequence[Markup], class_: str, *after: Content) -> Markup:
-    texts = {"", "States"}
+def _table(caption: str, heads: Sequence[str], rows: Iterable[Markup], class_: str, *after: Content) -> Markup:
+    texts = {"", "States", "Live", "Recommended"}
     columns = [
         element("th", head, scope="col", class_="n" if head not in texts and position else None)
         if head
@@ -359,7 +375,7 @@ def _listed(items: Sequence[str]) -> Iterator[str]:
 
 
 def _number(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _percent(share: float) -> str:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from exporter.health.finding import Finding
 from exporter.health.sysctls.verdicts import Verdict
 from exporter.health.thresholds import NO_THRESHOLD, SEVERITY, Status, Threshold, worst
 from exporter.health.whatif import alternatives
 from exporter.kernel.catalogue import CATALOGUE
-from exporter.sampling.history import POINTS, STEP_SECONDS
+from exporter.sampling.history import POINTS, STEP_SECONDS, TOTAL
 from exporter.snapshot import Snapshot, SysctlValue
 from exporter.tcpstate import KNOWN_STATES, TcpState
 from exporter.web.current import Current
 from exporter.web.page.machine import PLACES, Node, arrivals, departures, fragment, icon
-from exporter.web.page.markup import Markup, element, escaped
-from exporter.web.page.plot import HEIGHT, Plot, plot, span
+from exporter.web.page.markup import Content, Markup, element, escaped
+from exporter.web.page.plot import HEIGHT, Plot, drops, plot, span
 
+_WHOLE = re.compile(r"(?<![\d.])\d{4,18}(?![\d.])", re.ASCII)
 _BETWEEN_WORDS = re.compile(r"([_.:@-])(?=[\w\[])")
+_NO_HISTORY = "No history yet: the first point is complete after ten seconds."
 _NUMBERS = ((10_000_000, 1_000_000, "M"), (100_000, 1000, "k"))
 
 
@@ -44,6 +46,7 @@ class States:
         taken = at.sample.snapshot.taken_at + at.now - at.sample.counted_at if at.sample else 0.0
         self._span = span(at.points, taken)
         self._plots: dict[TcpState, Plot | None] = {state: plot(at.points, state, taken) for state in KNOWN_STATES}
+        self._host = plot(at.points, TOTAL, taken), drops(at.points, taken)
 
     def nodes(self) -> dict[TcpState, Node]:
         """Every state's node."""
@@ -85,6 +88,7 @@ class States:
                 element("p", f"{sentence(state.meaning)}.", class_="meaning"),
                 self._findings(state),
                 self._facts(state),
+                _OWN if state is TcpState.ESTABLISHED else None,
                 self._hour(state),
                 self._sysctl_table(state),
                 element("p", _ways("From", arrivals(state)), _ways("To", departures(state)), class_="ways"),
@@ -131,7 +135,7 @@ class States:
         if self._peaks is not None and number is not None:
             facts.append(("Peak", f"{self._peaks[state]:,}"))
         named = zip(("Warning", "Critical"), threshold, strict=True)
-        facts += [(name, limit.text) for name, limit in named if limit is not None]
+        facts += [(name, grouped(limit.text)) for name, limit in named if limit is not None]
         return element(
             "dl", (element("div", element("dt", name), element("dd", value)) for name, value in facts), class_="facts"
         )
@@ -139,19 +143,36 @@ class States:
     def _hour(self, state: TcpState) -> Markup:
         found = self._plots[state]
         if found is None:
-            return element("p", "No history yet: its first point comes after ten seconds.", class_="quiet")
-        spread = f"from {found.least:,} to {found.most:,}" if found.least != found.most else f"always {found.most:,}"
-        words = f"The last {max(found.minutes, 1)} min: {spread} sockets"
+            return element("p", _NO_HISTORY, class_="quiet")
+        areas = [element("use", href=f"#{name(state)}") for name in (_hour, _low)] if found.most else []
+        return self._figure(None, f"{_spread(found)} sockets", *areas, *self._limit_lines(state, found))
+
+    def host(self) -> Iterator[Markup]:
+        """The last hour of all sockets, and of what listeners dropped."""
+        total, dropped = self._host
+        if total is None:
+            yield element("p", _NO_HISTORY, class_="quiet")
+            return
+        areas = (element("path", d=path, class_="area") for path in (total.high, total.low) if total.most)
+        yield self._figure("All sockets", _spread(total), *areas)
+        if dropped is None:
+            yield element("p", "The number of drops is unknown.", class_="quiet")
+            return
+        area = element("path", d=dropped.high, class_="area") if dropped.most else None
+        words = f"{dropped.sum:,} SYNs and final ACKs" if dropped.sum else "nothing"
+        yield self._figure("Dropped by listeners", f"{_lasting(dropped)}: {words}", area, kind="drops")
+
+    def _figure(self, title: str | None, words: str, *areas: Markup | None, kind: str = "") -> Markup:
         return element(
             "figure",
+            element("h3", title) if title else None,
             element(
                 "svg",
-                (element("use", href=f"#{name(state)}") for name in (_hour, _low)) if found.most else None,
-                self._limit_lines(state, found),
+                areas,
                 viewBox=self._view,
                 preserveAspectRatio="none",
                 role="img",
-                aria_label=words,
+                aria_label=f"{title}, {words}" if title else words,
             ),
             element(
                 "figcaption",
@@ -159,7 +180,7 @@ class States:
                 element("span", words),
                 element("span", "now"),
             ),
-            class_="plot",
+            class_=f"plot {kind}".rstrip(),
         )
 
     def _limit_lines(self, state: TcpState, found: Plot) -> Iterator[Markup]:
@@ -170,40 +191,47 @@ class States:
                 yield element("path", d=f"M0 {y}H360", class_=f"limit {name}")
 
     def _sysctl_table(self, state: TcpState) -> Markup:
-        rows = [row for name in state.sysctls if (row := self._sysctl(name)) is not None]
+        rows = [row for name in state.sysctls for row in self._sysctl(name)]
         if not rows:
-            return element("p", "No sysctl that bears on it could be read.", class_="quiet")
+            return element("p", "No sysctl that affects this state could be read.", class_="quiet")
         heads = ("Sysctl", "Live", "Recommended")
         return scrolled(
             element(
                 "table",
-                element("caption", f"What acts on {state.rfc9293}"),
+                element("caption", f"Sysctls that affect {state.rfc9293}"),
                 element("thead", element("tr", (element("th", head, scope="col") for head in heads))),
                 element("tbody", rows),
                 class_="sysctls",
             ),
-            f"What acts on {state.rfc9293}",
+            f"Sysctls that affect {state.rfc9293}",
         )
 
-    def _sysctl(self, name: str) -> Markup | None:
+    def _sysctl(self, name: str) -> Iterator[Markup]:
         value, verdicts, known = self._sysctls.get(name), self._verdicts.get(name, ()), CATALOGUE.get(name)
         if value is None:
-            return None
+            return
         live = value.shown
         notes = [known.meaning] if known is not None else []
         notes += dict.fromkeys(it.arithmetic for it in verdicts if it.arithmetic)
         others = [] if self._snapshot is None else alternatives(self._snapshot, verdicts)
         notes += (f"With {value} instead: {meaning}" for value, meaning in others)
         deviates = any(it.deviates for it in verdicts)
-        return element(
+        yield element(
             "tr",
-            element("th", element("code", breakable(name)), (element("small", note) for note in notes), scope="row"),
-            element("td", element("b", live), element("small", f" {value.unit}") if value.unit else None),
+            element("th", element("code", breakable(name)), scope="row"),
+            element("td", element("b", live), element("small", f" {value.unit}") if value.unit else None,
+                    class_=None if " " in live else "value"),
             element(
                 "td", _recommended(verdicts, known.default if known else ""),
                 pill(Status.WARNING, "deviates") if deviates else None,
             ),
         )  # fmt: skip
+        if notes:
+            yield wide_row(element("small", note) for note in notes)
+
+
+_OWN = element("p", id="own", class_="quiet", hidden=True, data_own=True)
+"""Which connection is the reader's own: the script knows it, because this page is the same for everyone."""
 
 
 def _by_state(findings: Sequence[Finding]) -> dict[TcpState, list[Finding]]:
@@ -240,6 +268,24 @@ def short(number: int, *, compact: bool = False) -> str:
     return f"{number:,}"
 
 
+def grouped(limit: str) -> str:
+    """A limit with separators in its whole numbers.
+
+    >>> grouped("131072"), grouped("@10:20000"), grouped("> 0.1234")
+    ('131,072', '@10:20,000', '> 0.1234')
+    """
+    return _WHOLE.sub(lambda number: f"{int(number[0]):,}", limit)
+
+
+def _lasting(found: Plot) -> str:
+    return f"The last {max(found.minutes, 1)} min"
+
+
+def _spread(found: Plot) -> str:
+    spread = f"from {found.least:,} to {found.most:,}" if found.least != found.most else f"always {found.most:,}"
+    return f"{_lasting(found)}: {spread}"
+
+
 def sentence(text: str) -> str:
     """*text* with a capital, unless it begins with the name of a function.
 
@@ -252,6 +298,11 @@ def sentence(text: str) -> str:
 def breakable(name: str) -> Markup:
     """A name of words, which a narrow column may break between them."""
     return Markup(_BETWEEN_WORDS.sub(r"\1<wbr>", escaped(name)))
+
+
+def wide_row(content: Iterable[Content]) -> Markup:
+    """A row that explains the one above it, in one cell over all columns: a narrow column would make it tall."""
+    return element("tr", element("td", content, colspan=3), class_="wide")
 
 
 def scrolled(table: Markup, label: str) -> Markup:

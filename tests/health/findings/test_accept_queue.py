@@ -98,13 +98,13 @@ def test_half_open_connections_of_another_listener_are_not_evidence() -> None:
         "65 connections wait in the accept queue of 192.0.2.1:8080, whose limit is 64.",
         "30 SYNs and final ACKs were dropped in the last 2 s because an accept queue was full.",
         "40 connections are half open there, and cannot complete while the accept queue is full.",
-        "The limit is from the last listen(); net.core.somaxconn is 4096 now.",
+        "The limit is from the last listen(); net.core.somaxconn is 4,096 now.",
     )
 
 
 def test_listeners_that_do_not_fit_are_counted() -> None:
     window = two_looks(snapshot(100.0, {}, [waiting(8000 + number, 65) for number in range(5)]))
-    assert found(window).evidence[3] == "2 more accept queues are full or fill up."
+    assert found(window).evidence[3] == "2 more accept queues are full or filling up."
 
 
 @pytest.mark.parametrize("limit", [5, 128, 1000])
@@ -117,14 +117,14 @@ def test_a_limit_below_somaxconn_asks_for_a_restart_first_and_blames_nobody(limi
 
 def test_a_limit_that_is_somaxconn_can_be_raised() -> None:
     finding = found(two_looks(snapshot(100.0, {}, [waiting(8080, 4097, 4096)])))
-    assert finding.evidence[-1] == "The limit is net.core.somaxconn, 4096: the application asked for that or more."
+    assert finding.evidence[-1] == "The limit is net.core.somaxconn, 4,096: the application asked for that or more."
     assert finding.command == "sysctl -w net.core.somaxconn=8192"
 
 
 def test_a_limit_from_a_higher_somaxconn_is_named_so() -> None:
     finding = found(two_looks(snapshot(100.0, {}, [waiting(8080, 6001, 6000)])))
     assert finding.evidence[-1] == (
-        "The limit is above net.core.somaxconn, 4096, which was higher at the last listen()."
+        "The limit is above net.core.somaxconn, 4,096, which was higher at the last listen()."
     )
     assert finding.command == "sysctl -w net.core.somaxconn=12000"
 

@@ -106,7 +106,8 @@ def test_ports_that_bind_picked_name_the_source_and_the_remedy() -> None:
     finding = found(PORTS, now)
     assert finding.what == "Local ports of 2001:db8::1 are nearly gone: bind() takes each from every destination"
     assert (
-        finding.evidence[0] == "28000 of 28232 local ports of 2001:db8::1 are taken, each once, towards 4 destinations."
+        finding.evidence[0]
+        == "28,000 of 28,232 local ports of 2001:db8::1 are taken, each once, towards 4 destinations."
     )
     assert finding.command == "ss -Htanp src '[2001:db8::1]'"
     assert "IP_BIND_ADDRESS_NO_PORT" in finding.remedy

@@ -186,7 +186,7 @@ def test_lost_segments_are_told_from_handshakes_and_from_needless_retransmission
     assert finding is not None
     assert finding.what == "Segments are lost on the way towards 198.51.100.7: 6.0% are sent again"
     assert finding.evidence == (
-        "60 of 1000 segments were lost and sent again in the last 10 s: 6.0%.",
+        "60 of 1,000 segments were lost and sent again in the last 10 s: 6.0%.",
         "30 SYNs and SYN-ACKs were sent again as well; they are not included.",
         "10 more were sent again without need, because the peer had them already; they are not included.",
         "9 connections wait for the answer to a retransmission; 8 of them are with 198.51.100.7.",
@@ -343,13 +343,13 @@ def test_a_host_without_connection_tracking_is_not_judged_and_one_that_hides_it_
     [
         (
             432000,
-            "An idle connection stays tracked for 432000 s (nf_conntrack_tcp_timeout_established), although keepalive "
-            "shows after 7200 s whether it is alive (tcp_keepalive_time).",
+            "An idle connection stays tracked for 432,000 s (nf_conntrack_tcp_timeout_established), although keepalive "
+            "shows after 7,200 s whether it is alive (tcp_keepalive_time).",
         ),
         (
             900,
             "An idle connection stays tracked for 900 s (nf_conntrack_tcp_timeout_established), and the first "
-            "keepalive probe comes after 7200 s: too late, the entry is gone.",
+            "keepalive probe comes after 7,200 s: too late, the entry is gone.",
         ),
     ],
 )
@@ -358,5 +358,5 @@ def test_the_timeout_of_an_idle_connection_is_said_beside_keepalive(timeout: int
     judgements, _ = judge_findings(Window(now), (conntrack.NEAR_LIMIT,))
     finding = judgements[0].finding
     assert finding is not None
-    assert finding.evidence == ("810 connections are tracked, of nf_conntrack_max = 1000: 81%.", sentence)
+    assert finding.evidence == ("810 connections are tracked, of nf_conntrack_max = 1,000: 81%.", sentence)
     assert finding.command == "sysctl -w net.netfilter.nf_conntrack_max=2000"
