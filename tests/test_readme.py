@@ -299,8 +299,8 @@ def test_the_promises_are_kept_by_what_the_last_long_runs_came_to() -> None:
         f"IPv6, with and without TLS: {far['scrapes'] - far['failed']} of {far['scrapes']} scrapes, the slowest "
         f"{far['slowest_seconds']:.2f} s",
         "it stays within its memory limit": f"{size['listeners']:,} listeners, {size['cgroups']:,} cgroups, "
-        f"{size['namespaces']:,} network namespaces and {size['unread']} clients that do not read: {peak / 2**20:.0f} MiB at most, of "
-        f"{large[0]['limit'] // 2**20} that the unit and the DaemonSet allow",
+        f"{size['namespaces']:,} network namespaces and {size['unread']} clients that do not read: "
+        f"{peak / 2**20:.0f} MiB at most, of {large[0]['limit'] // 2**20} that the unit and the DaemonSet allow",
         "it leaks nothing in a day": f"{day['samples']:,} samples with churn, {day['reloads']} reloads, every second "
         f"one of a bad file, {day['requests']:,} requests and {day['checks']} checks: "
         f"memory +{growth['resident']} KiB, descriptors +{growth['descriptors']}, threads +{growth['threads']}",
