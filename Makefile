@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
+JOBS ?= 4
 QUICK ?=
 DIST ?= dist
 FUZZ_ARGS ?=
@@ -28,7 +29,8 @@ run: $(VENV)/installed  ## the daemon, its address printed
 	exec $(BIN)/tcp-exporter $(ARGS)
 
 test: $(VENV)/installed-dev lint  ## everything that needs no system package; what is missing is named
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadgroup -m "not alone" $(PYTEST_ARGS)
+	$(BIN)/pytest -m alone $(PYTEST_ARGS)
 
 unit: $(VENV)/installed-dev  ## what needs neither root nor namespaces nor other programs, in less than a minute
 	$(BIN)/pytest -q -m "not lab and not e2e" $(PYTEST_ARGS)
@@ -66,7 +68,7 @@ kernels: $(VENV)/installed-dev  ## boot Debian's kernels and check each, in 5 mi
 architectures: $(VENV)/installed-dev  ## the unit tests on a big-endian and a 32-bit Debian, in 10 minutes; needs debootstrap and qemu-user-static
 	$(BIN)/python -m tests.architectures $(ARCHITECTURES_ARGS)
 
-screenshots: $(VENV)/installed-dev  ## the status page, quiet and under a SYN flood, for docs/images, in 6 minutes, with pngquant; look at them
+screenshots: $(VENV)/installed-dev  ## the status page in four situations, for docs/images, in 15 minutes, with pngquant; look at them
 	$(BIN)/python -m tests.screenshots docs/images
 
 panels: $(VENV)/installed-dev  ## the dashboards' panels, drawn by Grafana's own components, for docs/images, in 8 minutes, with npm; look at them

@@ -110,7 +110,7 @@ def plugins_command() -> Command:
             raise SystemExit(f"completions.py: no option: {first!r}")
         short, long, metavar, about = found.groups(default="")
         text = " ".join(" ".join([about, *more]).split())
-        flags = (short, long, *re.findall(r"(--[\w.-]+) is the same", text))
+        flags = (short, long, *re.findall(r"\balso (--[\w.-]+)", text))
         values = KNOWN.get(metavar, Values(metavar)) if metavar else None
         options.append(Option(tuple(filter(None, flags)), shortened(text), values, repeatable=True))
     return Command("", "", tuple(options))

@@ -29,7 +29,7 @@ from tests.test_readme import DOCUMENTS, ENVIRONMENT, ROOT, blocks, text_of
 
 RUNBOOKS = {f"docs/runbooks/{path.name}" for path in (ROOT / "docs" / "runbooks").glob("*.md")}
 PAGES = sorted({*DOCUMENTS, "docs/tutorial.md"} | RUNBOOKS)
-KINDS = {"console", "sh", "text", "yaml", "json", "promql", "python"}
+KINDS = {"console", "sh", "text", "yaml", "json", "promql", "python", "jsonnet"}
 
 # The module that runs, compares or validates a block, by the page and the beginning of the block.
 HERE, README, MACHINE = "tests/test_blocks.py", "tests/test_readme.py", "tests/machine/test_package.py"
@@ -44,6 +44,7 @@ CHECKED: dict[tuple[str, str], str] = {
     ("deploy/kubernetes/README.md", "# kustomization.yaml"): "tests/test_deploy_kubernetes.py",
     ("deploy/fleet/README.md", "    metric_relabel_configs:"): HERE,
     ("deploy/fleet/README.md", "sum by (state)"): HERE,
+    ("deploy/kubernetes/README.md", "components:"): "tests/test_deploy_kubernetes.py",
     ("docs/api.md", '{"api_version": 1'): HERE,
     ("docs/commands.md", "$ tcp-exporter who close_wait"): README,
     ("docs/configuration.md", "sample:"): README,
@@ -68,8 +69,8 @@ CHECKED: dict[tuple[str, str], str] = {
 # What a block may start besides our own programs, whose arguments are checked; tests/test_alerts.py has the runbooks'.
 OTHERS = {
     "apt-get", "cat", "cd", "check_nrpe", "chgrp", "chmod", "chown", "cp", "curl", "docker", "groupadd", "icinga2",
-    "install", "ip", "kill", "kubectl", "ln", "make", "mkdir", "nagios4", "pip", "pip-audit", "printf", "promtool",
-    "python", "python3", "rm", "sed", "service", "su", "systemctl", "unshare",
+    "helm", "install", "ip", "jb", "jsonnet", "kill", "kubectl", "ln", "make", "mkdir", "nagios4", "pip", "pip-audit",
+    "printf", "promtool", "python", "python3", "rm", "sed", "service", "su", "systemctl", "unshare",
 }  # fmt: skip
 
 

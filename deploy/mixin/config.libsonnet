@@ -4,6 +4,6 @@
     // The targets. The dashboards need none: they have a variable for the job.
     tcpExporterSelector: 'job="tcp-exporter"',
     // Where the runbooks are; %s is the name of the alert.
-    runbookURLPattern: 'https://tcp-exporter.example/docs/runbooks/%s.md',
+    runbookURLPattern: 'http://{{ $labels.instance }}/runbooks/%s',
   },
 }

@@ -52,7 +52,9 @@ def run(options: argparse.Namespace) -> int:
         )
     finally:
         deadline.disarm()
-    answer = shortened(body.decode("utf-8", "replace").strip(), _LONGEST)  # whoever answers, a terminal may show it
+    answer = shortened(
+        body.decode("utf-8", "replace").strip(), _LONGEST
+    )  # a terminal may show it, and the answer is not trusted
     if status != 200:
         raise UsageError(f"{url}: {status} {answer}")
     print(answer)

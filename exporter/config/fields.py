@@ -247,7 +247,7 @@ def section(make: Callable[..., T], **readers: FieldReader[object]) -> FieldRead
 def foreign(node: Node, known: Collection[str]) -> MistakesError | None:
     """The one mistake of a file that is another's: a whole one without any key that is *known*, or nearly so.
 
-    It repeats nothing of the file, because whoever names a file need not be allowed to read it: a line of a password
+    It repeats nothing of the file, because a user who names a file need not be allowed to read it: a line of a password
     file would be a key.
     """
     if node.is_null:

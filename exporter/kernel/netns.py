@@ -132,7 +132,7 @@ def labels(residents: Mapping[Key, Resident]) -> dict[Key, str]:
     taken = {HOST, SELF, FOLDED}
     for key in sorted(residents, key=lambda key: (called[key][0], key)):
         rank, wanted = called[key]
-        if rank == 0 or wanted not in taken:
+        if wanted not in taken or (rank == 0 and wanted not in given.values()):
             given[key] = wanted
             taken.add(wanted)
     for key in ordered:

@@ -9,7 +9,7 @@ from exporter.commands import options
 from exporter.commands.options import base_url
 from exporter.config.schema import Config
 from exporter.errors import UsageError
-from exporter.nagios import arguments
+from exporter.nagios import arguments as plugin_arguments
 from exporter.tcpstate import KNOWN_STATES, TcpState
 
 TAKE_A_FILE = ("serve", "show", "advise", "dump")
@@ -115,7 +115,7 @@ def test_what_is_no_url_is_refused_by_every_command_in_one_line(text: str) -> No
     line = f"--url: expected a daemon's URL, as http://127.0.0.1:19293, got {text!r}"
     assert str(raised.value) == line
     with pytest.raises(UsageError) as raised:
-        arguments.parse(["--url", text])
+        plugin_arguments.parse(["--url", text])
     assert str(raised.value) == line
 
 

@@ -56,7 +56,7 @@
               severity: 'critical',
             },
             annotations: {
-              summary: 'A measure is outside of the range that the configuration allows.',
+              summary: 'A measure is outside the range that the configuration allows.',
               description: '{{ $labels.measure }} of {{ $labels.instance }} is {{ if eq $value 2.0 }}CRITICAL{{ else }}WARNING{{ end }}{{ range printf `tcp_connections{job="%s",instance="%s",state="%s"}` $labels.job $labels.instance $labels.measure | query }} at {{ printf "%.0f" .Value }}{{ end }}; thresholds in force:{{ range $i, $limit := printf `sort(tcp_threshold{job="%s",instance="%s",measure="%s"})` $labels.job $labels.instance $labels.measure | query }}{{ if $i }},{{ end }} {{ .Labels.severity }} above {{ .Value }}{{ else }} none of them upper ones{{ end }}.',
               runbook_url: $._config.runbookURLPattern % 'TcpThreshold',
             },
@@ -78,7 +78,7 @@
               severity: 'warning',
             },
             annotations: {
-              summary: 'A measure is outside of the range that the configuration allows.',
+              summary: 'A measure is outside the range that the configuration allows.',
               description: '{{ $labels.measure }} of {{ $labels.instance }} is {{ if eq $value 2.0 }}CRITICAL{{ else }}WARNING{{ end }}{{ range printf `tcp_connections{job="%s",instance="%s",state="%s"}` $labels.job $labels.instance $labels.measure | query }} at {{ printf "%.0f" .Value }}{{ end }}; thresholds in force:{{ range $i, $limit := printf `sort(tcp_threshold{job="%s",instance="%s",measure="%s"})` $labels.job $labels.instance $labels.measure | query }}{{ if $i }},{{ end }} {{ .Labels.severity }} above {{ .Value }}{{ else }} none of them upper ones{{ end }}.',
               runbook_url: $._config.runbookURLPattern % 'TcpThreshold',
             },
@@ -95,7 +95,7 @@
               severity: 'warning',
             },
             annotations: {
-              summary: 'A threshold is set on a measure that the host cannot tell.',
+              summary: 'A threshold is set on a measure that is unknown on the host.',
               description: '{{ $labels.measure }} of {{ $labels.instance }} has a threshold and no value, so nobody watches it.',
               runbook_url: $._config.runbookURLPattern % 'TcpMeasureUnknown',
             },
@@ -522,7 +522,7 @@
               severity: 'warning',
             },
             annotations: {
-              summary: 'The exporter cannot judge some of what it looks for.',
+              summary: 'The exporter cannot judge some findings.',
               description: '{{ $labels.instance }} cannot judge{{ range $i, $it := printf `tcp_finding_status{job="%s",instance="%s"} == 3` $labels.job $labels.instance | query | sortByLabel "finding" }}{{ if $i }},{{ end }} {{ .Labels.finding }}{{ end }}, so nobody watches for that.',
               runbook_url: $._config.runbookURLPattern % 'TcpFindingUnknown',
             },
@@ -557,7 +557,7 @@
               severity: 'warning',
             },
             annotations: {
-              summary: 'A limit is full within hours if it goes on like this.',
+              summary: 'A limit will be full within hours at the present rate.',
               description: '{{ $labels.resource }} of {{ $labels.instance }} is full in {{ humanizeDuration $value }} at the rate of the last hour.',
               runbook_url: $._config.runbookURLPattern % 'TcpFullWithinHours',
             },
@@ -592,7 +592,7 @@
               severity: 'warning',
             },
             annotations: {
-              summary: 'An application leaks connections slowly: CLOSE-WAIT grows all day.',
+              summary: 'An application leaks connections slowly: the number in CLOSE-WAIT has grown all day.',
               description: 'At least {{ printf "%.0f" $value }} connections of {{ $labels.instance }} are in CLOSE-WAIT, and they have become more all day.',
               runbook_url: $._config.runbookURLPattern % 'TcpSlowCloseWaitLeak',
             },
@@ -633,8 +633,8 @@
             },
             annotations: {
               summary: 'The exporter does not answer.',
-              description: 'Prometheus cannot scrape {{ $labels.instance }}, so nobody watches the TCP of that host.',
-              runbook_url: $._config.runbookURLPattern % 'TcpExporterDown',
+              description: 'Prometheus cannot scrape {{ $labels.instance }}, so nobody watches TCP on that host.',
+              runbook_url: '{{ with printf `up{job="%s"} == 1` $labels.job | query }}http://{{ . | first | label "instance" }}/runbooks/TcpExporterDown{{ else }}docs/runbooks/TcpExporterDown.md{{ end }}',
             },
           },
           {
@@ -649,7 +649,7 @@
             annotations: {
               summary: 'Prometheus has no exporter to scrape.',
               description: 'The job {{ $labels.job }} has no targets, so none of its alerts can fire.',
-              runbook_url: $._config.runbookURLPattern % 'TcpExporterMissing',
+              runbook_url: 'docs/runbooks/TcpExporterMissing.md',
             },
           },
           {
@@ -664,8 +664,8 @@
               severity: 'critical',
             },
             annotations: {
-              summary: 'The exporter answers and has no fresh sample.',
-              description: '{{ $labels.instance }} is scraped and serves no connection counts, so nobody watches the TCP of that host.',
+              summary: 'The exporter answers, but has no fresh sample.',
+              description: '{{ $labels.instance }} is scraped and serves no connection counts, so nobody watches TCP on that host.',
               runbook_url: $._config.runbookURLPattern % 'TcpExporterStale',
             },
           },
@@ -680,7 +680,7 @@
             },
             annotations: {
               summary: 'The exporter cannot read one of its sources.',
-              description: '{{ $labels.instance }} cannot read {{ $labels.source }}; what it tells is absent.',
+              description: '{{ $labels.instance }} cannot read {{ $labels.source }}; the values from that source are absent.',
               runbook_url: $._config.runbookURLPattern % 'TcpExporterSourceDown',
             },
           },
@@ -694,8 +694,8 @@
               severity: 'warning',
             },
             annotations: {
-              summary: 'The exporter has refused its configuration file.',
-              description: '{{ $labels.instance }} goes on with the configuration before, and will not start with the file as it is.',
+              summary: 'The exporter rejected its configuration.',
+              description: '{{ $labels.instance }} keeps the previous configuration, and will not start with the file as it is.',
               runbook_url: $._config.runbookURLPattern % 'TcpExporterConfigReloadFailed',
             },
           },
@@ -711,8 +711,8 @@
               severity: 'info',
             },
             annotations: {
-              summary: "The exporter does not trust the kernel's own sums.",
-              description: '{{ $labels.instance }} counts every socket one by one, which is right and costs more.',
+              summary: "The exporter counts every socket, because it cannot rely on the kernel's own sums.",
+              description: '{{ $labels.instance }} counts every socket one by one: the counts are right, but cost more.',
               runbook_url: $._config.runbookURLPattern % 'TcpExporterCountsEverySocket',
             },
           },

@@ -26,7 +26,7 @@ from exporter.web.page.states import States
 from exporter.web.rendered import Around, RenderedAround
 
 STYLE_FILE, SCRIPT_FILE, RUNBOOKS_FOLDER = "page.css", "page.js", "runbooks"
-"""Files beside this one, and the folder of the runbooks; whoever starts the server reads them."""
+"""Files beside this one, and the folder of the runbooks; the daemon reads them."""
 
 _AGE = Markup("<!--age-->")
 """Where the age stands; no text from outside is a comment, because ``element`` escapes it."""
