@@ -210,7 +210,7 @@ def test_a_hung_read_leaves_the_daemon_answering_and_its_numbers_go(tmp_path: Pa
         assert 'tcp_status{measure="established"}' in metrics
         assert metrics['tcp_exporter_source_up{source="netstat"}'] == 0
         assert json.loads(daemon.get("/api/v1/snapshot")[1])["stale"] is True
-        assert "not shown: the polling loop hangs or has died. It waits for netstat." in daemon.get("/")[1]
+        assert "not shown, because the polling loop hangs or has died. It waits for netstat." in daemon.get("/")[1]
         wait_for(lambda: 'msg="no sample in time" waiting_for=netstat' in daemon.said() or None, "a line in the log")
         assert daemon.terminate() == 0
 
@@ -372,9 +372,9 @@ def test_a_check_reads_what_the_flags_name_and_serves_nothing(tmp_path: Path) ->
     flags = ("--config.file", "deploy/tcp-exporter.yml", "--web.listen-address", "127.0.0.1:1", "--config.check")
     assert program(*flags) == (0, "configuration: valid\n", "")
     web = tmp_path / "web.yml"
-    web.write_text("bananas: 1\n")
+    web.write_text("basic_auth_users: {}\nbananas: 1\n")
     code, said, complaint = program(*flags, "--web.config.file", str(web))
-    assert (code, said, complaint.startswith(f"{web}:1:1: bananas: unknown key")) == (78, "", True)
+    assert (code, said, complaint.startswith(f"{web}:2:1: bananas: unknown key")) == (78, "", True)
 
 
 def test_a_valid_configuration_is_said_to_be_so() -> None:
@@ -486,7 +486,7 @@ def test_a_pipe_in_the_configurations_place_is_refused_and_blocks_nothing(tmp_pa
         file.unlink()
         os.mkfifo(file)
         daemon.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: "no regular file" in daemon.said() or None, "the refusal")
+        wait_for(lambda: "not a regular file" in daemon.said() or None, "the refusal")
         assert daemon.get("/-/healthy")[0] == 200
         assert daemon.terminate() == 0
 
