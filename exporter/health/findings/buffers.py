@@ -37,7 +37,7 @@ _PEER = Limit(
     "share of the busy time that waited for the peer's window",
     "with windows that are large enough it is a few percent, with small ones half or, without pacing, all of it",
 )
-_SHARE = Limit(0.2, "of the sampled transfers", "a few slow readers, as players that pace themselves, are no trouble")
+_SHARE = Limit(0.2, "of the sampled transfers", "a few slow readers are normal, such as players that pace themselves")
 _ROOM = Limit(
     4,
     "times the rate times the round trip, the size to set",

@@ -21,7 +21,7 @@ _MANY = Limit(10, "connections to peers that do not answer", "a few clients that
 _SHARE = Limit(
     0.01,
     "share of ESTABLISHED, unless 10 of them lead to one address",
-    "on a large server some clients have always left without a word",
+    "on a large server some clients have always vanished",
 )
 _PROBES = Limit(PROBES, "keepalive probes without an answer", "one may be lost")
 _TRIES = Limit(

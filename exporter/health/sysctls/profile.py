@@ -102,7 +102,7 @@ PROFILE: tuple[Recommendation, ...] = (
     Recommendation(
         "net.ipv4.ip_local_port_range",
         "Local ports for connect(): each connection to one address and port needs its own. A narrower range than the "
-        "default is right while it suffices; the finding ephemeral_ports_near_limit says when it does not.",
+        "default is right while it suffices; the finding ephemeral_ports_near_limit reports when it does not.",
         "",
         f"{_SYSCTL_DOC}: ip_local_port_range, default 32768 60999",
         field="low",
@@ -117,7 +117,7 @@ PROFILE: tuple[Recommendation, ...] = (
     Recommendation(
         "net.ipv4.ip_local_port_range",
         "Local ports for connect(): each connection to one address and port needs its own. A narrower range than the "
-        "default is right while it suffices; the finding ephemeral_ports_near_limit says when it does not.",
+        "default is right while it suffices; the finding ephemeral_ports_near_limit reports when it does not.",
         "",
         f"{_SYSCTL_DOC}: ip_local_port_range, default 32768 60999",
         field="high",
