@@ -171,8 +171,11 @@ def _ratios(before: Snapshot, after: Snapshot) -> Iterator[tuple[Measure, Readin
 
 
 def _share(reading: Reading | None) -> str:
+    """The share for a person, never with an exponent: ``0.00146``, ``0.000022``, ``0``."""
     share = None if reading is None else reading.share
-    return "unknown" if share is None else f"{share:.3g}"
+    if share is None:
+        return "unknown"
+    return f"{share:.3g}" if share == 0 or share >= 1e-4 else f"{share:.6f}"
 
 
 # -- what follows from a value -----------------------------------------------------------------------------------------
