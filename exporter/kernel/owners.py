@@ -25,7 +25,7 @@ from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.inetdiag import AF_INET, AF_INET6, ALL_STATES, BOUND_INACTIVE, EXTENSION_SKMEMINFO, Block
 from exporter.kernel.memory import Weighing
 from exporter.kernel.proctcp import replay
-from exporter.kernel.reader import NetlinkReader, Procfs
+from exporter.kernel.reader import NetlinkReader, Procfs, places
 from exporter.tcpstate import TcpState
 
 K = TypeVar("K")
@@ -106,13 +106,17 @@ def _listed_everywhere() -> set[int]:
     except SourceError:
         listed.update(_listed_in("self"))
     for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            namespace = os.stat(f"/proc/{name}/ns/net").st_ino
-            if namespace not in seen:
-                seen.add(namespace)
-                listed.update(_listed_in(name))
-        except (OSError, SourceError):  # it has ended, or is another user's, whose descriptors are not visible either
-            continue
+        for place in places("/proc", name):
+            try:
+                namespace = os.stat(f"/proc/{place}/ns/net").st_ino
+                if namespace not in seen:
+                    listed.update(_listed_in(place))
+                    seen.add(namespace)
+                break
+            except PermissionError:  # another user's, whose descriptors are not visible either
+                break
+            except (OSError, SourceError):  # it has ended
+                continue
     return listed
 
 
@@ -262,38 +266,58 @@ def owner_of(lines: Iterable[str]) -> Owner:
 def script_of(name: str, arguments: Sequence[str]) -> str:
     """What an interpreter runs: the file's name, ``-m`` with a module, or the class; "" of any other program.
 
-    Nothing else of a command line is shown, because it may hold passwords.
+    Nothing else of a command line is shown, because it may hold passwords: nothing where code is given in it, in
+    whatever spelling (``-c``, ``-Ic``, ``-ccode``), and no argument of that code.
 
     >>> script_of("python3", ["python3", "-X", "dev", "/srv/app.py", "--token=x"])
     'app.py'
     >>> script_of("python3", ["python3", "-m", "http.server"]), script_of("java", ["java", "-Xmx1g", "-jar", "/b.jar"])
     ('-m http.server', 'b.jar')
-    >>> script_of("python3", ["python3", "-c", "secret"]), script_of("nginx", ["nginx", "a.conf"])
+    >>> script_of("python3", ["python3", "-Ic", "secret"]), script_of("nginx", ["nginx", "a.conf"])
     ('', '')
     """
     match = _INTERPRETER.fullmatch(name) or _INTERPRETER.fullmatch(arguments[0].rpartition("/")[2] if arguments else "")
     if match is None:
         return ""
-    valued, code = _FLAGS[match[1]]
+    flags = _FLAGS[match[1]]
     rest = iter(arguments[1:])
     for argument in rest:
-        if argument in code:
+        if argument == "-" or argument.partition("=")[0] in flags.code:
             return ""
-        if argument == "-m" and match[1] == "python":
-            return f"-m {next(rest, '')}".rstrip()
-        if argument == "-jar" and match[1] == "java":
-            continue
-        if argument in valued:
-            next(rest, None)
-        elif not argument.startswith("-"):
+        if not argument.startswith("-"):
             return argument.rpartition("/")[2]
+        if argument in flags.valued:
+            next(rest, None)
+        elif not argument.startswith("--") and (decisive := flags.letter.search(argument)):
+            value = argument[decisive.end() :]
+            if decisive["code"]:
+                return ""
+            if decisive["module"]:
+                return f"-m {value or next(rest, '')}".rstrip()
+            if not value:
+                next(rest, None)
     return ""
+
+
+class _Flags(NamedTuple):
+    """The flags of an interpreter: words, and letters, several of which may stand in one argument."""
+
+    valued: frozenset[str]  # words whose value is the next argument
+    code: frozenset[str]  # words after which no file is run
+    letter: re.Pattern[str]  # the first that ends the letters: the rest of the argument is its value, or the next one
+
+
+def _letters(*, value: str = "", code: str = "", module: str = "") -> re.Pattern[str]:
+    kinds = {"value": value, "code": code, "module": module}
+    return re.compile(
+        "|".join(f"(?P<{kind}>{f'[{letters}]' if letters else '(?!)'})" for kind, letters in kinds.items())
+    )
 
 
 _INTERPRETER = re.compile(r"(python|java|node|ruby|perl)(?:js)?[\d.]*")
 _FLAGS = {
-    "python": (frozenset({"-X", "-W", "--check-hash-based-pycs"}), frozenset({"-c", "-"})),
-    "java": (
+    "python": _Flags(frozenset({"--check-hash-based-pycs"}), frozenset(), _letters(value="XW", code="c", module="m")),
+    "java": _Flags(
         frozenset(
             {
                 "-cp",
@@ -307,16 +331,17 @@ _FLAGS = {
                 "--add-reads",
             }
         ),
-        frozenset[str](),
+        frozenset(),
+        _letters(),
     ),
-    "node": (
-        frozenset({"-r", "--require", "--import", "--loader", "-C"}),
-        frozenset({"-e", "--eval", "-p", "--print"}),
+    "node": _Flags(
+        frozenset({"--require", "--import", "--loader"}),
+        frozenset({"--eval", "--print"}),
+        _letters(value="rC", code="ep"),
     ),
-    "ruby": (frozenset({"-r", "-I", "-C", "-E"}), frozenset({"-e"})),
-    "perl": (frozenset({"-I", "-M"}), frozenset({"-e", "-E"})),
+    "ruby": _Flags(frozenset(), frozenset(), _letters(value="rICE", code="e")),
+    "perl": _Flags(frozenset(), frozenset(), _letters(value="IMm", code="eE")),
 }
-"""By interpreter the flags whose value is the next argument, and those after which no file is run."""
 
 
 def _tcp_inodes(pid: int) -> Iterator[int]:
