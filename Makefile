@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
+# Tests that run programs at the same time. They wait more than they work.
+JOBS ?= 3
 QUICK ?=
 DIST ?= dist
 FUZZ_ARGS ?=
@@ -28,10 +30,12 @@ run: $(VENV)/installed  ## the daemon, its address printed
 	exec $(BIN)/tcp-exporter $(ARGS)
 
 test: $(VENV)/installed-dev lint  ## everything that needs no system package; what is missing is named
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses auto -m "not lab and not e2e" $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadgroup -m "(lab or e2e) and not alone" $(PYTEST_ARGS)
+	$(BIN)/pytest -m "(lab or e2e) and alone" $(PYTEST_ARGS)
 
 unit: $(VENV)/installed-dev  ## what needs neither root nor namespaces nor other programs, in less than a minute
-	$(BIN)/pytest -q -m "not lab and not e2e" $(PYTEST_ARGS)
+	$(BIN)/pytest -q --numprocesses auto -m "not lab and not e2e" $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -101,6 +101,8 @@ class Run:
         self._say(f"{size:,} established: the daemon's start, memory and scrapes")
         self._values(size, daemon.life(self._folder, self._plan))
         self._values(size, daemon.scrapes(self._folder, self._plan))
+        self._say(f"{size:,} established: the age of the daemon's numbers")
+        self._values(size, daemon.ages(self._folder, self._plan))
 
     def _beside(self, mix: str, size: int) -> None:
         self._say(f"{size:,} {mix}")

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 
+from benchmarks.floor import NO_STATE, dump
 from benchmarks.load import Load
-from benchmarks.meter import ROOT, Failed, memory, process_cpu, run
+from benchmarks.meter import ROOT, Failed, in_thread, memory, process_cpu, run
 from benchmarks.peers import BESIDE
 from benchmarks.plan import Plan
 from benchmarks.server import Server, node_exporter, our_daemon
@@ -21,7 +24,8 @@ from benchmarks.server import Server, node_exporter, our_daemon
 CLIENTS = (1, 40)
 ENCODINGS = ("gzip", "plain")
 _SAMPLES = 'tcp_exporter_samples_total{pass="%s"}'
-_DETAIL_CPU = 'tcp_exporter_sample_cpu_seconds{pass="detail"}'
+_DETAIL_CPU, _LIGHT_CPU = (f'tcp_exporter_sample_cpu_seconds{{pass="{kind}"}}' for kind in ("detail", "light"))
+_LIGHT_STAMP, _WALK_STAMP = (f"tcp_exporter_{kind}_timestamp_seconds" for kind in ("sample", "walk"))
 _PAUSE = 0.2
 _SETTLED_SECONDS = 2.0
 _WINDOW_SECONDS = 15.0  # of rest: one detail pass is in each
@@ -53,21 +57,46 @@ def life(folder: str, plan: Plan) -> Iterator[Value]:
     with our_daemon(folder, launcher=_HURRIED) as server:
         server.wait_for("/-/ready")
         end = time.monotonic() + plan.hour_seconds
-        counts = _until(server, lambda counts: counts["counting"] >= _HOUR_SAMPLES or time.monotonic() > end)
+        counts = _until(server, lambda counts: counts["light"] >= _HOUR_SAMPLES or time.monotonic() > end)
         yield from _memory(server, "after samples")
-        yield "ours", "counting passes before", counts["counting"]
+        yield "ours", "counting passes before", counts["light"]
         yield "ours", "detail passes before", counts["detail"]
 
 
 def idle(folder: str, plan: Plan) -> Iterator[Value]:
-    """The share of one core that the daemon uses when nobody asks it anything."""
+    """The share of one core that the daemon uses when nobody asks it anything, and that of one bare walk a second.
+
+    Both are of the same windows, because how cold a second of rest leaves the caches differs between machines.
+    """
     with our_daemon(folder) as server:
         server.wait_for("/-/ready")
         time.sleep(_SETTLED_SECONDS)
         for _ in range(max(1, round(plan.idle_seconds / _WINDOW_SECONDS))):
-            started, cpu = time.monotonic(), process_cpu(server.pid)
-            time.sleep(min(plan.idle_seconds, _WINDOW_SECONDS))
-            yield "ours", "idle", (process_cpu(server.pid) - cpu) / (time.monotonic() - started)
+            started, cpu, walks = time.monotonic(), process_cpu(server.pid), 0.0
+            for second in range(1, max(1, round(min(plan.idle_seconds, _WINDOW_SECONDS))) + 1):
+                time.sleep(max(0.0, started + second - time.monotonic()))
+                walks += in_thread(partial(dump, NO_STATE)).cpu
+            elapsed = time.monotonic() - started
+            yield "ours", "idle", (process_cpu(server.pid) - cpu) / elapsed
+            yield "walk", "idle", walks / elapsed
+
+
+def ages(folder: str, plan: Plan) -> Iterator[Value]:
+    """How old the numbers of a scrape are at most: those of light passes, and the states that only a walk counts."""
+    with our_daemon(folder) as server:
+        server.wait_for("/-/ready")
+        end = time.monotonic() + plan.age_seconds
+        light, walk, cost = [0.0], [0.0], [0.0]
+        while time.monotonic() < end:
+            metrics = server.metrics()
+            now = time.time()
+            light.append(now - metrics[_LIGHT_STAMP])
+            walk.append(now - metrics[_WALK_STAMP])
+            cost.append(metrics[_LIGHT_CPU])
+            time.sleep(_PAUSE)
+        yield "ours", "age", max(light)
+        yield "ours", "age of the walk", max(walk)
+        yield "ours", "light pass", statistics.median(cost)
 
 
 def scrapes(folder: str, plan: Plan) -> Iterator[Value]:
@@ -103,7 +132,7 @@ def _until(server: Server, enough: Callable[[Mapping[str, float]], bool]) -> dic
     """Wait until there have been enough passes of both kinds; how many there were."""
     while True:
         metrics = server.metrics()
-        counts = {kind: metrics.get(_SAMPLES % kind, 0.0) for kind in ("counting", "detail")}
+        counts = {kind: metrics.get(_SAMPLES % kind, 0.0) for kind in ("light", "detail")}
         if enough(counts):
             return counts
         time.sleep(_PAUSE)

@@ -19,6 +19,7 @@ class Plan(NamedTuple):
     load_seconds: float
     idle_size: int
     idle_seconds: float  # in windows of 15, the interval of detail passes
+    age_seconds: float  # at the first and the last size: longer than a minute's allowance lasts at the last one
     starts: int
     hour_seconds: float  # for an hour's worth of samples at most
     listeners: int  # at which the page and the JSON are asked for
@@ -43,6 +44,7 @@ FULL = Plan(
     load_seconds=1.5,
     idle_size=10_000,
     idle_seconds=60.0,
+    age_seconds=45.0,
     starts=3,
     hour_seconds=60.0,
     listeners=5_000,
@@ -64,6 +66,7 @@ QUICK = FULL._replace(
     load_rounds=2,
     load_seconds=0.4,
     idle_seconds=30.0,
+    age_seconds=15.0,
     starts=2,
     hour_seconds=8.0,
     document_rounds=3,
@@ -82,6 +85,7 @@ SMOKE = QUICK._replace(
     load_seconds=0.1,
     idle_size=100,
     idle_seconds=1.0,
+    age_seconds=1.0,
     starts=1,
     hour_seconds=1.0,
     listeners=10,

@@ -706,8 +706,8 @@ EXPORTER = Row(
         ),
         Panel(
             "Duration and CPU of a pass",
-            "Wall and CPU time of the last counting and the last detail pass. They grow with the sockets; wall time "
-            "far above CPU time is a host that has no processor to give.",
+            "Wall and CPU time of the last pass of each kind. Those of walk and detail pass grow with the sockets, "
+            "those of the light pass do not; wall time far above CPU time is a host that has no processor to give.",
             (
                 Query("tcp_exporter_sample_duration_seconds{}", "{{pass}} wall"),
                 Query("tcp_exporter_sample_cpu_seconds{}", "{{pass}} CPU"),
@@ -772,7 +772,7 @@ ANNOTATIONS = (
     ),
     Annotation(
         "Exporter restarted",
-        'resets(tcp_exporter_samples_total{pass="counting"}[2m]) > 0',
+        'resets(tcp_exporter_samples_total{pass="light"}[2m]) > 0',
         "{{instance}}", GRAY,
     ),
     Annotation(

@@ -31,10 +31,27 @@ class Connections(NamedTuple):
     derived: bool  # what is large of ESTABLISHED, and TIME_WAIT, are from the kernel's own counters
     unknown_states: tuple[str, ...] = ()  # the numbers or names behind counts[UNKNOWN], as the kernel wrote them
     unlisted: tuple[TcpState, ...] = ()  # the states that the reader cannot count here: their counts mean nothing
+    # How many seconds before the snapshot the table was walked, 0 where that was one pass. The counts are as old,
+    # without those that ``fresh`` names.
+    walk_age: float = 0.0
+    fresh: tuple[TcpState, ...] = ()  # states that a light pass has brought up to date since the walk
+    queued: int | None = None  # in all accept queues when the table was walked; None: as ``Snapshot.listeners`` has it
 
     def of(self, state: TcpState) -> int | None:
         """The sockets in one state; None where the reader cannot count them."""
         return None if state in self.unlisted else self.counts[state]
+
+    @property
+    def older(self) -> str:
+        """Which states are older than the snapshot and by how much, for a person; nothing where it was one pass.
+
+        >>> Connections(NO_SOCKETS, "netlink", derived=True, walk_age=8.2, fresh=(TcpState.LISTEN,)).older
+        'all states but LISTEN 8 s before'
+        """
+        if not self.walk_age:
+            return ""
+        fresh = ", ".join(state.rfc9293 for state in self.fresh)
+        return f"all states{f' but {fresh}' if fresh else ''} {self.walk_age:.0f} s before"
 
     def why_unlisted(self, *states: TcpState) -> str:
         """Why there is no count of these unlisted states."""
@@ -253,8 +270,8 @@ class Closes(NamedTuple):
 class Snapshot(NamedTuple):
     """One sample of the host's TCP."""
 
-    taken_at: float  # Unix time in seconds
-    connections: Connections | None  # None: no reader could count
+    taken_at: float  # Unix time in seconds, of the light pass: counters, sockstat, queues and drops of listeners
+    connections: Connections | None  # None: no reader could count, or the last walk is too old
     counters: Mapping[str, int]  # "Tcp.CurrEstab", "TcpExt.ListenDrops": those that could be read
     sockstat: Sockstat | None  # None: /proc/net/sockstat not readable
     sysctls: Mapping[str, SysctlValue]  # by name; those that exist and could be read

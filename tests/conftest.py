@@ -48,12 +48,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a skipped test is a failed one: for CI, which has it all")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """What stands in these folders starts programs, so all of it is marked as such before any is chosen by its mark."""
-    for item in items:
-        if item.path.is_relative_to(TESTS / "e2e") or item.path.is_relative_to(TESTS / "machine"):
-            item.add_marker(pytest.mark.e2e)
+    if item.path.is_relative_to(TESTS / "e2e") or item.path.is_relative_to(TESTS / "machine"):
+        item.add_marker(pytest.mark.e2e)
+    if item.path.is_relative_to(
+        TESTS / "machine"
+    ):  # one worker: they share a Debian's tree, which takes a minute to make
+        item.add_marker(pytest.mark.xdist_group("machine"))
 
 
 @pytest.hookimpl(wrapper=True)

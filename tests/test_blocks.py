@@ -69,8 +69,8 @@ CHECKED: dict[tuple[str, str], str] = {
 # What a block may start besides our own programs, whose arguments are checked; tests/test_alerts.py has the runbooks'.
 OTHERS = {
     "apt-get", "cat", "cd", "check_nrpe", "chgrp", "chmod", "chown", "cp", "curl", "docker", "groupadd", "icinga2",
-    "install", "helm", "ip", "jb", "jsonnet", "kill", "kubectl", "ln", "make", "mkdir", "nagios4", "pip", "pip-audit", "printf", "promtool",
-    "python", "python3", "rm", "sed", "service", "su", "systemctl", "unshare",
+    "helm", "install", "ip", "jb", "jsonnet", "kill", "kubectl", "ln", "make", "mkdir", "nagios4", "pip", "pip-audit",
+    "printf", "promtool", "python", "python3", "rm", "sed", "service", "su", "systemctl", "unshare",
 }  # fmt: skip
 
 

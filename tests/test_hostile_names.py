@@ -65,7 +65,7 @@ def attacked(name: Hostile) -> Sample:
         sources={**snapshot.sources, "sysctl": f"tcp_x: cannot read {text!r}: expected nothing"},
     )
     health = judged(snapshot, expected={"tcp_congestion_control": "cubic"})
-    passes = {"counting": Pass(duration=0.01, cpu=0.01, interval=1.0, configured=1.0, total=5)}
+    passes = {"light": Pass(duration=0.01, cpu=0.01, interval=1.0, configured=1.0, total=5)}
     return Sample.single(snapshot, health)._replace(passes=passes, stale_after=1e9, peaks=LEAKED)
 
 

@@ -270,6 +270,7 @@ print({key: number for key, number in census.by_state(census.count()).items() if
 """
 
 
+@pytest.mark.alone
 def test_a_closed_lab_leaves_no_orphans_to_the_host(lab: LabProcess) -> None:
     done = lab.run([sys.executable, "-c", CLOSED_LAB], cwd=REPOSITORY)
     assert done.stdout == f"{ {'fin_wait2': 140, 'time_wait': 140} }\n", done.stderr

@@ -295,13 +295,13 @@ def test_the_promises_are_kept_by_what_the_last_long_runs_came_to(request: pytes
         "it serves under load": f"{slow + clients['good'] + 1:,} clients, {slow} of them silent, slow or not reading, "
         f"for {load['seconds']} s: {load['scrapes'] - load['failed']} of {load['scrapes']} scrapes of a Prometheus, "
         f"the slowest {load['slowest_seconds']:.2f} s; memory +{load['growth_kib']} KiB",
-        "a far scraper gets in": f"{far['round_trip_seconds'] * 1000:.0f} ms away, beside {min(rates):.0f} to "
+        "it lets a far scraper in": f"{far['round_trip_seconds'] * 1000:.0f} ms away, beside {min(rates):.0f} to "
         f"{max(rates):.0f} new connections a second that stay silent, from one address, from many or from a /64 of "
         f"IPv6, with and without TLS: {far['scrapes'] - far['failed']} of {far['scrapes']} scrapes, the slowest "
         f"{far['slowest_seconds']:.2f} s",
-        "memory is bounded": f"{size['listeners']:,} listeners, {size['cgroups']:,} cgroups, {size['namespaces']:,} "
-        f"network namespaces and {size['unread']} clients that do not read: {peak / 2**20:.0f} MiB at most, of "
-        f"{large[0]['limit'] // 2**20} that the unit and the DaemonSet allow",
+        "it stays within its memory limit": f"{size['listeners']:,} listeners, {size['cgroups']:,} cgroups, "
+        f"{size['namespaces']:,} network namespaces and {size['unread']} clients that do not read: "
+        f"{peak / 2**20:.0f} MiB at most, of {large[0]['limit'] // 2**20} that the unit and the DaemonSet allow",
         "it leaks nothing in a day": f"{day['samples']:,} samples with churn, {day['reloads']} reloads, every second "
         f"one of a bad file, {day['requests']:,} requests and {day['checks']} checks: "
         f"memory +{growth['resident']} KiB, descriptors +{growth['descriptors']}, threads +{growth['threads']}",

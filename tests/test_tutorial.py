@@ -32,7 +32,7 @@ _BLOCK = re.compile(r"^```(?P<kind>sh|console)\n(?P<body>.*?)^```$", re.MULTILIN
 _VARIES = [
     (r"pid \d+", "pid N"),
     (r"in the last [\d.]+ s", "in the last N s"),
-    (r"\d+ (SYNs and final ACKs were dropped|segments in the last)", r"N \1"),
+    (r"[\d,]+ (SYNs and final ACKs were dropped|segments in the last)", r"N \1"),
     (r"time_wait=\d+", "time_wait=N"),
     # After a minute the age alone is enough, so the sentence on servers goes.
     (r"silent for more than \d+ s\.( A server that reads closes at once\.)?", "silent for more than N s."),
@@ -40,7 +40,7 @@ _VARIES = [
     # The sockets of a reader belong to the unit of the session, those of a test may belong to none.
     (r"(The application of|belong to) (local port|unit|container) [^ ,;]+", r"\1 OWNER"),
     (r"connection tracking, ", ""),  # where the kernel has it
-    (r"net\.core\.somaxconn is \d+ now|up to \d+ are allowed", "SOMAXCONN"),
+    (r"net\.core\.somaxconn is [\d,]+ now|up to [\d,]+ are allowed", "SOMAXCONN"),
 ]
 
 

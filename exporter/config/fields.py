@@ -247,8 +247,8 @@ def section(make: Callable[..., T], **readers: FieldReader[object]) -> FieldRead
 def foreign(node: Node, known: Collection[str]) -> MistakesError | None:
     """The one mistake of a file that is another's: a whole one without any key that is *known*, or nearly so.
 
-    It repeats nothing of the file, because the person who names a file may not be allowed to read it: a line of a
-    password file would be a key.
+    It repeats nothing of the file, because a user who names a file need not be allowed to read it: a line of a password
+    file would be a key.
     """
     if node.is_null:
         return None

@@ -34,7 +34,7 @@ class ServiceNotifier:
         self._rejected = ""  # its end while the configuration on the disk is not in force
 
     def observe(self, sample: Sample | None, now: float, asking: str | None) -> None:
-        """Send what has changed, and a sign of life. *asking* is the source that the counting pass waits for.
+        """Send what has changed, and a sign of life. *asking* is the source that the loop waits for.
 
         The loop is alive while samples arrive, whatever is in them: where the kernel refuses to count, a restart does
         not help. Staleness follows the interval in force, so an interval that the CPU share stretches is not a failure.

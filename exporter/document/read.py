@@ -103,7 +103,9 @@ class Answer(NamedTuple):
     def origin(self, *, peak: bool) -> str:
         """Who was asked, for a person."""
         which = "; the states are its peaks" if peak else ""
-        return f"read from the daemon at {self.url}, {self.age:.1f} s old{which}"
+        connections = self.snapshot.connections
+        older = "" if connections is None or not connections.older else f", {connections.older}"
+        return f"read from the daemon at {self.url}, {self.age:.1f} s old{older}{which}"
 
 
 def ask(url: str, access: client.Access) -> Answer:
@@ -188,6 +190,10 @@ def snapshot_of(document: Mapping[str, object]) -> Snapshot:
             _field(document, "reader", str),
             _field(document, "derived", bool),
             unlisted=_unlisted(counts),
+            walk_age=_number(document, "walk_age_seconds") if "walk_age_seconds" in document else 0.0,
+            fresh=tuple(BY_LABEL[label] for label in _texts(document, "fresh_states") if label in BY_LABEL)
+            if "fresh_states" in document
+            else (),
         )
     used, sockstat = _nullable(document, "sockstat", dict), None
     if used is not None:

@@ -51,6 +51,8 @@ def document(snapshot: Snapshot, health: Health) -> dict[str, object]:
         "connections": None if connections is None else _counts(connections.counts, connections),
         "reader": None if connections is None else connections.reader,
         "derived": None if connections is None else connections.derived,
+        "walk_age_seconds": None if connections is None else round(connections.walk_age, 3),
+        "fresh_states": None if connections is None else [state.label for state in connections.fresh],
         "health": judged,
         "measures": judged["measures"],
         "sockstat": None

@@ -1,4 +1,4 @@
-"""The counting pass without counting: ESTABLISHED and TIME_WAIT from the kernel's own counters.
+"""The walk without counting: ESTABLISHED and TIME_WAIT from the kernel's own counters.
 
 The kernel keeps three sums that must agree with any listing of its sockets (net/ipv4/tcp.c, net/ipv4/proc.c)::
 
@@ -11,8 +11,9 @@ Its meaning changed in Linux 6.10 ("tcp: count CLOSE-WAIT sockets for TCP_MIB_CU
 took into kernels as old as 5.10, so no release number tells the meaning: it is learned where only one of the two fits.
 The sums are of another moment than the dump: where connections come and go by thousands a second, ESTABLISHED is off by
 what was in CLOSE_WAIT meanwhile. So it is derived only where it is large and little happened, or very large.
-``count`` decides which of the two every sample does, by dumps and readings that it is given; ``derive`` computes one
-result, ``compare`` holds a full dump against the sums, and ``Bias`` watches for drift.
+``count`` decides which of the two every walk does, by dumps and readings that it is given; ``derive`` computes one
+result, ``carried`` brings it up to date between two walks, ``compare`` holds a full dump against the sums, and ``Bias``
+watches for drift.
 """
 
 from __future__ import annotations
@@ -172,6 +173,18 @@ def _differences(at: Sums, established: int, close_wait: int) -> dict[Meaning, i
 
 def _only(fitting: Collection[Meaning]) -> Meaning | None:
     return next(iter(fitting)) if len(fitting) == 1 else None
+
+
+def carried(counts: StateCounts, at: Sums, now: Sums) -> StateCounts:
+    """The counts of a walk at whose end the sums were *at*, brought up to the moment of the sums *now*.
+
+    ESTABLISHED moves with CurrEstab and TIME_WAIT with ``tw``; the other states stay. So ESTABLISHED is off by what
+    CLOSE_WAIT has changed since the walk, where CurrEstab has it in it, and TIME_WAIT by FIN_WAIT2 mini-sockets.
+    """
+    moved = list(counts)
+    moved[TcpState.ESTABLISHED] = max(0, moved[TcpState.ESTABLISHED] + now.established - at.established)
+    moved[TcpState.TIME_WAIT] = max(0, moved[TcpState.TIME_WAIT] + now.tw - at.tw)
+    return tuple(moved)
 
 
 def close_enough(established: int, slack: int) -> bool:

@@ -28,7 +28,7 @@ from exporter.kernel.inetdiag import (
     packed,
 )  # fmt: skip
 from exporter.kernel.memory import MemoryTally
-from exporter.kernel.portwindows import Density
+from exporter.kernel.picks import Picks
 from exporter.kernel.sockets import cgroup_columns
 from exporter.kernel.timers import NAMES, Waiting
 from exporter.kernel.troubles import Troubles
@@ -127,7 +127,7 @@ class DetailDump(Dump):
 
     *ports* are the local ports to count by themselves, *remote_ports* the remote ones. Where connect() picks its ports
     is *ephemeral*; sockets on such a port, and on none of *listening*, are counted in ``destinations``. A dump that
-    has the *memory* of each socket is summed in ``memory``, which is None of others.
+    has the *memory* of each socket is summed in ``memory``, which is None of others. *picks* takes some of the sockets.
     """
 
     def __init__(
@@ -138,10 +138,11 @@ class DetailDump(Dump):
         ephemeral: EphemeralPorts | None = None,
         *,
         memory: bool = False,
+        picks: Picks | None = None,
     ) -> None:
         super().__init__()
         self.troubles = Troubles()
-        self.density = Density()
+        self.picks = picks
         self.waiting = Waiting()
         self.receive_queue = 0
         self.send_queue = 0
@@ -175,7 +176,8 @@ class DetailDump(Dump):
         self.add_waiting(block, states, timers, received)
         if self.memory is not None:
             self.memory.take(block)
-        self.density.take(block, states)
+        if self.picks is not None:
+            self.picks.take(block, states)
         self._fold()
 
     def add_waiting(self, block: Block, states: bytes, timers: bytes, received: list[bytes]) -> None:

@@ -10,7 +10,7 @@ import struct
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from errno import errorcode
+from errno import ENOENT, errorcode
 from functools import lru_cache
 from itertools import compress
 from operator import and_
@@ -64,10 +64,13 @@ _WORTH_A_PATTERN = 8192  # bytes: a shorter reply is split sooner than a pattern
 _ERRNO = struct.Struct("=i")
 DONE = _HEADER.pack(20, NLMSG_DONE, NLM_F_MULTI, 1, 0) + bytes(4)  # how a dump ends
 _QUEUES = struct.Struct("=72xII")  # of a message: receive and send queue, of a listener what waits and may wait
-_IDENTITY = struct.Struct("=16xB3x2s2x16s16xI8s")  # family, local port and address, device, cookie
+_END = struct.Struct("=16xB3x2s2x16s16xI")  # family, local port and address, device
+_COOKIE = _END.size  # offset of the eight bytes by which the kernel tells sockets apart
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _WORD = struct.Struct("=I")
-_REQUEST_BYTECODE = 1  # INET_DIAG_REQ_BYTECODE
+_LOOKUP = struct.Struct("=IHHII3BxI48s")  # nlmsghdr and inet_diag_req_v2
+_REQUEST = 1  # NLM_F_REQUEST
+_ID = 20  # offset of inet_diag_sockid in a message
 _SKMEMINFO, _DROPS_AT = 7, 4 + 8 * 4  # INET_DIAG_SKMEMINFO; SK_MEMINFO_DROPS is its ninth word
 _IS_SYN_RECV = bytes(state == TcpState.SYN_RECV for state in range(256))  # for bytes.translate
 _IS_NOT_FULL = bytes(attribute != ATTRIBUTE_SHUTDOWN for attribute in range(256))
@@ -77,29 +80,41 @@ Tally = Counter[tuple[int, int, int, int]]
 """Sockets by (family, state, timer, type of the first attribute or 0), as the messages say."""
 
 
-def request_both(states: int, sequence: int, port: int = 0, extensions: int = 0, bytecode: bytes = b"") -> bytes:
-    """A dump of both families, of one local port unless it is 0: ``inet_diag_req``, 60 bytes.
-
-    *bytecode* chooses sockets within the kernel, as ``portwindows`` writes it.
-    """
+def request_both(states: int, sequence: int, port: int = 0, extensions: int = 0) -> bytes:
+    """A dump of both families, of one local port unless it is 0: ``inet_diag_req``, 60 bytes."""
     local = port.to_bytes(2, "big")
     body = struct.pack("=3xB2s34x3I2I", extensions, local, 0, _ANY_COOKIE, _ANY_COOKIE, states, 0)
-    body += _chosen_by(bytecode)
     return _HEADER.pack(16 + len(body), TCPDIAG_GETSOCK, NLM_F_DUMP, sequence, 0) + body
 
 
-def request_family(
-    family: int, states: int, sequence: int, port: int = 0, extensions: int = 0, bytecode: bytes = b""
-) -> bytes:
+def request_family(family: int, states: int, sequence: int, port: int = 0, extensions: int = 0) -> bytes:
     """A dump of one family, of one local port unless it is 0: ``inet_diag_req_v2``, 56 bytes. As ``request_both``."""
     local = port.to_bytes(2, "big")
     body = struct.pack("=4BI2s34x3I", family, IPPROTO_TCP, extensions, 0, states, local, 0, _ANY_COOKIE, _ANY_COOKIE)
-    body += _chosen_by(bytecode)
     return _HEADER.pack(16 + len(body), SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, sequence, 0) + body
 
 
-def _chosen_by(bytecode: bytes) -> bytes:
-    return _ATTRIBUTE.pack(4 + len(bytecode), _REQUEST_BYTECODE) + bytecode if bytecode else b""
+def request_one(message: bytes, extensions: int) -> bytes:
+    """A look-up of the one socket that *message* of a dump is of, and of no other with the same ends."""
+    ends = message[_ID : _ID + 48]
+    return _LOOKUP.pack(_LOOKUP.size, SOCK_DIAG_BY_FAMILY, _REQUEST, 1, 0, message[FAMILY], IPPROTO_TCP,
+                        extensions, ALL_STATES, ends)  # fmt: skip
+
+
+def found(reply: bytes, states: int) -> bytes:
+    """The message that answers a look-up; nothing where the socket is gone, or in none of *states* any more.
+
+    Raises as ``Dump.add``.
+    """
+    if len(reply) < 20:
+        raise _malformed(reply, 0, "an answer to a look-up")
+    kind = int.from_bytes(reply[4:6], sys.byteorder)
+    if kind == NLMSG_ERROR:
+        number = -_ERRNO.unpack_from(reply, 16)[0]
+        if number != ENOENT:
+            _raise_for(number, refused=True)
+        return b""
+    return reply if states >> reply[STATE] & 1 else b""
 
 
 class DumpInterrupted(SourceError):
@@ -232,12 +247,16 @@ class Listening(NamedTuple):
 
 
 class CountingDump(TallyDump):
-    """Collects what the counting pass needs: the tally, the listeners, and where the request sockets are."""
+    """Collects what a walk needs: the tally, the listeners, and where the request sockets are.
 
-    def __init__(self) -> None:
+    With *drops* it is of a dump with ``EXTENSION_SKMEMINFO``, and has the listeners' as ``ListenDump`` has them.
+    """
+
+    def __init__(self, *, drops: bool = False) -> None:
         super().__init__()
         self.listening: list[Listening] = []
         self.half_open: Counter[Local] = Counter()
+        self.drops: dict[bytes, tuple[Local, int]] | None = {} if drops else None
 
     def take(self, block: Block) -> None:
         """Add the messages of a block."""
@@ -258,24 +277,37 @@ class CountingDump(TallyDump):
         while position >= 0:
             start = position * block.length
             queue, limit = _QUEUES.unpack_from(block.data, start)
-            self.listening.append(Listening(Local.of(*ends.unpack_from(block.data, start)), queue, limit))
+            local = Local.of(*ends.unpack_from(block.data, start))
+            self.listening.append(Listening(local, queue, limit))
+            if self.drops is not None:
+                _add_drops(self.drops, local, block.data[start : start + block.length])
             position = states.find(TcpState.LISTEN, position + 1)
 
 
-class DropsDump(Dump):
-    """Collects how many segments each socket has dropped, of a dump with ``EXTENSION_SKMEMINFO``: by its cookie."""
+class ListenDump(Dump):
+    """Collects the listening sockets, and how many segments each has dropped, by its cookie.
+
+    It is of a dump of LISTEN alone with ``EXTENSION_SKMEMINFO``, for which the kernel walks no connections.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.listening: list[Listening] = []
         self.drops: dict[bytes, tuple[Local, int]] = {}
 
     def take(self, block: Block) -> None:
         """Add the messages of a block, one by one: there are few listeners."""
         for message in block.messages():
-            dropped = _dropped(message)
-            if dropped is not None:
-                family, *rest, cookie = _IDENTITY.unpack_from(message)
-                self.drops[cookie] = Local.of(family, *rest), dropped
+            local = Local.of(*_END.unpack_from(message))
+            self.listening.append(Listening(local, *_QUEUES.unpack_from(message)))
+            _add_drops(self.drops, local, message)
+
+
+def _add_drops(drops: dict[bytes, tuple[Local, int]], local: Local, message: bytes) -> None:
+    """Add what the listener of a message has dropped, by its cookie, if the message tells that."""
+    dropped = _dropped(message)
+    if dropped is not None:
+        drops[message[_COOKIE : _COOKIE + 8]] = local, dropped
 
 
 def _dropped(message: bytes) -> int | None:

@@ -1,13 +1,14 @@
-"""Listeners: what waits in each one's queues, and the limits, from what the counting pass's dump lists anyway.
+"""Listeners: what waits in each one's queues, and the limits, from the dump of the light pass.
 
-Half-open connections belong to no listening socket but to its address, port and device, so they are matched here, as
-the kernel finds a listener for a SYN. ``sampling.sampler`` brings both, ``snapshot`` has the result.
+Half-open connections, which only a walk lists, belong to no listening socket but to its address, port and device, so
+they are matched here, as the kernel finds a listener for a SYN. ``sampling.sampler`` brings both, ``snapshot`` has the
+result.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from exporter.kernel.inetdiag import AF_INET6, Listening, Local
 from exporter.kernel.sockets import address_text
@@ -20,35 +21,44 @@ if TYPE_CHECKING:
 _ANY = bytes(16)
 
 
+def half_open_by_listener(half_open: Mapping[Local, int], sockets: Iterable[Listening]) -> Counter[Local | None]:
+    """The half-open connections of each of the listening *sockets* of the same dump, and under None those of none.
+
+    What matches none is of a listener that closed just now, or of one that the kernel picks by other rules: a
+    transparent proxy's, or a BPF program's choice (sk_lookup).
+    """
+    matched: Counter[Local | None] = Counter()
+    if half_open:
+        listening = {socket.local for socket in sockets}
+        for local, number in half_open.items():
+            matched[_listener_of(local, listening)] += number
+    return matched
+
+
 def listeners_of(
     sockets: Iterable[Listening],
-    half_open: Mapping[Local, int],
+    half_open: Mapping[Local | None, int],
     device_name: Callable[[int], str],
     dropped: Mapping[Local, int] | None = None,
-) -> tuple[tuple[Listener, ...], int]:
-    """The listeners with the half-open connections of each, and how many half-open connections match none.
+) -> tuple[Listener, ...]:
+    """The listeners, sorted by port, address and device, with the *half_open* connections of each.
 
-    They are sorted by port, address and device. What matches none is of a listener that closed just now, or of one that
-    the kernel picks by other rules: a transparent proxy's, or a BPF program's choice (sk_lookup). *device_name* gives
-    the name of an interface by its index; *dropped* are the segments that each listener dropped.
+    *device_name* gives the name of an interface by its index; *dropped* are the segments that each listener dropped.
     """
     groups: dict[Local, list[Listening]] = {}
     for socket in sockets:
         groups.setdefault(socket.local, []).append(socket)
-    waiting: Counter[Local | None] = Counter()
-    for local, number in half_open.items():
-        waiting[_listener_of(local, groups)] += number
     found = [
         _listener(
             local,
             group,
-            waiting[local],
+            half_open.get(local, 0),
             device_name(local.device) if local.device else "",
             None if dropped is None else dropped.get(local),
         )
         for local, group in groups.items()
     ]
-    return tuple(sorted(found, key=lambda it: (it.port, it.address, it.device))), waiting[None]
+    return tuple(sorted(found, key=lambda it: (it.port, it.address, it.device)))
 
 
 def shared(found: Iterable[Listener], before: Iterable[Listener]) -> tuple[Listener, ...]:
@@ -92,7 +102,7 @@ class Dropped:
         return totals
 
 
-def _listener_of(local: Local, groups: Mapping[Local, object]) -> Local | None:
+def _listener_of(local: Local, listening: Collection[Local]) -> Local | None:
     """The listener that a SYN to *local* reaches: of its very address, of any address, of any of both families.
 
     A half-open connection has the device of a listener that is bound to one. Where it has one of its own, as that of a
@@ -101,6 +111,6 @@ def _listener_of(local: Local, groups: Mapping[Local, object]) -> Local | None:
     for family, address in ((local.family, local.address), (local.family, _ANY), (AF_INET6, _ANY)):
         for device in (local.device, 0):
             candidate = Local(family, local.port, address, device)
-            if candidate in groups:
+            if candidate in listening:
                 return candidate
     return None

@@ -1,7 +1,7 @@
 """How well connections do: the tcp_info of a sample of the ESTABLISHED sockets, folded by local port.
 
-``portwindows`` chooses which sockets the kernel lists, ``sampling.detailer`` asks for them in a dump with
-``EXTENSION_INFO`` and ``EXTENSION_SKMEMINFO``. Pure; nothing is kept for each socket. Source: include/uapi/linux/tcp.h,
+``picks`` picks the sockets, ``sampling.detailer`` has them looked up with ``EXTENSION_INFO`` and
+``EXTENSION_SKMEMINFO``. Pure; nothing is kept for each socket. Source: include/uapi/linux/tcp.h,
 struct tcp_info, which is shorter on older kernels: what it lacks is unknown, never 0.
 """
 
@@ -57,31 +57,19 @@ class _Layout(NamedTuple):
 
 
 class QualityDump(Dump):
-    """Collects the quality of the sockets of a dump by local port: those of *ports* by themselves, the rest under 0.
+    """Collects the quality of the sockets of a dump by local port: those of *ports* by themselves, the rest under 0."""
 
-    Once it has more than *most* sockets, unless that is 0, it ends the dump, and is then ``cut``.
-    """
-
-    def __init__(self, ports: Collection[int], most: int = 0) -> None:
+    def __init__(self, ports: Collection[int]) -> None:
         super().__init__()
         self.listed = 0
         self.sockets = 0  # of those listed, with a tcp_info
-        self.cut = False
         self.transfers: dict[str, Transfers] = {}  # by what limits them
-        self._most = most
         self._ports = {port.to_bytes(2, "big"): port for port in ports}
         self._by_port: Counter[int] = Counter()
         self._rtt: Counter[tuple[int, int]] = Counter()  # by port and bucket
         self._idle: Counter[tuple[int, int]] = Counter()  # likewise
         self._retransmitting: Counter[int] = Counter()
         self._busy: dict[int, tuple[int, int, int]] = {}  # microseconds: in all, for the peer's window, the own buffer
-
-    def add(self, reply: bytes) -> bool:
-        """As ``Dump.add``; True also where there are enough sockets."""
-        if super().add(reply):
-            return True
-        self.cut = 0 < self._most < self.listed
-        return self.cut
 
     def take(self, block: Block) -> None:
         """Add the messages of a block."""

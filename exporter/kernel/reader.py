@@ -12,7 +12,7 @@ import os
 import posixpath
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from exporter import system
 from exporter.errors import SourceError, SourceMissing, SourceTimeout, SourceUnreadable
@@ -45,6 +45,7 @@ _DROPS = 8 * 4  # offset of SK_MEMINFO_DROPS in what SO_MEMINFO returns
 _EVENTS_BUFFER = 4 << 20  # bytes, which the kernel doubles; an event takes 1.3 KB of them
 _EVENT = 4096  # bytes: ten times a close event
 _EVENTS_AT_ONCE = 4096
+_LOOKED_UP_AT_ONCE = 64  # their answers fit into the smallest receive buffer that systems have
 _CHUNK = 16384  # bytes: more than nearly any of these files has
 _LONGEST_SYSCTL = 16 * _CHUNK  # bytes: more than ip_local_reserved_ports has with every second port in it
 
@@ -129,32 +130,47 @@ class NetlinkReader:
         self._dump_seconds = dump_seconds
         self._legacy = True  # whether TCPDIAG_GETSOCK is offered; once refused, two dumps by family are asked for
 
-    def collect(
-        self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0, bytecode: bytes = b""
-    ) -> C:
+    def collect(self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0) -> C:
         """Hand a dump of the sockets whose state is in the mask to the collector that *begin* makes, reply by reply.
 
         With a local *port* the kernel lists that port's sockets only; *extensions* are bits of attributes to ask for
-        (``inetdiag.EXTENSION_INFO``), and *bytecode* chooses sockets (``portwindows``). An interrupted dump is taken
-        again, into a new collector.
+        (``inetdiag.EXTENSION_INFO``). An interrupted dump is taken again, into a new collector.
         """
         for attempt in range(1, _INTERRUPTED_TRIES + 1):
             try:
-                return self._collect_both(states, begin, port, extensions, bytecode)
+                return self._collect_both(states, begin, port, extensions)
             except inetdiag.DumpInterrupted:
                 if attempt == _INTERRUPTED_TRIES:
                     raise SourceUnreadable(self.name, f"the dump was interrupted {attempt} times in a row") from None
         raise AssertionError("unreachable")
 
+    def look_up(self, messages: Sequence[bytes], states: int, collector: C, extensions: int) -> C:
+        """Hand the sockets of *messages* of a dump to *collector*, as they are now.
+
+        Those that are gone, or in none of *states* any more, are left out.
+        """
+        for start in range(0, len(messages), _LOOKED_UP_AT_ONCE):
+            requests = [inetdiag.request_one(it, extensions) for it in messages[start : start + _LOOKED_UP_AT_ONCE]]
+            answers: list[bytes] = []
+
+            def take(reply: bytes, number: int = len(requests), answers: list[bytes] = answers) -> bool:
+                answers.append(inetdiag.found(reply, states))
+                return len(answers) == number
+
+            self._ask(b"".join(requests), take)
+            collector.add(b"".join(answers))
+        collector.add(inetdiag.DONE)
+        return collector
+
     def full(self, port: int = 0) -> tuple[StateCounts, tuple[str, ...]]:
         """Count every socket, or every one of a local port."""
         return inetdiag.state_counts(self.collect(inetdiag.ALL_STATES, inetdiag.TallyDump, port).sockets)
 
-    def _collect_both(self, states: int, begin: Callable[[], C], port: int, extensions: int, bytecode: bytes) -> C:
+    def _collect_both(self, states: int, begin: Callable[[], C], port: int, extensions: int) -> C:
         if self._legacy:
             collector = begin()
             try:
-                self._dump(inetdiag.request_both(states, 1, port, extensions, bytecode), collector)
+                self._ask(inetdiag.request_both(states, 1, port, extensions), collector.add)
             except SourceMissing:
                 self._legacy = False
             else:
@@ -162,14 +178,17 @@ class NetlinkReader:
         collector = begin()
         for family in (inetdiag.AF_INET, inetdiag.AF_INET6):
             try:
-                self._dump(inetdiag.request_family(family, states, 1, port, extensions, bytecode), collector)
+                self._ask(inetdiag.request_family(family, states, 1, port, extensions), collector.add)
             except SourceMissing:
                 self._legacy = True
                 raise
         return collector
 
-    def _dump(self, request: bytes, collector: Collector) -> None:
-        """One dump on a socket of its own: what a dump that was given up left behind can never be read as another's."""
+    def _ask(self, request: bytes, take: Callable[[bytes], bool]) -> None:
+        """Hand each reply to *take* until it returns True.
+
+        Each request has a socket of its own: what one that was given up left behind is never read as another's.
+        """
         if not hasattr(socket, "AF_NETLINK"):
             raise SourceMissing(self.name, "this system has no netlink")
         deadline = time.monotonic() + self._dump_seconds
@@ -185,7 +204,7 @@ class NetlinkReader:
                     continue  # not from the kernel
                 if flags & socket.MSG_TRUNC:
                     raise SourceUnreadable(self.name, f"a reply larger than {_REPLY} bytes was cut")
-                if collector.add(bytes(memoryview(buffer)[:size])):
+                if take(bytes(memoryview(buffer)[:size])):
                     return
             raise SourceTimeout(self.name, f"the dump did not end within {self._dump_seconds:g} s")
         except TimeoutError:

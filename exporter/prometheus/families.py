@@ -85,7 +85,8 @@ def _connections(sample: Sample) -> Iterator[Metric]:
     if connections is not None:
         yield _by_state(
             "tcp_connections",
-            "TCP sockets in the state, IPv4 and IPv6, at the last sample (inet_diag or /proc/net/tcp, snmp, sockstat).",
+            "TCP sockets in the state, IPv4 and IPv6: ESTABLISHED, TIME-WAIT and LISTEN at the last sample, all others "
+            "at the last walk, which is the same unless it is stretched (inet_diag or /proc/net/tcp, snmp, sockstat).",
             by_label(connections.counts, unlisted),
         )
     if sample.peaks is not None:
@@ -216,7 +217,7 @@ def _listeners(listeners: Sequence[Listener], max_series: int) -> Iterator[Metri
     )
     half_open = GaugeMetricFamily(
         "tcp_listener_syn_recv",
-        "Half-open connections to the listener (inet_diag: request sockets by address and port).",
+        "Half-open connections to the listener at the last walk (inet_diag: request sockets by address and port).",
         labels=["address", "port"],
     )
     sockets = GaugeMetricFamily(
@@ -624,9 +625,14 @@ def _reading(snapshot: Snapshot) -> Iterator[Metric]:
         yield reader
         yield GaugeMetricFamily(
             "tcp_exporter_sample_derived",
-            f"1 when TIME-WAIT, and ESTABLISHED above {FEW:,} while few change, come from the kernel's counters, "
-            "0 when every socket was counted.",
+            f"1 when TIME-WAIT, and ESTABLISHED above {FEW:,} while few change or between two walks, come from the "
+            "kernel's counters, 0 when every socket was counted.",
             int(snapshot.connections.derived),
+        )
+        yield GaugeMetricFamily(
+            "tcp_exporter_walk_timestamp_seconds",
+            "When the last walk of the sockets ended, Unix time: so old are the states that only a walk counts.",
+            snapshot.taken_at - snapshot.connections.walk_age,
         )
     yield GaugeMetricFamily(
         "tcp_exporter_sample_timestamp_seconds", "When the last sample was taken, Unix time.", snapshot.taken_at
@@ -635,10 +641,12 @@ def _reading(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _passes(sample: Sample) -> Iterator[Metric]:
     duration = GaugeMetricFamily(
-        "tcp_exporter_sample_duration_seconds", "Wall time of the last pass of the kind.", labels=["pass"]
+        "tcp_exporter_sample_duration_seconds",
+        "Wall time of the last pass of the kind; a light pass without the walk just before it.",
+        labels=["pass"],
     )
     cpu = GaugeMetricFamily(
-        "tcp_exporter_sample_cpu_seconds", "CPU time of the last pass of the kind.", labels=["pass"]
+        "tcp_exporter_sample_cpu_seconds", "CPU time of the last pass of the kind, likewise.", labels=["pass"]
     )
     interval = GaugeMetricFamily(
         "tcp_exporter_sample_interval_seconds",

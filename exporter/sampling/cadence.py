@@ -42,6 +42,16 @@ def plan(last: Plan, *, now: float, interval: float, cpu: float, max_cpu_ratio: 
     return Plan(due, interval, overrun, debt, now)
 
 
+def is_due(planned: Plan, beat: Plan) -> bool:
+    """Whether a pass that is made only together with those of *beat* is to be made now: its time is near this one.
+
+    >>> beat = Plan(due=20.0, interval=1.0)
+    >>> [is_due(Plan(due=due, interval=13.0), beat) for due in (19.0, 20.4, 20.6)]
+    [True, True, False]
+    """
+    return planned.due < beat.due + beat.interval / 2
+
+
 def has_credit(last: Plan, max_cpu_ratio: float) -> bool:
     """Whether a pass may do what it can do without: less than half of what may be owed is.
 

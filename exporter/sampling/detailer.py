@@ -31,9 +31,9 @@ from exporter.kernel.quality import QualityDump, together
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
 from exporter.kernel.silence import SilenceDump
 from exporter.record import NamedTuple
-from exporter.sampling.rotation import Rotation
+from exporter.sampling.infosample import InfoSample
 from exporter.sampling.sampler import Reader
-from exporter.sampling.sources import Sources
+from exporter.sampling.sources import Reading, Sources
 from exporter.snapshot import CloseWait, Detail, PortQuality, Quality, Snapshot, SysctlValue
 from exporter.tcpstate import TcpState
 
@@ -74,7 +74,7 @@ class Detailer:
         self._chain = chain
         self._trust = trust
         self._cgroups = cgroups
-        self._rotation = Rotation()
+        self._info = InfoSample()
         self._lists_bound = lists_bound(procfs.release())
 
     def sysctls(self) -> tuple[dict[str, SysctlValue], str | None]:
@@ -141,11 +141,14 @@ class Detailer:
         listening = frozenset(int.from_bytes(socket.local.port, "big") for socket in sockets)
         ports = told_apart(listening, wanted.ports, ephemeral)
         remote_ports, memory = frozenset(wanted.remote_ports), wanted.memory
-        return self._dump_verified(
-            reader,
-            lambda: self.collector(ports, listening, remote_ports, ephemeral, memory=memory),
-            EXTENSION_SKMEMINFO if memory else 0,
-        )
+        before = self._sources.sums({})
+        picks = self._info.picks(0 if before.sums is None else before.sums.established)
+
+        def begin() -> DetailDump:
+            picked = None if wanted.quality == "off" else picks()
+            return self.collector(ports, listening, remote_ports, ephemeral, memory=memory, picks=picked)
+
+        return self._dump_verified(reader, begin, EXTENSION_SKMEMINFO if memory else 0, before)
 
     def _bound(self, reader: NetlinkReader, ephemeral: EphemeralPorts | None, leaked: int) -> BoundDump | None:
         """The sockets that are bound and in no state; None where they were not listed.
@@ -176,14 +179,16 @@ class Detailer:
         if wanted.quality == "off":
             return None
         mask, extensions = 1 << TcpState.ESTABLISHED, EXTENSION_INFO | EXTENSION_SKMEMINFO
+        counts = dump.ports()
+        established, ports = sum(it[TcpState.ESTABLISHED] for it in counts.values()), [*filter(None, counts)]
+        whole = wanted.quality == "full" or dump.picks is None or self._info.is_whole(established)
 
-        def read(begin: Callable[[], QualityDump], bytecode: bytes) -> QualityDump:
-            return reader.collect(mask, begin, extensions=extensions, bytecode=bytecode)
+        def read() -> QualityDump:
+            if whole or dump.picks is None:
+                return reader.collect(mask, lambda: QualityDump(ports), extensions=extensions)
+            return reader.look_up(dump.picks.messages, mask, QualityDump(ports), extensions)
 
-        ports = dump.ports()
-        established = sum(counts[TcpState.ESTABLISHED] for counts in ports.values())
-        everything = wanted.quality == "full"
-        return self._rotation.read(read, dump.density, established, [*filter(None, ports)], now, everything=everything)
+        return self._info.read(read, established, ports, now, whole=whole)
 
     def _by_procfs(self, wanted: Wanted, ephemeral: EphemeralPorts | None) -> DetailDump:
         """Without units, which /proc does not know."""
@@ -199,13 +204,13 @@ class Detailer:
             dump.add_lines(procfs.lines(path), f"{procfs.root}/{path}", family)
         return dump
 
-    def _dump_verified(self, reader: NetlinkReader, begin: Callable[[], DetailDump], extensions: int) -> DetailDump:
+    def _dump_verified(
+        self, reader: NetlinkReader, begin: Callable[[], DetailDump], extensions: int, before: Reading
+    ) -> DetailDump:
         """A dump of every socket; where it does not agree with the sums, the second, and the sums are not trusted."""
-        problems: dict[str, str | None] = {}
-        before = self._sources.sums(problems)
         for last in (False, True):
             dump = reader.collect(ALL_STATES, begin, extensions=extensions)
-            after = self._sources.sums(problems)
+            after = self._sources.sums({})
             if not (before.sums and after.sums):
                 return dump
             comparison = derivation.compare(dump.sockets, before.sums, after.sums)

@@ -1,6 +1,6 @@
 """An hour of counts in fixed memory: for each ten seconds the least and the most sockets in each state and in all.
 
-Beside them is how much listeners dropped in those seconds. The loop adds every sample; whoever draws takes ``points``,
+Beside them is how much listeners dropped in those seconds. The loop adds every sample; the page takes ``points``,
 which is replaced as a whole when a point is complete. A burst or a dip of one sample is in it. Time for which there was
 no current sample is a hole, not a zero.
 """

@@ -1,7 +1,8 @@
 """The polling loop: a thread that samples on schedule and publishes each sample by replacing one reference.
 
 It owns the clock and the thread; ``sampler`` asks the kernel, ``cadence`` says when, ``peaks`` remembers. The
-server reads ``sample`` and judges its age: a read that hangs leaves the old sample standing, and it goes stale.
+server reads ``sample`` and judges its age: a read that hangs leaves the old sample standing, and it goes stale. What
+walks and detail passes brought is left out of the sample by the loop itself once it is too old.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from exporter.health.sysctls.verdicts import NO_EXPECTATIONS, Expectations
 from exporter.health.thresholds import DEFAULTS, Threshold
 from exporter.health.window import Window
 from exporter.kernel.derivation import FEW, MANY
-from exporter.sampling.cadence import Plan, has_credit, plan
+from exporter.sampling.cadence import Plan, has_credit, is_due, plan
 from exporter.sampling.closing import Closing
 from exporter.sampling.detailer import Detailer, Wanted, is_tight
 from exporter.sampling.fullness import Fullness
@@ -28,7 +29,7 @@ from exporter.sampling.past import SnapshotWindow
 from exporter.sampling.peaks import Peaks
 from exporter.sampling.sample import Pass, Sample
 from exporter.sampling.samplelog import Logger, SampleLog
-from exporter.sampling.sampler import assemble
+from exporter.sampling.sampler import Walk, assemble
 from exporter.snapshot import Closes, Connections, Detail, Snapshot, StateCounts, SysctlValue
 from exporter.tcpstate import TcpState
 
@@ -53,6 +54,9 @@ SOURCES = (
 )
 """Every source that a sample may ask."""
 
+_THREADS = {"counting": ("walk", "light"), "detail": ("detail",)}
+"""The kinds of pass of each thread, in order: it wakes up for the last one, and makes the others where they are due."""
+
 _STALE_INTERVALS = 3
 _MEMORY_EVERY = 4  # detail passes; each while the memory is tight
 _FIRST_DETAIL_SECONDS = 60.0  # so long the first detail pass may take before it counts as hanging
@@ -67,11 +71,11 @@ class PassSchedule(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """The beats of both passes, the seconds that peaks are kept for, whether detail passes dump every socket, and what
+    """The beats of the passes, the seconds that peaks are kept for, whether detail passes dump every socket, and what
     samples are judged by.
     """
 
-    counting: PassSchedule = PassSchedule(defaults.INTERVAL)
+    counting: PassSchedule = PassSchedule(defaults.INTERVAL)  # of light passes, and of walks, which have as much again
     detail: PassSchedule = PassSchedule(defaults.DETAIL_INTERVAL)
     peak_window: float = defaults.PEAK_WINDOW
     full_dumps: bool = True  # without, only the first detail pass does
@@ -80,12 +84,17 @@ class Schedule(NamedTuple):
     thresholds: Mapping[str, Threshold] = DEFAULTS
     expected: Expectations = NO_EXPECTATIONS
 
+    def of(self, kind: str) -> PassSchedule:
+        """The beat of one kind of pass."""
+        return self.detail if kind == "detail" else self.counting
+
 
 class Loop:
     """Samples until it is stopped. ``sample`` is None until the first sample is there.
 
-    The two kinds of pass have a thread each, so that a detail pass of seconds delays no count. The counting thread
-    publishes; what the detail thread found is in the next sample.
+    Detail passes have a thread of their own, so that one of seconds delays no count. The counting thread makes light
+    passes and publishes after each; what the detail thread found is in the next sample. It makes walks as often as
+    their share allows: on small hosts one just before every light pass, on large ones just after some.
     """
 
     def __init__(
@@ -113,14 +122,15 @@ class Loop:
         self._fullness = Fullness()
         # Daemon threads: a read that never returns must not keep the process from ending.
         self._threads = {
-            kind: threading.Thread(target=self._run, args=(kind, take), name=kind, daemon=True)
-            for kind, take in (("counting", self._count), ("detail", self._detail))
+            name: threading.Thread(target=self._run, args=(name,), name=name, daemon=True) for name in _THREADS
         }
         self._wake = {kind: threading.Event() for kind in self._threads}
         self._stopping = False
         self._passes: dict[str, Pass] = {}
         self._stretched: Counter[str] = Counter()
         self._overruns: Counter[str] = Counter()
+        self._walked: _Walked | None = None
+        self._just_walked = False
         self._counted: _Count | None = None
         self._peaks = Peaks(schedule.peak_window)
         self._sysctls: tuple[Mapping[str, SysctlValue], str | None] = ({}, None)
@@ -128,7 +138,7 @@ class Loop:
         self._detailed = _Detailed()
         self._passes_to_memory = 0  # detail passes before one reads the memory of each socket again
         self._detail_ended = 0.0  # monotonic seconds; before the first pass ended, when the loop was started
-        self._most_listed = MANY  # ESTABLISHED sockets, in the counting pass
+        self._most_listed = MANY  # ESTABLISHED sockets, in the walk
 
     def start(self) -> None:
         """Begin to sample; the sysctls come first, so that they are in every sample."""
@@ -158,28 +168,37 @@ class Loop:
 
     @property
     def asking(self) -> str | None:
-        """The source that the counting pass is reading at this moment."""
+        """The source that the counting thread is reading at this moment."""
         return self._sampler.asking or None
 
-    def _run(self, kind: str, take: Callable[[], None]) -> None:
+    def _run(self, thread: str) -> None:
         schedule, now = self._schedule, time.monotonic()
-        planned = Plan(due=now, interval=_schedule_of(schedule, kind).interval, at=now)
+        plans = {kind: Plan(due=now, interval=schedule.of(kind).interval, at=now) for kind in _THREADS[thread]}
+        beat = _THREADS[thread][-1]
         while not self._stopping:
             if schedule is not self._schedule:
-                schedule = self._schedule
-                planned = planned._replace(
-                    due=min(planned.due, time.monotonic() + _schedule_of(schedule, kind).interval)
-                )
-            if time.monotonic() >= planned.due:
-                planned = self._pass(kind, take, planned, _schedule_of(schedule, kind))
-            if self._wake[kind].wait(max(0.0, planned.due - time.monotonic())):
-                self._wake[kind].clear()
+                schedule, now = self._schedule, time.monotonic()
+                plans = {
+                    kind: last._replace(due=min(last.due, now + schedule.of(kind).interval))
+                    for kind, last in plans.items()
+                }
+            if time.monotonic() >= plans[beat].due:
+                due = [kind for kind, last in plans.items() if kind == beat or is_due(last, plans[beat])]
+                if plans[due[0]].interval > plans[beat].interval:
+                    due.reverse()  # a dear walk delays no light pass: the next one has what it counted
+                for kind in due:
+                    plans[kind] = self._pass(kind, plans[kind], schedule.of(kind))
+                if due[-1] == "walk":
+                    self._just_walked = False  # when the next light pass is made
+            if self._wake[thread].wait(max(0.0, plans[beat].due - time.monotonic())):
+                self._wake[thread].clear()
 
-    def _pass(self, kind: str, take: Callable[[], None], last: Plan, schedule: PassSchedule) -> Plan:
+    def _pass(self, kind: str, last: Plan, schedule: PassSchedule) -> Plan:
         """Run one pass and plan the next."""
         started, cpu_started = time.monotonic(), time.thread_time()
-        if kind == "counting":
+        if kind == "walk":
             self._most_listed = MANY if has_credit(last, schedule.max_cpu_ratio) else FEW
+        take = {"light": self._light, "walk": self._walk, "detail": self._detail}[kind]
         self._guard(take, kind, f"{kind} pass")
         cpu, ended = time.thread_time() - cpu_started, time.monotonic()
         planned = plan(last, now=ended, interval=schedule.interval, cpu=cpu, max_cpu_ratio=schedule.max_cpu_ratio)
@@ -187,8 +206,11 @@ class Loop:
         total = 1 + (self._passes[kind].total if kind in self._passes else 0)
         if kind == "detail":
             self._detail_ended = ended
-        self._passes[kind] = Pass(ended - started, cpu, planned.interval, total, schedule.interval)
-        if kind == "counting":
+        interval = planned.interval
+        if kind == "walk" and "light" in self._passes:
+            interval = max(interval, self._passes["light"].interval)  # it is made with one of these
+        self._passes[kind] = Pass(ended - started, cpu, interval, total, schedule.interval)
+        if kind == "light":
             self._guard(self._publish, kind, "publishing")
         self._stretched[kind] = self._stretched[kind] + 1 if planned.interval > schedule.interval else 0
         if self._stretched[kind] == _STRETCHES_TO_LOG:
@@ -212,13 +234,13 @@ class Loop:
     def _publish(self) -> None:
         if self._counted is None:
             return
-        before = self.sample
+        before, light, walk = self.sample, self._passes["light"], self._passes["walk"]
         self.sample = Sample(
             snapshot=self._counted.snapshot,
             health=self._counted.health,
             peaks=self._counted.peaks,
             counted_at=self._counted.at,
-            stale_after=self._passes["counting"].duration + _STALE_INTERVALS * self._passes["counting"].interval,
+            stale_after=light.duration + _STALE_INTERVALS * (light.interval + walk.duration),
             passes=dict(self._passes),
             source_errors=dict(self._source_errors),
             overruns=self._overruns.total(),
@@ -226,27 +248,25 @@ class Loop:
         if before is None or before.snapshot is not self._counted.snapshot:
             self._log.sampled(self._counted.snapshot, self._counted.health, self._counted.at)
 
-    def _count(self) -> None:
+    def _walk(self) -> None:
+        walk = self._sampler.walk(most_listed=self._most_listed)
+        self._walked, self._just_walked = _Walked(walk, time.monotonic()), True
+
+    def _light(self) -> None:
+        walked, just_walked, self._just_walked = self._walked, self._just_walked, False
+        if walked is None:
+            return
         if self._counted is None:
             self._read_sysctls(self._sampler)
         self._peaks.window = self._schedule.peak_window
-        counted = self._sampler.count(most_listed=self._most_listed)
+        last = self._passes["walk"]
+        if time.monotonic() - walked.at > last.duration + _STALE_INTERVALS * last.interval:
+            walked = walked.expired()
+        counted = self._sampler.light(walked.walk, just_walked=just_walked)
         taken_at, now = time.time(), time.monotonic()
-        detailed, (sysctls, sysctl_problem) = self._detailed, self._sysctls
-        made = self._passes.get("detail")
-        duration = _FIRST_DETAIL_SECONDS if made is None else made.duration
-        interval = self._schedule.detail.interval if made is None else made.interval
-        too_late = duration + _STALE_INTERVALS * interval
-        if now - self._detail_ended > too_late:
-            # What the detail thread reads would go on to be shown as it was when that thread began to hang.
-            detailed = _Detailed(problem="detail: the pass hangs")
-            sysctls, sysctl_problem = {}, "sysctl: the pass that reads them hangs"
-        elif made is not None and now - detailed.at > too_late:
-            detailed = _Detailed(problem=detailed.problem)
-        elif detailed.detail is not None and now - detailed.memory_at > duration + _MEMORY_EVERY * (
-            too_late - duration
-        ):
-            detailed = detailed._replace(detail=detailed.detail._replace(memory=None))
+        if counted.connections is not None and not just_walked:
+            counted = counted._replace(connections=counted.connections._replace(walk_age=now - walked.at))
+        detailed, sysctls, sysctl_problem = self._still_shown(now)
         if detailed.problem is not None:
             counted.sources["detail"] = detailed.problem
         elif detailed.detail is not None:
@@ -273,7 +293,7 @@ class Loop:
         )
         connections = snapshot.connections
         peaks = None if connections is None else self._peaks.add(now, connections.counts)
-        held = _STALE_INTERVALS * self._passes["counting"].interval if "counting" in self._passes else 0.0
+        held = _STALE_INTERVALS * self._passes["light"].interval if "light" in self._passes else 0.0
         self.history.add(
             now,
             taken_at,
@@ -286,6 +306,24 @@ class Loop:
         self._fullness.add(now, health.readings)
         self._counted = _Count(snapshot, peaks, now, health)
         self._past.add(now, snapshot)
+
+    def _still_shown(self, now: float) -> tuple[_Detailed, Mapping[str, SysctlValue], str | None]:
+        """What of the detail and the sysctls is not too old, and the problem of the sysctls."""
+        detailed, (sysctls, sysctl_problem) = self._detailed, self._sysctls
+        made = self._passes.get("detail")
+        duration = _FIRST_DETAIL_SECONDS if made is None else made.duration
+        interval = self._schedule.detail.interval if made is None else made.interval
+        too_late = duration + _STALE_INTERVALS * interval
+        if now - self._detail_ended > too_late:
+            # What the detail thread reads would go on to be shown as it was when that thread began to hang.
+            return _Detailed(problem="detail: the pass hangs"), {}, "sysctl: the pass that reads them hangs"
+        if made is not None and now - detailed.at > too_late:
+            detailed = _Detailed(problem=detailed.problem)
+        elif detailed.detail is not None and now - detailed.memory_at > duration + _MEMORY_EVERY * (
+            too_late - duration
+        ):
+            detailed = detailed._replace(detail=detailed.detail._replace(memory=None))
+        return detailed, sysctls, sysctl_problem
 
     def _health(self, snapshot: Snapshot, past: tuple[Snapshot, ...]) -> Health:
         """What the snapshot means; a bug there costs the judgement and not the counts."""
@@ -365,6 +403,21 @@ class Loop:
         self._sysctls = (self._sysctls[0] if sysctls == self._sysctls[0] else sysctls, problem)
 
 
+class _Walked(NamedTuple):
+    """The last walk."""
+
+    walk: Walk
+    at: float  # monotonic seconds
+
+    def expired(self) -> _Walked:
+        """Without what it counted, because that is too old to be shown."""
+        connections = self.walk.connections
+        if connections is None:
+            return self
+        problems = {**self.walk.problems, connections.reader: f"{connections.reader}: the last walk is too old"}
+        return self._replace(walk=self.walk._replace(connections=None, problems=problems, dump=None))
+
+
 class _Detailed(NamedTuple):
     """What the detail thread leaves for the counting thread to publish."""
 
@@ -387,7 +440,3 @@ def _drawn(connections: Connections) -> StateCounts:
     if not connections.unlisted:
         return connections.counts
     return tuple(HOLE if state in connections.unlisted else connections.counts[state] for state in TcpState)
-
-
-def _schedule_of(schedule: Schedule, kind: str) -> PassSchedule:
-    return schedule.counting if kind == "counting" else schedule.detail

@@ -13,7 +13,7 @@ from exporter.snapshot import Snapshot, StateCounts
 
 
 class Pass(NamedTuple):
-    """What one kind of pass, ``counting`` or ``detail``, has cost."""
+    """What one kind of pass has cost: ``light``, ``walk`` or ``detail``."""
 
     duration: float  # seconds of wall time, the last one
     cpu: float  # seconds of CPU time, the last one
@@ -28,8 +28,8 @@ class Sample(NamedTuple):
     snapshot: Snapshot
     health: Health
     peaks: StateCounts | None  # the highest of the peak window, by state; None while no reader can count
-    counted_at: float  # monotonic seconds
-    stale_after: float  # seconds after which the counting pass's numbers are too old to be shown
+    counted_at: float  # monotonic seconds, of the light pass: what is older has its own age in the snapshot
+    stale_after: float  # seconds after which the numbers are too old to be shown
     passes: Mapping[str, Pass]
     source_errors: Mapping[str, int]  # by source: samples that had to do without it
     overruns: int  # samples that ended after the next one was due

@@ -1,7 +1,8 @@
 """Takes one sample: asks the kernel's sources in order, keeps what answers and says what does not.
 
 It is given a procfs and the readers, and returns values of ``snapshot``; the loop calls it again and again, the plugin
-and ``show`` once. A source that fails never takes another one with it.
+and ``show`` once. A source that fails never takes another one with it. The walk, whose cost grows with the sockets, and
+the light pass, whose cost does not, are two calls; made one after the other they read nothing twice.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from exporter.errors import SourceError, SourceTimeout, UsageError
 from exporter.kernel import READERS, derivation
-from exporter.kernel.inetdiag import ALL_STATES, EXTENSION_SKMEMINFO, CountingDump, DropsDump, state_counts
+from exporter.kernel.inetdiag import ALL_STATES, EXTENSION_SKMEMINFO, CountingDump, ListenDump, state_counts
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, PsutilReader, device_name
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.sampling.sources import Reading, Sources
@@ -20,12 +21,12 @@ from exporter.tcpstate import TcpState
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from exporter.kernel.inetdiag import Local
     from exporter.kernel.listeners import Dropped
     from exporter.snapshot import Closes, Conntrack, SysctlValue
 
 Reader: TypeAlias = "NetlinkReader | ProcfsReader | PsutilReader"
 
+_FEW_COPIED = 1000  # sockets: so few come with their memory in less time than the listeners in a dump of their own
 _RETRY_SECONDS, _RETRY_MOST_SECONDS = 1.0, 60.0  # until a better reader is asked again: twice as long each time
 
 
@@ -61,8 +62,18 @@ def _counted_by(reader: Reader, port: int = 0) -> Connections:
     return Connections(counts, reader.name, derived=False, unknown_states=unknown, unlisted=unlisted)
 
 
+class Walk(NamedTuple):
+    """What one walk of the kernel's table saw, for the light pass with it and for those until the next walk."""
+
+    connections: Connections | None  # None: no reader could count
+    after: Reading  # the sums at its end
+    agrees: bool  # whether the sums agree with what was counted, so that they tell what has changed since
+    problems: Mapping[str, str | None]  # of every source that it asked
+    dump: CountingDump | None = None  # the listeners and the half-open connections; None: only netlink has them
+
+
 class Counted(NamedTuple):
-    """What one counting pass saw; the fields are those of ``Snapshot``."""
+    """What a light pass saw, with the walk that it goes on from; the fields are those of ``Snapshot``."""
 
     connections: Connections | None
     counters: dict[str, int]
@@ -84,7 +95,7 @@ def assemble(
     namespaces: Mapping[str, tuple[int | None, ...]] | None = None,
     closes: Closes | None = None,
 ) -> Snapshot:
-    """The snapshot of a counting pass, and of the sysctls and the detail that were read with it or before."""
+    """The snapshot of a light pass, and of the sysctls and the detail that were read with it or before."""
     memory = {}
     if detail is not None and (detail.memory is not None or detail.memory_problem is not None):
         memory["memory"] = detail.memory_problem
@@ -123,12 +134,14 @@ class Sampler:
         self._retry_at = 0.0
         self._retry_after = 0.0  # seconds; 0.0: none is passed over
         self._passed_over: dict[str, str] = {}
-        self._dump: CountingDump | None = None  # of the pass that is being made
-        self._before: Reading | None = None  # the sums as the last pass left them
-        self._established: int | None = None  # sockets, as the last pass counted them
+        self._dump: CountingDump | None = None  # of the walk that is being made
+        self._agrees = False  # likewise
+        self._before: Reading | None = None  # the sums as the last pass of either kind left them
+        self._established: int | None = None  # sockets, as the last walk counted them
         self._most_listed = derivation.MANY
+        self._copied = float("inf")  # sockets in the dump of the last walk
         self._dropped: Dropped | None = None  # by listener, since the first sample that was asked for queues
-        self._listeners: tuple[Listener, ...] = ()  # of the last sample
+        self._listened: tuple[Listener, ...] = ()  # the listeners of the last sample
         self._is_busy = False  # so much happens between two passes that the sums have to be read just before a dump
 
     @property
@@ -148,14 +161,18 @@ class Sampler:
         conntrack: bool = True,
         most_listed: int = derivation.MANY,
     ) -> Counted:
-        """The counting pass: every state's sockets; with *netstat* all counters, with *queues* the listeners.
+        """A walk and a light pass in one. The options are those of ``walk`` and ``light``."""
+        walk = self.walk(most_listed=most_listed)
+        return self.light(walk, just_walked=True, netstat=netstat, queues=queues, conntrack=conntrack)
 
-        With *conntrack* also how full connection tracking is. Up to *most_listed* ESTABLISHED sockets are listed where
-        their number cannot be derived closely enough.
+    def walk(self, *, most_listed: int = derivation.MANY) -> Walk:
+        """Count every state's sockets.
+
+        Up to *most_listed* ESTABLISHED sockets are listed where their number cannot be derived closely enough.
         """
         self._most_listed = most_listed
         problems: dict[str, str | None] = {}
-        self._dump = None
+        self._dump, self._agrees = None, False
         # The sums as the last pass left them do for a reading before this dump, as long as there is little to explain.
         last = self._before
         before = self._sources.sums(problems) if last is None or self._is_busy else last
@@ -163,34 +180,82 @@ class Sampler:
         self._before = after if after.sums else None
         self._established = None if connections is None else connections.counts[TcpState.ESTABLISHED]
         self._is_busy = self._has_been_busy(last, after)
-        counters = dict(after.counters)
+        self._sources.asking = ""
+        walk = Walk(connections, after, self._agrees, problems, self._dump)
+        self._copied = float("inf") if walk.dump is None else walk.dump.sockets.total()
+        return walk
+
+    def light(
+        self, walk: Walk, *, just_walked: bool, netstat: bool = True, queues: bool = True, conntrack: bool = True
+    ) -> Counted:
+        """What costs the same at any number of connections, with the counts of the last *walk* brought up to date.
+
+        With *netstat* these are all counters, with *queues* the listeners, with *conntrack* also how full connection
+        tracking is. The sums are read unless it has *just_walked*.
+        """
+        if just_walked:
+            problems, now = dict(walk.problems), walk.after
+        else:
+            problems = {it.name: walk.problems[it.name] for it in self._chain if it.name in walk.problems}
+            now = self._sources.sums(problems)
+            self._before = now if now.sums else None
+        counters = dict(now.counters)
         if netstat:
             counters |= self._sources.netstat(problems)
         tracked = self._sources.conntrack(problems) if conntrack else None
+        listeners, unmatched, listening = None, 0, None
+        if queues and walk.dump is not None:
+            found = self._listeners(walk.dump, problems, just_walked=just_walked)
+            if found is not None:
+                listeners, unmatched = found
+                listening = sum(it.sockets for it in listeners)
         self._sources.asking = ""
-        listeners, unmatched = None, 0
-        if queues and self._dump is not None:
-            from exporter.kernel.listeners import listeners_of, shared  # noqa: PLC0415 - the plugin may do without
+        connections = walk.connections
+        if not just_walked:
+            connections = self._up_to_date(walk, now, listening)
+        return Counted(connections, counters, now.sockstat, problems, listeners, unmatched, tracked)
 
-            dump = self._dump
-            listeners, unmatched = listeners_of(dump.listening, dump.half_open, device_name, self._dropped_segments())
-            listeners = self._listeners = shared(listeners, self._listeners)
-        return Counted(connections, counters, after.sockstat, problems, listeners, unmatched, tracked)
-
-    def _dropped_segments(self) -> Mapping[Local, int] | None:
-        """What each listener has dropped; None where the kernel does not tell. Only listeners are walked for it."""
-        from exporter.kernel.listeners import Dropped  # noqa: PLC0415 - the plugin does without unless asked
+    def _listeners(
+        self, walked: CountingDump, problems: dict[str, str | None], *, just_walked: bool
+    ) -> tuple[tuple[Listener, ...], int] | None:
+        """The listeners, and how many half-open connections match none; None where they cannot be read."""
+        from exporter.kernel import listeners  # noqa: PLC0415 - the plugin does without unless asked
 
         reader = self._chain[self._first]
         if not isinstance(reader, NetlinkReader):
             return None
-        try:
-            dump = reader.collect(1 << TcpState.LISTEN, DropsDump, extensions=EXTENSION_SKMEMINFO)
-        except SourceError:
-            return None  # the counting dump has just answered, so the listeners are known without it
+        if just_walked and walked.drops is not None:
+            listening, drops = walked.listening, walked.drops
+        else:
+            self._sources.asking = reader.name
+            try:
+                dump = reader.collect(1 << TcpState.LISTEN, ListenDump, extensions=EXTENSION_SKMEMINFO)
+            except SourceError as error:
+                problems[reader.name] = str(error)
+                return None
+            listening, drops = dump.listening, dump.drops
         if self._dropped is None:
-            self._dropped = Dropped()
-        return self._dropped.add(dump.drops)
+            self._dropped = listeners.Dropped()
+        half_open = listeners.half_open_by_listener(walked.half_open, walked.listening)
+        found = listeners.listeners_of(listening, half_open, device_name, self._dropped.add(drops))
+        self._listened = listeners.shared(found, self._listened)
+        return self._listened, half_open[None]
+
+    def _up_to_date(self, walk: Walk, now: Reading, listening: int | None) -> Connections | None:
+        """The counts of *walk* with what is known of the states that the light pass tells; all else stays."""
+        connections, fresh = walk.connections, list[TcpState]()
+        if connections is None:
+            return None
+        counts = connections.counts
+        if walk.agrees and self._trust.holds and walk.after.sums and now.sums:
+            counts = derivation.carried(counts, walk.after.sums, now.sums)
+            connections = connections._replace(derived=True)
+            fresh = [TcpState.ESTABLISHED, TcpState.TIME_WAIT]
+        if listening is not None:
+            counts = tuple(listening if state == TcpState.LISTEN else it for state, it in enumerate(counts))
+            fresh.append(TcpState.LISTEN)
+        queued = None if walk.dump is None else sum(it.queue for it in walk.dump.listening)
+        return connections._replace(counts=counts, fresh=tuple(fresh), queued=queued)
 
     def _has_been_busy(self, last: Reading | None, now: Reading) -> bool:
         """Whether more happened since the *last* pass than a derived count may be off by."""
@@ -255,7 +320,9 @@ class Sampler:
     ) -> tuple[Connections, Reading]:
         def dump(states: int) -> CountingDump:
             self._sources.asking = reader.name
-            return reader.collect(states, CountingDump)
+            if self._copied > _FEW_COPIED:
+                return reader.collect(states, CountingDump)
+            return reader.collect(states, lambda: CountingDump(drops=True), extensions=EXTENSION_SKMEMINFO)
 
         if self._trust.holds and before.sums is not None:
             expected = before.sums.established if self._established is None else self._established
@@ -271,6 +338,7 @@ class Sampler:
             if found is not None:
                 derived, self._dump = found
                 self._trust.seen(derived.difference, derived.meaning)
+                self._agrees = True
                 unknown = state_counts(self._dump.sockets)[1]
                 return Connections(derived.counts, reader.name, derived=True, unknown_states=unknown), before
         self._dump = dump(ALL_STATES)
@@ -278,5 +346,6 @@ class Sampler:
         if before.sums and after.sums:
             comparison = derivation.compare(self._dump.sockets, before.sums, after.sums)
             self._trust.seen(comparison.established, comparison.meaning)
+            self._agrees = comparison.agrees
         counts, unknown = state_counts(self._dump.sockets)
         return Connections(counts, reader.name, derived=False, unknown_states=unknown), after

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
+_LIMITS_EVERY = 15  # readings of connection tracking: as often as the other sysctls are read, by default
 _SYSCTLS_BESIDE_TCP = {
     "net.core.somaxconn": "net/core/somaxconn",
     "net.core.netdev_max_backlog": "net/core/netdev_max_backlog",
@@ -43,6 +44,8 @@ class Sources:
     def __init__(self, procfs: Procfs) -> None:
         self.procfs = procfs
         self.asking = ""  # the source that is being read right now: what a hung pass hangs on
+        self._limits: tuple[int, int | None] = (0, None)  # of connection tracking
+        self._limits_read = 0  # how often they have been needed
 
     def sums(self, problems: dict[str, str | None]) -> Reading:
         """Read the files that carry the kernel's own sums; what they lack, they lack for this sample."""
@@ -103,16 +106,22 @@ class Sources:
         def number(path: str) -> int:
             return conntrack.parse_number(self.procfs.text(path), f"{self.procfs.root}/{path}")
 
-        entries, limit = number(conntrack.COUNT), number(conntrack.LIMIT)
+        def optional(path: str) -> int | None:
+            try:
+                return number(path)
+            except SourceMissing:  # without the tracker of TCP
+                return None
+
+        entries = number(conntrack.COUNT)
+        if self._limits_read % _LIMITS_EVERY == 0:
+            self._limits = number(conntrack.LIMIT), optional(conntrack.ESTABLISHED_TIMEOUT)
+        self._limits_read += 1
         path = conntrack.STATISTICS
         try:
             statistics = conntrack.parse_statistics(self.procfs.text(path), f"{self.procfs.root}/{path}")
         except SourceMissing:  # not built into some kernels
             statistics = {}
-        try:
-            timeout = number(conntrack.ESTABLISHED_TIMEOUT)
-        except SourceMissing:  # without the tracker of TCP
-            timeout = None
+        limit, timeout = self._limits
         return Conntrack(
             entries, limit, statistics.get(conntrack.INSERT_FAILED), statistics.get(conntrack.DROP), timeout
         )

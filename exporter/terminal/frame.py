@@ -93,8 +93,10 @@ def _parts(
         yield [Line(_missing(sample, moment), Status.UNKNOWN), *bug]
         return
     snapshot, health = sample.snapshot, sample.health
-    interval = sample.passes["counting"].interval
-    yield [_headline(f"TCP on {moment.host}, {moment.when}, every {interval:.3g} s", screen), *bug]
+    every = f"every {sample.passes['light'].interval:.3g} s"
+    if snapshot.connections is not None and snapshot.connections.older:
+        every += f", {snapshot.connections.older}"
+    yield [_headline(f"TCP on {moment.host}, {moment.when}, {every}", screen), *bug]
     hidden = table.empty_states(snapshot, health, counts) if short else ()
     ranges = screen.columns >= table.PLAIN_WIDTH
     yield [*table.states(snapshot, health, _trend(counts, screen), ranges=ranges, hidden=hidden)]

@@ -127,7 +127,7 @@ def _is_new(sample: Sample, shown: Sample | None) -> bool:
 
 
 def _interval(sample: Sample) -> float:
-    return sample.passes["counting"].interval
+    return sample.passes["light"].interval
 
 
 def _look(sample: Sample | None) -> float:

@@ -180,7 +180,7 @@ def test_ephemeral_ports_that_run_out_name_the_destination(lab: LabProcess) -> N
     assert (finding["severity"], finding["evidence"]) == (
         "CRITICAL",
         [
-            "970 of 1000 local ports are taken towards one destination: 127.0.0.1 -> 127.0.0.1:8080.",
+            "970 of 1,000 local ports are taken towards one destination: 127.0.0.1 -> 127.0.0.1:8080.",
             "net.ipv4.ip_local_port_range is 40000 to 40999.",
         ],
     )

@@ -119,7 +119,7 @@ def test_file_descriptors_do_not_grow_over_scrapes(tmp_path: Path) -> None:
     with Daemon(tmp_path / "log", "--sample.interval", "100ms") as daemon:
         daemon.ready().metrics()
         folder = Path(f"/proc/{daemon.process.pid}/fd")
-        taken = daemon.metrics()['tcp_exporter_samples_total{pass="counting"}']
+        taken = daemon.metrics()['tcp_exporter_samples_total{pass="light"}']
 
         def steady() -> int | None:
             number = len(list(folder.iterdir()))
@@ -130,9 +130,7 @@ def test_file_descriptors_do_not_grow_over_scrapes(tmp_path: Path) -> None:
             daemon.get(path)
         wait_for(steady, "the descriptors to be as many as before")
         enough = taken + 5
-        wait_for(
-            lambda: daemon.metrics()['tcp_exporter_samples_total{pass="counting"}'] > enough or None, "more samples"
-        )
+        wait_for(lambda: daemon.metrics()['tcp_exporter_samples_total{pass="light"}'] > enough or None, "more samples")
         wait_for(steady, "the descriptors to be as many as before")
 
 
@@ -210,7 +208,7 @@ def test_a_hung_read_leaves_the_daemon_answering_and_its_numbers_go(tmp_path: Pa
         assert 'tcp_status{measure="established"}' in metrics
         assert metrics['tcp_exporter_source_up{source="netstat"}'] == 0
         assert json.loads(daemon.get("/api/v1/snapshot")[1])["stale"] is True
-        assert "not shown: the polling loop hangs or has died. It waits for netstat." in daemon.get("/")[1]
+        assert "not shown, because the polling loop hangs or has died. It waits for netstat." in daemon.get("/")[1]
         wait_for(lambda: 'msg="no sample in time" waiting_for=netstat' in daemon.said() or None, "a line in the log")
         assert daemon.terminate() == 0
 
@@ -250,7 +248,7 @@ def test_an_unknown_state_is_counted_and_logged_once(tmp_path: Path) -> None:
     root = situation_root("newer-kernel")
     with Daemon(tmp_path / "log", "--path.procfs", root, "--sample.interval", "100ms") as daemon:
         daemon.ready()
-        wait_for(lambda: daemon.metrics()['tcp_exporter_samples_total{pass="counting"}'] > 3 or None, "samples")
+        wait_for(lambda: daemon.metrics()['tcp_exporter_samples_total{pass="light"}'] > 3 or None, "samples")
         assert by_state(daemon.metrics())["unknown"] == 1
         assert daemon.said().count("unknown TCP state") == 1
 
@@ -326,11 +324,11 @@ def test_the_cpu_share_stretches_the_interval_visibly(tmp_path: Path) -> None:
     file = tmp_path / "exporter.yml"
     file.write_text("sample: {interval: 100ms, max_cpu_ratio: 0.0001}\n")
     with Daemon(tmp_path / "log", "--config.file", str(file)) as daemon:
-        interval = 'tcp_exporter_sample_interval_seconds{pass="counting"}'
+        interval = 'tcp_exporter_sample_interval_seconds{pass="walk"}'
         assert daemon.ready().metrics()[interval] >= 0.1
         # A minute's allowance is 6 ms of CPU: a few samples later each has to be earned, which takes seconds.
         wait_for(lambda: daemon.metrics()[interval] > 1 or None, "the interval to stretch")
-        assert daemon.metrics()['tcp_exporter_sample_configured_interval_seconds{pass="counting"}'] == 0.1
+        assert daemon.metrics()['tcp_exporter_sample_configured_interval_seconds{pass="walk"}'] == 0.1
         assert daemon.get("/-/ready")[0] == 200
 
 
@@ -390,9 +388,9 @@ def test_a_check_reads_what_the_flags_name_and_serves_nothing(tmp_path: Path) ->
     flags = ("--config.file", "deploy/tcp-exporter.yml", "--web.listen-address", "127.0.0.1:1", "--config.check")
     assert program(*flags) == (0, "configuration: valid\n", "")
     web = tmp_path / "web.yml"
-    web.write_text("bananas: 1\n")
+    web.write_text("basic_auth_users: {}\nbananas: 1\n")
     code, said, complaint = program(*flags, "--web.config.file", str(web))
-    assert (code, said, complaint.startswith(f"{web}:1:1: bananas: unknown key")) == (78, "", True)
+    assert (code, said, complaint.startswith(f"{web}:2:1: bananas: unknown key")) == (78, "", True)
 
 
 def test_a_valid_configuration_is_said_to_be_so() -> None:
@@ -486,7 +484,7 @@ def test_a_log_that_nobody_reads_any_more_does_not_end_the_sampling(tmp_path: Pa
 
             def samples() -> float:
                 page = get(port, "/metrics")[1]
-                found = re.search(r'^tcp_exporter_samples_total{pass="counting"} (\S+)$', page, re.MULTILINE)
+                found = re.search(r'^tcp_exporter_samples_total{pass="light"} (\S+)$', page, re.MULTILINE)
                 return float(found[1]) if found else 0.0
 
             enough = samples() + 5
@@ -504,7 +502,7 @@ def test_a_pipe_in_the_configurations_place_is_refused_and_blocks_nothing(tmp_pa
         file.unlink()
         os.mkfifo(file)
         daemon.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: "no regular file" in daemon.said() or None, "the refusal")
+        wait_for(lambda: "not a regular file" in daemon.said() or None, "the refusal")
         assert daemon.get("/-/healthy")[0] == 200
         assert daemon.terminate() == 0
 
@@ -520,8 +518,8 @@ def test_a_reload_keeps_the_peaks(tmp_path: Path) -> None:
         wait_for(lambda: by_state(daemon.metrics())["established"] < 656 or None, "the fall")
         daemon.process.send_signal(signal.SIGHUP)
         wait_for(lambda: "configuration reloaded" in daemon.said() or None, "the reload")
-        samples = daemon.metrics()['tcp_exporter_samples_total{pass="counting"}']
-        wait_for(lambda: daemon.metrics()['tcp_exporter_samples_total{pass="counting"}'] > samples or None, "a sample")
+        samples = daemon.metrics()['tcp_exporter_samples_total{pass="light"}']
+        wait_for(lambda: daemon.metrics()['tcp_exporter_samples_total{pass="light"}'] > samples or None, "a sample")
         assert by_state(daemon.metrics(), "tcp_connections_peak")["established"] == 656
 
 

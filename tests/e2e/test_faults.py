@@ -32,7 +32,7 @@ from tests.e2e.conftest import DEADLINE, PROGRAM, Daemon, by_state, wait_for
 from tests.e2e.faulty_netlink import Netlink
 from tests.lab import LabProcess
 
-COUNTING = 'tcp_exporter_samples_total{pass="counting"}'
+COUNTING = 'tcp_exporter_samples_total{pass="light"}'
 DETAIL = 'tcp_exporter_samples_total{pass="detail"}'
 INTERVAL = 0.2
 FAST = "sample: {interval: 200ms, max_cpu_ratio: 1}\ndetail: {interval: 300ms, max_cpu_ratio: 1}\n"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import tempfile
 import threading
@@ -17,6 +16,7 @@ from socket import SHUT_WR, create_server, socket
 
 import pytest
 
+from benchmarks.meter import memory
 from exporter.document import write
 from exporter.document.read import MAX_BODY
 from exporter.sampling.sample import Sample
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.e2e
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-LIMIT = 256 << 10  # KiB: the largest document that is read, as Python objects, is most of it
+LIMIT = 256 << 20  # bytes: the largest document that is read, as Python objects, is most of it
 BEAT = 0.05  # seconds between two bytes of a server that dribbles
 
 Answer = Callable[[socket, threading.Event], None]
@@ -102,20 +102,22 @@ def serving(answer: Answer) -> Iterator[str]:
 
 
 def asked(command: list[str]) -> tuple[int, str, str, float, int]:
-    """Exit code, standard output and error, seconds, and the most memory in KiB."""
+    """Exit code, standard output and error, seconds, and the most memory in bytes, as far as it was seen."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         began = time.monotonic()
         process = subprocess.Popen(command, stdout=out, stderr=err)
-        killer = threading.Timer(DEADLINE, process.kill)
-        killer.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        killer.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
+        most, end = 0, began + DEADLINE
+        while process.poll() is None:  # the kernel's own peak (ru_maxrss) begins with that of this process
+            used = memory(process.pid)
+            most = max(most, used.peak if used else 0)
+            if time.monotonic() > end:
+                process.kill()
+            time.sleep(0.002)
         said = []
         for file in (out, err):
             file.seek(0)
             said.append(file.read().decode())
-        return process.returncode, said[0], said[1], time.monotonic() - began, usage.ru_maxrss
+        return process.returncode, said[0], said[1], time.monotonic() - began, most
 
 
 NEVER_ENDING = {

@@ -366,6 +366,7 @@ class OnlyProcesses(Place):
     script = ONLY_PROCESSES
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", [Place, Hiding])
 def test_without_the_hosts_processes_all_is_counted_and_no_other_namespace_is(
     populated: LabProcess, anyones_program: str, folder: Path, kind: type[Place]

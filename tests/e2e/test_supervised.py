@@ -181,10 +181,10 @@ def test_a_reload_that_is_refused_ends_too(tmp_path: Path, manager: Manager, pro
     arguments = ["--path.procfs", str(procfs), "--config.file", str(file)]
     with Daemon(tmp_path / "log", *arguments, env=manager.environ) as it:
         manager.until("READY=1")
-        file.write_text("bananas: 1\n")
+        file.write_text("sample: {}\nbananas: 1\n")
         it.process.send_signal(signal.SIGHUP)
         manager.until("RELOADING=1")
-        rejected = f"; configuration rejected: {file}:1:1: bananas: unknown key"
+        rejected = f"; configuration rejected: {file}:2:1: bananas: unknown key"
         ready, status = manager.message()
         assert (ready, status.startswith(WORKING + rejected)) == ("READY=1", True), status
         assert "configuration rejected" in it.said()
@@ -240,7 +240,7 @@ def test_a_manager_that_has_gone_ends_nothing(tmp_path: Path, procfs: Path) -> N
     environ = {"NOTIFY_SOCKET": str(tmp_path / "nobody"), "WATCHDOG_USEC": "100000"}
     with daemon(tmp_path, procfs, environ) as it:
         it.ready()
-        samples = 'tcp_exporter_samples_total{pass="counting"}'
+        samples = 'tcp_exporter_samples_total{pass="light"}'
         enough = it.metrics()[samples] + 1
         wait_for(lambda: it.metrics()[samples] > enough or None, "samples")
         assert it.terminate() == 0

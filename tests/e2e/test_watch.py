@@ -368,5 +368,5 @@ def test_of_what_the_loop_logs_only_a_bug_is_heard() -> None:
     try:
         os.environ["NOT_A_VARIABLE"]
     except KeyError:
-        heard.exception("sample failed", sampling_pass="counting")
+        heard.exception("sample failed", sampling_pass="walk")
     assert heard.bug == "sample failed: KeyError: 'NOT_A_VARIABLE'"

@@ -12,8 +12,8 @@ from exporter.kernel.catalogue import CATALOGUE
 from exporter.kernel.closes import CloseCounters, rows
 from exporter.kernel.detail import DetailDump, summarise
 from exporter.kernel.ephemeral import EphemeralPorts
-from exporter.kernel.inetdiag import AF_INET, AF_INET6, DONE, CountingDump, DropsDump, Dump, Local, state_counts
-from exporter.kernel.listeners import listeners_of
+from exporter.kernel.inetdiag import AF_INET, AF_INET6, DONE, CountingDump, Dump, ListenDump, Local, state_counts
+from exporter.kernel.listeners import half_open_by_listener, listeners_of
 from exporter.kernel.proctcp import ProcDetail, listening_ports
 from exporter.kernel.quality import QualityDump
 from exporter.kernel.silence import SilenceDump
@@ -150,9 +150,10 @@ def _summed(counting: CountingDump, detail: DetailDump, by_peer: Counting[tuple[
     """What is made of the counters has every socket too, and nothing in it fails."""
     total = counting.sockets.total()
     assert sum(state_counts(counting.sockets)[0]) == total
-    listeners, unmatched = listeners_of(counting.listening, counting.half_open, str)
+    half_open = half_open_by_listener(counting.half_open, counting.listening)
+    listeners = listeners_of(counting.listening, half_open, str)
     assert all(it.sockets > 0 and it.fullest >= 0 for it in listeners)
-    assert sum(it.syn_recv for it in listeners) + unmatched == counting.half_open.total()
+    assert sum(it.syn_recv for it in listeners) + half_open[None] == counting.half_open.total()
     units = {number: f"unit-{number % 7}" for number, _ in detail.by_cgroup}
     told = summarise(detail, units, sorted(_PORTS), 3, _EPHEMERAL, 0.0)
     assert told.units is not None
@@ -164,7 +165,7 @@ def _summed(counting: CountingDump, detail: DetailDump, by_peer: Counting[tuple[
 def quality(data: bytes) -> None:
     """A reply with tcp_info and memory: every socket is counted at most once, in one bucket of each distribution."""
     dump = QualityDump(_PORTS)
-    for other in (DropsDump(), SilenceDump(_LISTENING)):
+    for other in (ListenDump(), SilenceDump(_LISTENING)):
         _take(other, data[1:], 0)
     if not _take(dump, data[1:], _REPEATS[data[0] % len(_REPEATS)] if data else 0):
         return

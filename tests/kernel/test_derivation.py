@@ -16,12 +16,15 @@ from exporter.kernel.derivation import (
     Meaning,
     Sums,
     Trust,
+    carried,
     compare,
     derive,
     states_to_dump,
     sums,
 )
 from exporter.kernel.inetdiag import ALL_STATES, COPIED_STATES, Tally
+from exporter.snapshot import StateCounts
+from exporter.tcpstate import TcpState
 
 SHUTDOWN, NONE = 8, 0
 MEANINGS = pytest.mark.parametrize("meaning", Meaning)
@@ -213,3 +216,20 @@ def test_drift_errs_to_one_side_in_every_sample_and_churn_does_not(differences: 
 def test_currestab_caught_below_zero_is_read_as_what_it_is() -> None:
     counters = {"Tcp.CurrEstab": (1 << 64) - 2, "Tcp.ActiveOpens": 1, "Tcp.PassiveOpens": 2, "Tcp.AttemptFails": 4}
     assert sums(counters, inuse=5, tw=6) == Sums(established=-2, inuse=5, tw=6, events=7)
+
+
+def by_state(**numbers: int) -> StateCounts:
+    return tuple(numbers.get(state.label, 0) for state in TcpState)
+
+
+@pytest.mark.parametrize("meaning", Meaning)
+def test_a_walk_is_carried_on_by_the_sums_which_know_nothing_of_the_other_states(meaning: Meaning) -> None:
+    before = by_state(established=1000, close_wait=30, time_wait=200, fin_wait2=7, listen=3)
+    at = Sums(1000 + 30 * meaning, 1040, 207, 5000)
+    now = at._replace(established=at.established + 40, tw=at.tw - 50, events=5090)
+    assert carried(before, at, now) == by_state(established=1040, close_wait=30, time_wait=150, fin_wait2=7, listen=3)
+
+
+def test_what_is_carried_never_falls_below_nothing() -> None:
+    at = Sums(10, 10, 5, 0)
+    assert carried(by_state(established=8, time_wait=4), at, Sums(0, 0, 0, 0)) == by_state()

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from exporter.kernel.inetdiag import AF_INET, AF_INET6, DONE, EXTENSION_SKMEMINFO, DropsDump, Local
+from exporter.kernel.inetdiag import AF_INET, AF_INET6, DONE, EXTENSION_SKMEMINFO, ListenDump, Local
 from exporter.kernel.listeners import Dropped
 from exporter.kernel.reader import NetlinkReader
 from exporter.tcpstate import TcpState
@@ -35,14 +35,14 @@ def test_the_kernel_lists_the_drops_of_each_listener(family: int) -> None:
     with socket.create_server(
         ("127.0.0.1" if family == AF_INET else "::1", 0), family=socket.AddressFamily(family), backlog=5
     ) as server:
-        dump = NetlinkReader().collect(1 << TcpState.LISTEN, DropsDump, extensions=EXTENSION_SKMEMINFO)
+        dump = NetlinkReader().collect(1 << TcpState.LISTEN, ListenDump, extensions=EXTENSION_SKMEMINFO)
         port = server.getsockname()[1].to_bytes(2, "big")
         assert [number for local, number in dump.drops.values() if (local.family, local.port) == (family, port)] == [0]
 
 
 def test_a_dump_that_did_not_ask_for_drops_has_none() -> None:
     with socket.create_server(("127.0.0.1", 0)):
-        assert NetlinkReader().collect(1 << TcpState.LISTEN, DropsDump).drops == {}
+        assert NetlinkReader().collect(1 << TcpState.LISTEN, ListenDump).drops == {}
 
 
 def test_an_attribute_that_is_cut_tells_nothing() -> None:
@@ -50,6 +50,6 @@ def test_an_attribute_that_is_cut_tells_nothing() -> None:
     listener = bytes([AF_INET, TcpState.LISTEN]) + bytes(70)
     for end in range(4, len(words) + 1, 4):
         message = struct.pack("=IHHII", 88 + end, 20, 2, 1, 0) + listener + words[:end]
-        dump = DropsDump()
+        dump = ListenDump()
         assert dump.add(message + DONE)
         assert [number for _, number in dump.drops.values()] == ([8] if end == len(words) else [])

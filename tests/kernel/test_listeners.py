@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from exporter.kernel.inetdiag import AF_INET, AF_INET6, Listening, Local
-from exporter.kernel.listeners import listeners_of
+from exporter.kernel.listeners import half_open_by_listener, listeners_of
 from exporter.snapshot import Listener
 from tests.lab import LabProcess
 
@@ -62,27 +62,26 @@ def test_a_half_open_connection_belongs_to_the_listener_that_its_syn_reached(
         Local(AF_INET, PORT, ANY, 7),
         Local(AF_INET6, PORT, ANY),
     ]
-    listeners, unmatched = listeners_of([Listening(end, 0, 8) for end in ends], {local: 5}, NAMES)
+    sockets = [Listening(end, 0, 8) for end in ends]
+    half_open = half_open_by_listener({local: 5}, sockets)
+    listeners = listeners_of(sockets, half_open, NAMES)
     assert {(it.address, it.device): it.syn_recv for it in listeners if it.syn_recv} == (
         {expected: 5} if expected else {}
     )
-    assert unmatched == (0 if expected else 5)
+    assert half_open[None] == (0 if expected else 5)
 
 
 def test_sockets_of_one_address_and_port_on_two_devices_are_two_listeners() -> None:
     sockets = [Listening(Local(AF_INET, PORT, ANY, device), device, 8) for device in (7, 1)]
     assert listeners_of(sockets, {}, NAMES) == (
-        (
-            listener(accept_queue=7, fullest_queue=7, device="blue"),
-            listener(accept_queue=1, fullest_queue=1, device="lo"),
-        ),
-        0,
+        listener(accept_queue=7, fullest_queue=7, device="blue"),
+        listener(accept_queue=1, fullest_queue=1, device="lo"),
     )
 
 
 def test_of_sockets_that_share_all_of_it_the_queues_are_summed_and_the_fullest_is_shown_by_itself() -> None:
     sockets = [Listening(Local(AF_INET, PORT, ANY), *queue) for queue in ((8, 16), (4, 4), (0, 4))]
-    [found], _ = listeners_of(sockets, {}, NAMES)
+    [found] = listeners_of(sockets, {}, NAMES)
     assert found == listener(sockets=3, accept_queue=12, accept_limit=24, fullest_queue=4, fullest_limit=4)
     assert found.fullest == 4 / 5
 

@@ -22,6 +22,8 @@ from exporter.kernel.reader import NetlinkReader
 from exporter.tcpstate import TcpState
 from tests.lab import LabProcess
 
+pytestmark = pytest.mark.alone  # every namespace of the host is counted, and theirs, if others' tests made any
+
 TITLES = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 
 

@@ -89,13 +89,6 @@ def test_messages_of_one_length_may_differ_in_their_attributes() -> None:
     assert dump.ports()[443].rtt[:2] == (1, 1)
 
 
-def test_the_dump_ends_once_there_are_enough_sockets() -> None:
-    dump = QualityDump([443], most=1000)
-    reply = message(info()) * 500
-    assert [dump.add(reply), dump.add(reply), dump.add(reply)] == [False, False, True]
-    assert (dump.cut, dump.listed) == (True, 1500)
-
-
 FAR = {"rtt": 45_000, "min_rtt": 40_000, "acked": 50 << 20, "rate": 3_000_000, "busy": 20_000_000, "window": 65536}
 
 

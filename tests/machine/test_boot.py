@@ -172,7 +172,7 @@ def test_a_wrong_flag_does_not_restart_for_ever(service: Machine) -> None:
     drop_in(service, UNIT, "[Service]\nEnvironment=ARGS=--bananas\nEnvironmentFile=\n")
     assert exit_code(service, "systemctl restart", UNIT) == 1
     assert gave_up(service, 2)
-    complaint = "tcp-exporter: error: unrecognized arguments: --bananas\n"
+    complaint = "tcp-exporter: unexpected arguments: --bananas; see tcp-exporter --help\n"
     service.wait_for(lambda: complaint in service.journal(UNIT) or None, "the complaint")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.sampling.cadence import ALLOWANCE_SECONDS, Plan, plan
+from exporter.sampling.cadence import ALLOWANCE_SECONDS, Plan, is_due, plan
 
 
 def passes(costs: list[float], *, interval: float = 1.0, ratio: float = 0.01) -> list[Plan]:
@@ -59,3 +61,28 @@ def test_the_next_pass_is_never_due_before_now(costs: list[float], interval: flo
     for cost, planned in zip(costs, passes(costs, interval=interval, ratio=ratio), strict=True):
         assert planned.due >= now + cost
         now = planned.due
+
+
+def test_a_walk_joins_the_light_pass_that_its_time_is_nearest_to() -> None:
+    """Light passes each second, walks that cost more than their share: on the grid of the light ones, and no dearer."""
+    light = walk = Plan(due=100.0, interval=1.0, at=100.0)
+    walked = []
+    while light.due < 1100.0:
+        now = light.due
+        if is_due(walk, light):
+            walked.append(now)
+            walk = plan(walk, now=now + 0.14, interval=1.0, cpu=0.14, max_cpu_ratio=0.01)
+            now += 0.14
+        light = plan(light, now=now, interval=1.0, cpu=0.0015, max_cpu_ratio=0.01)
+    steps = {later - earlier for earlier, later in pairwise(walked)}
+    assert light.due == 1100.0
+    assert (walked[:4], steps) == ([100.0, 101.0, 102.0, 103.0], {1.0, 6.0, 14.0})
+    assert len(walked) * 0.14 <= (1000 + ALLOWANCE_SECONDS) * 0.01 + 0.14
+
+
+def test_a_walk_that_keeps_its_share_is_in_every_light_pass() -> None:
+    light = walk = Plan(due=100.0, interval=1.0, at=100.0)
+    for _ in range(1000):
+        assert is_due(walk, light)
+        now = light.due + 0.003
+        walk, light = (plan(it, now=now, interval=1.0, cpu=0.003, max_cpu_ratio=0.01) for it in (walk, light))

@@ -31,9 +31,7 @@ class Sockets(NetlinkReader):
         super().__init__()
         self.bound = bound
 
-    def collect(
-        self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0, bytecode: bytes = b""
-    ) -> C:
+    def collect(self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0) -> C:
         sockets = [Socket(timer=2, tries=3)]
         if states == BOUND_INACTIVE:
             if isinstance(self.bound, SourceUnreadable):

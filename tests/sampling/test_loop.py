@@ -1,4 +1,4 @@
-"""The loop: two kinds of pass that do not wait for each other, and what of the detail is published for how long."""
+"""The loop: passes that do not wait for each other, and what each of them brought is published for how long."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from exporter.health.judge import Health, Judge, failed
 from exporter.health.sysctls.verdicts import Expectations
 from exporter.health.thresholds import Threshold
 from exporter.health.window import Window
-from exporter.kernel.derivation import Trust
+from exporter.kernel.derivation import MANY, Trust
 from exporter.kernel.netnsfs import Namespaces
 from exporter.kernel.reader import Procfs, ProcfsReader
 from exporter.sampling import loop as loop_module
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.loop import Loop, PassSchedule, Schedule
 from exporter.sampling.sample import Sample
-from exporter.sampling.sampler import Sampler
+from exporter.sampling.sampler import Sampler, Walk
 from exporter.snapshot import Detail, Memory
 from tests.conftest import situation_root
 
@@ -63,13 +63,16 @@ class Failing(Detailer):
 
 @contextmanager
 def running(
-    kind: type[Detailer], schedule: Schedule = FAST, judge: Judge | None = None, log: Log | None = None
+    kind: type[Detailer],
+    schedule: Schedule = FAST,
+    judge: Judge | None = None,
+    log: Log | None = None,
+    sampler: type[Sampler] = Sampler,
 ) -> Iterator[Loop]:
     procfs = Procfs(situation_root("busy"))
     trust = Trust("6.18.44")
-    sampler = Sampler(procfs, [ProcfsReader(procfs)], trust, time.monotonic)
     loop = Loop(
-        sampler,
+        sampler(procfs, [ProcfsReader(procfs)], trust, time.monotonic),
         kind(procfs, [ProcfsReader(procfs)], trust),
         Namespaces(enter=False),
         schedule,
@@ -126,7 +129,7 @@ class BrokenForTwoSamples(Judge):
 
 def test_a_bug_in_judging_costs_the_health_and_not_the_counts() -> None:
     with running(Detailer, judge=Broken("6.18")) as loop:
-        sample = wait(loop, lambda sample: sample.passes["counting"].total > 3)
+        sample = wait(loop, lambda sample: sample.passes["light"].total > 3)
         reason = "judging failed: this is a bug, and the log has it"
         assert sample.health == failed(reason)
         assert (sample.snapshot.connections is not None, loop.is_alive) == (True, True)
@@ -135,7 +138,7 @@ def test_a_bug_in_judging_costs_the_health_and_not_the_counts() -> None:
 def test_a_bug_in_one_rule_is_logged_once_and_when_it_is_over() -> None:
     log = Log()
     with running(Detailer, judge=BrokenForTwoSamples("6.18"), log=log) as loop:
-        wait(loop, lambda sample: sample.passes["counting"].total > 4)
+        wait(loop, lambda sample: sample.passes["light"].total > 4)
     assert [event for event in log.said if event.startswith("judging")] == [
         "judging failed", "judging succeeds again",
     ]  # fmt: skip
@@ -145,7 +148,7 @@ def test_a_slow_detail_pass_delays_no_count() -> None:
     with running(Slow) as loop:
         first = wait(loop, lambda sample: True)
         assert first.snapshot.detail is None
-        wait(loop, lambda sample: sample.passes["counting"].total > 5)
+        wait(loop, lambda sample: sample.passes["light"].total > 5)
         assert "detail" not in first.passes
         Slow.go.set()
         assert wait(loop, lambda sample: sample.snapshot.detail is not None).snapshot.sources["detail"] is None
@@ -222,7 +225,7 @@ def test_a_detail_pass_that_hangs_is_said_and_nothing_that_it_read_is_shown_any_
 
 def test_a_sample_has_the_outlook_which_is_empty_before_minutes_are_over() -> None:
     with running(Detailer) as loop:
-        assert wait(loop, lambda sample: sample.passes["counting"].total > 2).snapshot.to_full == {}
+        assert wait(loop, lambda sample: sample.passes["light"].total > 2).snapshot.to_full == {}
 
 
 MEMORY = Memory(5.0, {"443": 4096, "other": 0}, {"a.service": 4096, "other": 0}, {})
@@ -264,3 +267,63 @@ def test_memory_is_read_by_each_detail_pass_while_more_than_a_tenth_of_it_is_use
     with running(Weighing) as loop:
         wait(loop, lambda _: len(Weighing.wanted) >= 3)
     assert all(Weighing.wanted[1:3])
+
+
+class Dear(Sampler):
+    """Walks that cost many times their share, and light passes that cost next to nothing."""
+
+    broken = False
+
+    def walk(self, *, most_listed: int = MANY) -> Walk:
+        if self.broken:
+            raise ZeroDivisionError
+        end = time.thread_time() + 0.05
+        while time.thread_time() < end:
+            pass
+        return super().walk(most_listed=most_listed)
+
+
+SHARED = Schedule(counting=PassSchedule(0.05, 0.1), detail=PassSchedule(0.1, 1.0))
+
+
+@pytest.fixture
+def _no_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.sampling.cadence.ALLOWANCE_SECONDS", 0.5)
+
+
+@pytest.mark.usefixtures("_no_allowance")
+def test_a_walk_that_costs_more_than_its_share_leaves_the_light_passes_at_their_interval() -> None:
+    with running(Detailer, SHARED, sampler=Dear) as loop:
+        stretched = wait(loop, lambda it: it.passes["walk"].interval >= 0.3)
+        sample = wait(loop, lambda it: it.passes["light"].total > 3 * it.passes["walk"].total)
+        assert (stretched.passes["light"].interval, stretched.passes["walk"].configured) == (0.05, 0.05)
+        between = wait(loop, lambda it: it.snapshot.connections is not None and it.snapshot.connections.walk_age > 0.1)
+        assert between.snapshot.connections is not None
+        assert sample.snapshot.connections is not None
+        assert between.snapshot.connections.counts == sample.snapshot.connections.counts
+        assert between.stale_after < 3 * between.passes["walk"].interval
+
+
+def test_on_a_small_host_each_light_pass_has_its_walk_and_the_sums_are_read_once() -> None:
+    with running(Detailer) as loop:
+        sample = wait(loop, lambda it: it.passes["light"].total > 5)
+        assert sample.passes["walk"].total == sample.passes["light"].total
+        assert sample.snapshot.connections is not None
+        assert (sample.snapshot.connections.walk_age, sample.snapshot.connections.fresh) == (0.0, ())
+
+
+def test_walks_that_fail_leave_the_counters_speaking_and_their_own_numbers_go_when_they_are_too_old() -> None:
+    log = Log()
+    with running(Detailer, log=log, sampler=Dear) as loop:
+        wait(loop, lambda it: it.snapshot.connections is not None)
+        loop._sampler.broken = True  # type: ignore[attr-defined]  # it is a Dear
+        gone = wait(loop, lambda it: it.snapshot.connections is None)
+        assert gone.snapshot.sources["procfs"] == "procfs: the last walk is too old"
+        assert (gone.peaks, gone.health.readings["established"]) == (None, None)
+        assert gone.snapshot.counters["Tcp.CurrEstab"] > 0
+        assert not gone.is_stale(time.monotonic())
+        loop._sampler.broken = False  # type: ignore[attr-defined]  # as above
+        wait(loop, lambda it: it.snapshot.connections is not None)
+    assert [it for it in log.said if it in {"sample failed", "sampling succeeds again"}] == [
+        "sample failed", "sampling succeeds again",
+    ]  # fmt: skip

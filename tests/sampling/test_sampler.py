@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import struct
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +19,7 @@ from exporter.sampling.sampler import Counted, Sampler, readers
 from exporter.snapshot import StateCounts
 from exporter.tcpstate import TcpState
 from tests.conftest import situation_root
+from tests.lab import LabProcess
 
 if TYPE_CHECKING:
     from exporter.kernel.reader import Collector
@@ -66,9 +69,7 @@ class Sockets(NetlinkReader):
         self.host = host
         self.dumps: list[int] = []
 
-    def collect(
-        self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0, bytecode: bytes = b""
-    ) -> C:
+    def collect(self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0) -> C:
         collector = begin()
         if states != LISTEN_ONLY:
             self.dumps.append(states)
@@ -219,9 +220,7 @@ def test_a_full_dump_that_contradicts_the_sums_makes_them_distrusted_until_one_a
 
 
 class Refused(NetlinkReader):
-    def collect(
-        self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0, bytecode: bytes = b""
-    ) -> C:
+    def collect(self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0) -> C:
         raise SourceUnreadable("netlink", "refused")
 
 
@@ -253,9 +252,7 @@ class Failing(NetlinkReader):
         self.error = error
         self.asked = 0
 
-    def collect(
-        self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0, bytecode: bytes = b""
-    ) -> C:
+    def collect(self, states: int, begin: Callable[[], C], port: int = 0, extensions: int = 0) -> C:
         self.asked += 1
         raise self.error
 
@@ -317,3 +314,74 @@ def test_a_reader_that_cannot_be_had_is_a_usage_error(name: str) -> None:
     make: Callable[[], object] = lambda: readers(name, procfs)  # noqa: E731 - read once
     with pytest.raises(UsageError):
         make()
+
+
+def test_between_walks_the_sums_tell_what_is_established_now_and_the_rest_is_as_it_was() -> None:
+    host = Host()
+    host.close_wait = 300
+    made, reader = sampler(host)
+    walk = made.walk()
+    before = made.light(walk, just_walked=True, netstat=False).connections
+    reader.dumps.clear()
+    host.established = 2500
+    after = made.light(walk, just_walked=False, netstat=False).connections
+    assert before is not None
+    assert after is not None
+    assert (after.of(TcpState.ESTABLISHED), after.of(TcpState.CLOSE_WAIT)) == (2500, 300)
+    assert after.fresh == (TcpState.ESTABLISHED, TcpState.TIME_WAIT, TcpState.LISTEN)
+    assert (before.fresh, before.derived, after.derived, reader.dumps) == ((), True, True, [])
+
+
+def test_sums_that_disagree_with_the_walk_bring_nothing_up_to_date() -> None:
+    host = Host()
+    made, _ = sampler(host)
+    assert established(made) == (2000, True)
+    host.drift = 700  # more than one sample of it was explained by what happened
+    walk = made.walk()
+    assert (walk.agrees, walk.connections and walk.connections.derived) == (False, False)
+    host.established = 2500
+    after = made.light(walk, just_walked=False, netstat=False).connections
+    assert after is not None
+    assert (after.of(TcpState.ESTABLISHED), after.fresh, after.derived) == (2000, (TcpState.LISTEN,), False)
+
+
+LIGHT = """
+import json, socket
+from exporter.kernel.derivation import Trust
+from exporter.kernel.reader import Procfs
+from exporter.sampling.sampler import Sampler, readers
+from exporter import system
+import time
+
+def told(counted):
+    it, [listener] = counted.connections, counted.listeners
+    return [it.counts[1], it.counts[10], it.counts[6], listener.accept_queue, it.queued]
+
+procfs = Procfs()
+made = Sampler(procfs, readers("netlink", procfs), Trust(system.release()), time.monotonic)
+with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
+    for _ in range(2):  # in the second one the listeners' drops come with the walk
+        walk = made.walk()
+        first = told(made.light(walk, just_walked=True))
+    clients = [socket.create_connection(server.getsockname()) for _ in range(20)]
+    served = [server.accept()[0] for _ in range(8)]
+    second = told(made.light(walk, just_walked=False))
+    for it in (*clients[:8], *served):
+        it.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(8))
+    for mine, theirs in zip(clients[:5], served):
+        mine.close()
+        theirs.close()
+    third = told(made.light(walk, just_walked=False))
+    counted = told(made.count())
+print(json.dumps([first, second, third, counted]))
+"""
+
+
+@pytest.mark.lab
+def test_a_light_pass_on_a_real_kernel_tells_what_happened_since_the_walk() -> None:
+    with LabProcess() as lab:
+        done = lab.run([sys.executable, "-c", LIGHT])
+    assert done.returncode == 0, done.stderr
+    first, second, third, counted = json.loads(done.stdout)
+    assert (first, second) == ([0, 1, 0, 0, None], [40, 1, 0, 12, 0])
+    assert (third[:1], third[2:4]) == (counted[:1], counted[2:4]) == ([30], [5, 12])

@@ -104,6 +104,7 @@ def test_the_same_with_the_port_left_to_connect_is_healthy(world: World) -> None
     assert PORTS_FINDING not in world.advise("0").findings
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(release() < (6, 8), reason="before 6.8 the kernel does not list bound sockets")
 def test_ports_that_are_bound_and_not_connected_are_taken(world: World) -> None:
     world.sysctl(RANGE, "40000 40299")

@@ -16,7 +16,7 @@ import pytest
 
 from tests.situations.world import Socket, World, wait_until
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
 _BIN = Path(sys.executable).parent
 _PORT, _CONNECTIONS = 7443, 40

@@ -279,6 +279,7 @@ def test_five_thousand_idle_connections_are_silent(world: World) -> None:
 # -- leaked ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_descriptors_of_connections_that_were_reset_are_a_leak(world: World) -> None:
     for client, _ in pairs(world, 300):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
@@ -291,6 +292,7 @@ def test_descriptors_of_connections_that_were_reset_are_a_leak(world: World) -> 
     assert int(first.partition(" ")[0].replace(",", "")) >= 280  # orphans of other namespaces are left out twice
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(release() < (6, 8), reason="before 6.8 the kernel does not list bound sockets")
 def test_sockets_that_are_bound_and_not_connected_are_no_leak(world: World) -> None:
     for _ in range(400):
@@ -315,6 +317,7 @@ signal.pause()
 """
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(release() < (6, 8), reason="before 6.8 the kernel does not list bound sockets")
 def test_who_leaked_names_the_process_and_the_script_and_the_plugin_counts_them(world: World, tmp_path: Path) -> None:
     script = tmp_path / "forgetful.py"

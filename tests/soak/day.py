@@ -22,7 +22,7 @@ from tests.lab import LabProcess
 DAY = 86_400
 _ROOT = Path(__file__).parents[2]
 _HURRIED = [sys.executable, str(_ROOT / "benchmarks" / "scripts" / "hurried_daemon.py")]
-_SAMPLES = 'tcp_exporter_samples_total{pass="counting"}'
+_SAMPLES = 'tcp_exporter_samples_total{pass="light"}'
 _GOOD = "sample: {peak_window: 2s}\nthresholds: {established: {warning: %d, critical: 5000}}\ndetail: {ports: [443]}\n"
 _BAD = "sample: {interval: never}\nthresholds: {established: {warning: 2:1}, nonsense: {}}\n"
 _OPENMETRICS = "application/openmetrics-text;version=1.0.0"

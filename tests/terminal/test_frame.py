@@ -31,7 +31,7 @@ def sample_of(situation: str, **changed: object) -> Sample:
     before = snapshot._replace(taken_at=snapshot.taken_at - 10)
     health = judged(snapshot, before) if changed else advised(situation)
     single = Sample.single(snapshot, health)
-    return single._replace(counted_at=100.0, stale_after=3.0, passes={"counting": Pass(0.01, 0.01, 1.0, 1, 1.0)})
+    return single._replace(counted_at=100.0, stale_after=3.0, passes={"light": Pass(0.01, 0.01, 1.0, 1, 1.0)})
 
 
 def counts_of(**numbers: int) -> StateCounts:

@@ -103,7 +103,7 @@ def current(
     counts = snapshot.connections and snapshot.connections.counts
     if health is None:
         health = judged(snapshot, snapshot._replace(taken_at=snapshot.taken_at - 10), thresholds=view.thresholds)
-    passes = {"counting": Pass(duration=0.01, cpu=0.01, interval=1.0, total=5, configured=1.0)}
+    passes = {"light": Pass(duration=0.01, cpu=0.01, interval=1.0, total=5, configured=1.0)}
     sample = Sample.single(snapshot, health)._replace(peaks=counts, passes=passes, stale_after=3.0)
     return Current(sample, view, now, "/metrics", "host.example", points)
 

@@ -15,7 +15,7 @@ from exporter.health.finding import Finding, Limit, Rule
 from exporter.health.findings.shared import holders
 from exporter.health.thresholds import Status
 from exporter.health.window import NEEDS_TWO, CannotTell, Window
-from exporter.snapshot import CloseWait
+from exporter.snapshot import CloseWait, Connections, Snapshot
 from exporter.tcpstate import TcpState
 
 _LEAST = Limit(20, "CLOSE-WAIT sockets", "fewer are normal between a peer's close and the application's")
@@ -71,12 +71,19 @@ def _accepted(window: Window) -> int:
 
 
 def _course(window: Window) -> list[int]:
-    """The sockets of every snapshot that has counts, less what waits in its accept queues; the oldest first."""
+    """The sockets of every snapshot that has counts, less what waited in accept queues then; the oldest first."""
     return [
-        max(0, it.connections.counts[TcpState.CLOSE_WAIT] - sum(queue.accept_queue for queue in it.listeners or ()))
+        max(0, it.connections.counts[TcpState.CLOSE_WAIT] - _queued(it, it.connections))
         for it in (*window.past, window.now)
         if it.connections is not None
     ]
+
+
+def _queued(snapshot: Snapshot, connections: Connections) -> int:
+    """What waited in all accept queues when CLOSE_WAIT was counted: a light pass may have read them anew since."""
+    if connections.queued is not None:
+        return connections.queued
+    return sum(it.accept_queue for it in snapshot.listeners or ())
 
 
 def _ages(window: Window) -> CloseWait | None:

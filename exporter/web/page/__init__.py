@@ -26,7 +26,7 @@ from exporter.web.page.states import States
 from exporter.web.rendered import Around, RenderedAround
 
 STYLE_FILE, SCRIPT_FILE, RUNBOOKS_FOLDER = "page.css", "page.js", "runbooks"
-"""Files beside this one, and the folder of the runbooks; the daemon reads them at its start."""
+"""Files beside this one, and the folder of the runbooks; the daemon reads them."""
 
 _AGE = Markup("<!--age-->")
 """Where the age stands; no text from outside is a comment, because ``element`` escapes it."""
@@ -109,7 +109,13 @@ def _provenance(at: Current, snapshot: Snapshot | None) -> tuple[Content, ...]:
             element("b", f"{sum(snapshot.connections.counts):,}"), " sockets, read by ",
             f"{snapshot.connections.reader}, ",
         )  # fmt: skip
-    return (*counted, element("time", clock, datetime=f"{clock[:8]}Z"), ", ", _AGE)
+    return (*counted, element("time", clock, datetime=f"{clock[:8]}Z"), ", ", _AGE, _walked(snapshot))
+
+
+def _walked(snapshot: Snapshot | None) -> str | None:
+    """How much older the states are that only a walk counts, where they are."""
+    older = "" if snapshot is None or snapshot.connections is None else snapshot.connections.older
+    return f"; {older}" if older else None
 
 
 def _age(seconds: float) -> Markup:
@@ -215,8 +221,8 @@ def _footer(at: Current, snapshot: Snapshot | None) -> Markup:
 
 
 def _interval(sample: Sample | None) -> float:
-    counting = None if sample is None else sample.passes.get("counting")
-    return 0.0 if counting is None else counting.interval
+    light = None if sample is None else sample.passes.get("light")
+    return 0.0 if light is None else light.interval
 
 
 def _clock(taken_at: float) -> str:
