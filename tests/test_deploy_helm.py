@@ -171,7 +171,9 @@ def test_another_port_is_set_once() -> None:
 
 
 def test_another_path_of_the_metrics_is_set_once() -> None:
-    chart = rendered(json.dumps({"podMonitor": {"enabled": True}, "config": {"web": {"telemetry_path": "/tcp/metrics"}}}))
+    chart = rendered(
+        json.dumps({"podMonitor": {"enabled": True}, "config": {"web": {"telemetry_path": "/tcp/metrics"}}})
+    )
     assert [it["path"] for it in one(chart, "PodMonitor")["spec"]["podMetricsEndpoints"]] == ["/tcp/metrics"]
 
 

@@ -251,7 +251,7 @@ def test_a_web_configuration_with_mistakes_stops_the_start_with_all_of_them(plac
         f"{place.web}:2:24: basic_auth_users.me: expected a bcrypt hash of 60 characters, as $2y$10$..., made by "
         "`htpasswd -nBC 10 USER`\n"
     )
-    assert program("--web.config.file", str(place.web)) == (1, "", mistakes)
+    assert program("--web.config.file", str(place.web)) == (78, "", mistakes)
     assert program("check-config", "--web.config.file", str(place.web)) == (1, "", mistakes)
 
 
