@@ -262,7 +262,7 @@ def test_check_config_reads_the_web_configuration_that_a_file_names_beside_it(pl
     file.write_text("web: {config_file: no.yml}\n")
     missing = f"{place.folder}/no.yml: cannot be read: No such file or directory\n"
     assert program("check-config", str(file)) == (1, "", missing)
-    assert program("--config.file", str(file)) == (1, "", missing)
+    assert program("--config.file", str(file)) == (78, "", missing)
     file.write_text("web: {config_file: no.yml, max_requests: x}\n")
     code, _, complaint = program("check-config", str(file), "--web.config.file", str(place.folder / "no.yml"))
     wrong = f"{file}:1:42: web.max_requests: expected an integer >= 0, got 'x'\n"
