@@ -170,6 +170,13 @@ def test_another_port_is_set_once() -> None:
     assert [it["containerPort"] for it in container["ports"]] == [9200]
 
 
+def test_another_path_of_the_metrics_is_set_once() -> None:
+    chart = rendered(
+        json.dumps({"podMonitor": {"enabled": True}, "config": {"web": {"telemetry_path": "/tcp/metrics"}}})
+    )
+    assert [it["path"] for it in one(chart, "PodMonitor")["spec"]["podMetricsEndpoints"]] == ["/tcp/metrics"]
+
+
 def test_links_of_alerts_lead_to_the_port_and_the_protocol_of_the_daemon() -> None:
     values = {
         "prometheusRule": {"enabled": True},

@@ -6,6 +6,7 @@ import argparse
 
 from exporter import __version__, client, deadline
 from exporter.commands.options import access_of, add_access, argument, base_url, command_parser
+from exporter.document import READY
 from exporter.errors import UsageError
 from exporter.printable import shortened
 
@@ -57,5 +58,7 @@ def run(options: argparse.Namespace) -> int:
     )  # a terminal may show it, and the answer is not trusted
     if status != 200:
         raise UsageError(f"{url}: {status} {answer}")
+    if answer != READY:
+        raise UsageError(f"{url}: not a daemon of tcp-exporter: expected {READY!r}, got {answer!r}")
     print(answer)
     return 0

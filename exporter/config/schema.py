@@ -49,7 +49,7 @@ EXPORTS = ("all", "used")
 LOG_LEVELS = ("debug", "info", "warn", "error")
 LOG_FORMATS = ("auto", "logfmt", "json", "console")
 
-_PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+")
+_PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")  # no %: a request's path is decoded before it is compared
 _SYSCTL = re.compile(r"tcp_[a-z0-9_]+|net(?:\.[A-Za-z0-9_/-]+){2,}")
 _RANGE = re.compile(r"@.*|[-+~.0-9eE]*:[-+.0-9eE]*")
 

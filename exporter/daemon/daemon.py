@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -266,7 +267,7 @@ class _Daemon:
         if not mistakes:
             for key, before, after in _fixed(self._settings, settings):
                 self._log.warning("setting changed on disk; restart to apply", key=key, now=before, file=after)
-            self._settings = settings
+            self._settings = _in_force(self._settings, settings)
             self._loop.reschedule(schedule(settings))
             self._log.info("configuration reloaded")
         self._service.reloaded(mistakes)
@@ -312,14 +313,34 @@ class _Daemon:
             self._log.error("clients are not served: a limit of this process is reached", error=reason)
 
 
+_FIXED = (
+    ("sample", "reader"),
+    ("web", "listen_address"),
+    ("web", "config_file"),
+    ("web", "max_requests"),
+    ("log", "level"),
+    ("log", "format"),
+)
+"""The settings that are only read at the start: section and name."""
+
+
 def _fixed(before: Config, after: Config) -> list[tuple[str, str, str]]:
-    """The settings that differ and are only read at the start: key, value in force, value in the file."""
-    pairs = [
-        ("sample.reader", before.sample.reader, after.sample.reader),
-        ("web.listen_address", ", ".join(before.web.listen_address), ", ".join(after.web.listen_address)),
-        ("web.config_file", before.web.config_file or "", after.web.config_file or ""),
-        ("web.max_requests", str(before.web.max_requests), str(after.web.max_requests)),
-        ("log.level", before.log.level, after.log.level),
-        ("log.format", before.log.format, after.log.format),
-    ]
-    return [pair for pair in pairs if pair[1] != pair[2]]
+    """The settings of _FIXED that differ: key, value in force, value in the file."""
+    found = []
+    for section, name in _FIXED:
+        was, now = (_shown(getattr(getattr(it, section), name)) for it in (before, after))
+        if was != now:
+            found.append((f"{section}.{name}", was, now))
+    return found
+
+
+def _in_force(before: Config, after: Config) -> Config:
+    """*after*, but with those of _FIXED as they are in force."""
+    for section, name in _FIXED:
+        kept = replace(getattr(after, section), **{name: getattr(getattr(before, section), name)})
+        after = replace(after, **{section: kept})
+    return after
+
+
+def _shown(value: str | int | tuple[str, ...] | None) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)

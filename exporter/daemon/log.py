@@ -14,6 +14,7 @@ import structlog
 from structlog import processors
 
 from exporter import system
+from exporter.printable import printable
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
@@ -30,12 +31,15 @@ def logger(level: str, form: str, stream: TextIO, environ: Mapping[str, str]) ->
     chain: list[Processor] = [_level]
     if not journal:
         chain.append(processors.TimeStamper(fmt="iso", utc=True, key="ts"))
+    chain += [processors.format_exc_info, _presentable]
     if form == "console":
         # On Windows structlog needs colorama for it.
         colors = terminal and "NO_COLOR" not in environ and not system.WINDOWS
-        render: Processor = structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="ts")
+        render: Processor = structlog.dev.ConsoleRenderer(
+            colors=colors, timestamp_key="ts", exception_formatter=structlog.dev.plain_traceback
+        )
     else:
-        chain += [processors.format_exc_info, processors.EventRenamer("msg")]
+        chain.append(processors.EventRenamer("msg"))
         render = processors.JSONRenderer() if form == "json" else _LOGFMT
     chain.append(_journalled(render) if journal else render)
     bound: FilteringBoundLogger = structlog.wrap_logger(
@@ -68,6 +72,11 @@ def _level(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """Use Prometheus's level names: warn, not warning; an exception is an error."""
     event["level"] = {"warning": "warn", "exception": "error"}.get(method, method)
     return event
+
+
+def _presentable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """No text says anything to a terminal, wherever it is from: a name, a path, an exception."""
+    return {key: printable(text, keep="\n") if isinstance(text, str) else text for key, text in event.items()}
 
 
 def _journalled(render: Processor) -> Processor:

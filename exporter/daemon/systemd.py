@@ -10,6 +10,7 @@ import socket
 from collections.abc import MutableMapping
 
 from exporter.errors import UsageError
+from exporter.printable import printable
 
 _FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
 
@@ -26,13 +27,16 @@ class NotifySocket:
         self.watchdog = _watchdog(environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", ""), pid)
 
     def send(self, *lines: str) -> bool:
-        """Send one message; returns whether it arrived. It never waits and never raises."""
+        """Send one message; returns whether it arrived. It never waits and never raises.
+
+        A status repeats names of files, in which a line's end would begin another assignment.
+        """
         if not self._address.startswith(("/", "\0")):  # none, or the vsock of a virtual machine, not of a service
             return True
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
                 channel.settimeout(0)  # a busy manager must not delay scrapes
-                channel.sendto("\n".join(lines).encode(), self._address)
+                channel.sendto("\n".join(map(printable, lines)).encode(), self._address)
         except OSError:
             return False
         return True

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 MAX_BODY = 4 * 2**20  # the largest document has listeners and detail up to their caps: below a tenth of it
 LONGEST = 300  # characters that an error quotes of an answer
+_LONGEST_NAME = 64  # characters of a measure
+_OF_A_NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 _DIGITS = 1000  # a number of so many is none of ours
 _ABSURD = 1e30  # also refuses what JSON of Python has beside numbers: NaN and Infinity
 
@@ -389,7 +391,7 @@ def _answer(url: str, document: Mapping[str, object]) -> Answer:
         raise SourceError(url, f"the daemon's sample is stale: {age:.1f} s old")
     snapshot, peaks = snapshot_of(document), _nullable(document, "peaks", dict)
     measures = {
-        _field(entry, "measure", str): None if entry.get("value") is None else _number(entry, "value")
+        _measure(entry): None if entry.get("value") is None else _number(entry, "value")
         for entry in _list(document, "measures")
     }
     return Answer(
@@ -410,7 +412,7 @@ def _concluded(health: Mapping[str, object]) -> Concluded:
     for entry in _list(health, "measures"):
         warning, critical = (_range(entry, severity) for severity in ("warning", "critical"))
         if warning is not None or critical is not None:
-            thresholds[_field(entry, "measure", str)] = Threshold(warning, critical)
+            thresholds[_measure(entry)] = Threshold(warning, critical)
     judgements = []
     for entry in _list(health, "findings"):
         found, status = _nullable(entry, "found", dict), _status(entry, "status")
@@ -526,6 +528,14 @@ def _entries(of: Mapping[str, object], name: str) -> list[tuple[str, Mapping[str
         return []
     found = _field(of, name, dict)
     return [(key, _field(found, key, dict)) for key in found]
+
+
+def _measure(of: Mapping[str, object]) -> str:
+    """The name of a measure, which a newer daemon may have and we not: a label of performance data, as it is."""
+    name = _field(of, "measure", str)
+    if len(name) > _LONGEST_NAME or not _OF_A_NAME.issuperset(name) or not name:
+        raise _Misfit(f"measure is {name[:40]!r}, not a name of lower-case letters, digits and underscores")
+    return name
 
 
 def _status(of: Mapping[str, object], name: str) -> Status:

@@ -17,7 +17,7 @@ from exporter.errors import SourceError, SourceMissing
 from exporter.kernel import derivation, procnet
 from exporter.kernel.inetdiag import TallyDump
 from exporter.kernel.netns import Counts, Key, NamespaceCounts, Reading, Resident, labels, told, unchanged
-from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
+from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, places
 from exporter.record import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -255,19 +255,11 @@ class Namespaces:
 
     def _place(self, pid: int) -> tuple[str, Key | None]:
         """Where below /proc the namespace of a process is found: at a living thread where the first one has ended."""
-        place = str(pid)
-        key = self._key(place)
-        if key is None:
-            try:
-                threads = sorted(os.listdir(f"{self._root}/{pid}/task"), key=int)
-            except (OSError, ValueError):
-                threads = []
-            for thread in threads:
-                place = f"{pid}/task/{thread}"
-                key = self._key(place)
-                if key is not None:
-                    break
-        return place, key
+        for place in places(self._root, str(pid)):
+            key = self._key(place)
+            if key is not None:
+                return place, key
+        return str(pid), None
 
     def _mounted(self, folders: Sequence[str]) -> Iterator[tuple[str, Key]]:
         """The namespaces that are mounted in the folders; a file on which none is mounted any more is not one."""

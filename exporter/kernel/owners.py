@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from functools import cmp_to_key
+from itertools import pairwise
 from typing import Generic, NamedTuple, TextIO, TypeVar
 
 import psutil
@@ -25,7 +27,7 @@ from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.inetdiag import AF_INET, AF_INET6, ALL_STATES, BOUND_INACTIVE, EXTENSION_SKMEMINFO, Block
 from exporter.kernel.memory import Weighing
 from exporter.kernel.proctcp import replay
-from exporter.kernel.reader import NetlinkReader, Procfs
+from exporter.kernel.reader import NetlinkReader, Procfs, places
 from exporter.tcpstate import TcpState
 
 K = TypeVar("K")
@@ -106,13 +108,17 @@ def _listed_everywhere() -> set[int]:
     except SourceError:
         listed.update(_listed_in("self"))
     for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            namespace = os.stat(f"/proc/{name}/ns/net").st_ino
-            if namespace not in seen:
-                seen.add(namespace)
-                listed.update(_listed_in(name))
-        except (OSError, SourceError):  # it has ended, or is another user's, whose descriptors are not visible either
-            continue
+        for place in places("/proc", name):
+            try:
+                namespace = os.stat(f"/proc/{place}/ns/net").st_ino
+                if namespace not in seen:
+                    listed.update(_listed_in(place))
+                    seen.add(namespace)
+                break
+            except PermissionError:  # another user's, whose descriptors are not visible either
+                break
+            except (OSError, SourceError):  # it has ended
+                continue
     return listed
 
 
@@ -262,38 +268,58 @@ def owner_of(lines: Iterable[str]) -> Owner:
 def script_of(name: str, arguments: Sequence[str]) -> str:
     """What an interpreter runs: the file's name, ``-m`` with a module, or the class; "" of any other program.
 
-    Nothing else of a command line is shown, because it may hold passwords.
+    Nothing else of a command line is shown, because it may hold passwords: nothing where code is given in it, in
+    whatever spelling (``-c``, ``-Ic``, ``-ccode``), and no argument of that code.
 
     >>> script_of("python3", ["python3", "-X", "dev", "/srv/app.py", "--token=x"])
     'app.py'
     >>> script_of("python3", ["python3", "-m", "http.server"]), script_of("java", ["java", "-Xmx1g", "-jar", "/b.jar"])
     ('-m http.server', 'b.jar')
-    >>> script_of("python3", ["python3", "-c", "secret"]), script_of("nginx", ["nginx", "a.conf"])
+    >>> script_of("python3", ["python3", "-Ic", "secret"]), script_of("nginx", ["nginx", "a.conf"])
     ('', '')
     """
     match = _INTERPRETER.fullmatch(name) or _INTERPRETER.fullmatch(arguments[0].rpartition("/")[2] if arguments else "")
     if match is None:
         return ""
-    valued, code = _FLAGS[match[1]]
+    flags = _FLAGS[match[1]]
     rest = iter(arguments[1:])
     for argument in rest:
-        if argument in code:
+        if argument == "-" or argument.partition("=")[0] in flags.code:
             return ""
-        if argument == "-m" and match[1] == "python":
-            return f"-m {next(rest, '')}".rstrip()
-        if argument == "-jar" and match[1] == "java":
-            continue
-        if argument in valued:
-            next(rest, None)
-        elif not argument.startswith("-"):
+        if not argument.startswith("-"):
             return argument.rpartition("/")[2]
+        if argument in flags.valued:
+            next(rest, None)
+        elif not argument.startswith("--") and (decisive := flags.letter.search(argument)):
+            value = argument[decisive.end() :]
+            if decisive["code"]:
+                return ""
+            if decisive["module"]:
+                return f"-m {value or next(rest, '')}".rstrip()
+            if not value:
+                next(rest, None)
     return ""
+
+
+class _Flags(NamedTuple):
+    """The flags of an interpreter: words, and letters, several of which may stand in one argument."""
+
+    valued: frozenset[str]  # words whose value is the next argument
+    code: frozenset[str]  # words after which no file is run
+    letter: re.Pattern[str]  # the first that ends the letters: the rest of the argument is its value, or the next one
+
+
+def _letters(*, value: str = "", code: str = "", module: str = "") -> re.Pattern[str]:
+    kinds = {"value": value, "code": code, "module": module}
+    return re.compile(
+        "|".join(f"(?P<{kind}>{f'[{letters}]' if letters else '(?!)'})" for kind, letters in kinds.items())
+    )
 
 
 _INTERPRETER = re.compile(r"(python|java|node|ruby|perl)(?:js)?[\d.]*")
 _FLAGS = {
-    "python": (frozenset({"-X", "-W", "--check-hash-based-pycs"}), frozenset({"-c", "-"})),
-    "java": (
+    "python": _Flags(frozenset({"--check-hash-based-pycs"}), frozenset(), _letters(value="XW", code="c", module="m")),
+    "java": _Flags(
         frozenset(
             {
                 "-cp",
@@ -307,16 +333,17 @@ _FLAGS = {
                 "--add-reads",
             }
         ),
-        frozenset[str](),
+        frozenset(),
+        _letters(),
     ),
-    "node": (
-        frozenset({"-r", "--require", "--import", "--loader", "-C"}),
-        frozenset({"-e", "--eval", "-p", "--print"}),
+    "node": _Flags(
+        frozenset({"--require", "--import", "--loader"}),
+        frozenset({"--eval", "--print"}),
+        _letters(value="rC", code="ep"),
     ),
-    "ruby": (frozenset({"-r", "-I", "-C", "-E"}), frozenset({"-e"})),
-    "perl": (frozenset({"-I", "-M"}), frozenset({"-e", "-E"})),
+    "ruby": _Flags(frozenset(), frozenset(), _letters(value="rICE", code="e")),
+    "perl": _Flags(frozenset(), frozenset(), _letters(value="IMm", code="eE")),
 }
-"""By interpreter the flags whose value is the next argument, and those after which no file is run."""
 
 
 def _tcp_inodes(pid: int) -> Iterator[int]:
@@ -359,18 +386,28 @@ def _registered(path: str) -> Iterator[int]:
 
 
 def _tables(pid: int) -> list[int]:
-    """A thread for each table of descriptors of a process, the first thread's first. That of a dead thread is empty."""
-    tables: list[int] = []
-    for task in sorted((int(task) for task in os.listdir(f"/proc/{pid}/task")), key=lambda task: (task != pid, task)):
-        if not any(_share_table(task, other) for other in tables):
-            tables.append(task)
-    return tables
+    """A thread for each table of descriptors of a process, the first thread's first. That of a dead thread is empty.
+
+    Sorted by their tables, so that a process with thousands of them, which any user can make, costs no square of that.
+    """
+
+    def first_first(task: int) -> tuple[bool, int]:
+        return task != pid, task
+
+    tasks = sorted((int(task) for task in os.listdir(f"/proc/{pid}/task")), key=first_first)
+    ordered = sorted(tasks, key=cmp_to_key(_compare_tables))
+    others = (task for before, task in pairwise(ordered) if _compare_tables(before, task))
+    return sorted((*ordered[:1], *others), key=first_first)
 
 
-def _share_table(one: int, other: int) -> bool:
-    """Whether two threads have one table of descriptors, by kcmp(2); False where that cannot be told."""
+def _compare_tables(one: int, other: int) -> int:
+    """The order of two threads' tables of descriptors, 0 for one that they share, by kcmp(2).
+
+    That of the threads themselves where it cannot be told.
+    """
     number = _KCMP.get(os.uname().machine) if struct.calcsize("P") == 8 else None
-    return number is not None and _LIBC.syscall(number, one, other, _KCMP_FILES, 0, 0) == 0
+    answer = -1 if number is None else _LIBC.syscall(number, one, other, _KCMP_FILES, 0, 0)
+    return {0: 0, 1: -1, 2: 1}.get(answer, one - other)
 
 
 _LIBC = ctypes.CDLL(None)

@@ -99,6 +99,19 @@ class Procfs:
         return _sysctl_text(f"{self.root}/sys/{path}")
 
 
+def places(root: str, process: str) -> Iterator[str]:
+    """Where below the procfs at *root* the namespaces of a process are told: at itself, and at each of its threads.
+
+    Once the first thread has ended, the process itself has none. Source: fs/proc/proc_net.c, get_proc_task_net.
+    """
+    yield process
+    try:
+        threads = sorted(os.listdir(f"{root}/{process}/task"), key=int)
+    except (OSError, ValueError):  # it has ended
+        return
+    yield from (f"{process}/task/{thread}" for thread in threads)
+
+
 def device_name(index: int) -> str:
     """The name of a network interface of this process's namespace; ``if7`` of one that is gone."""
     try:

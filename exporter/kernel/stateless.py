@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from exporter.errors import SourceError, SourceMissing
 from exporter.kernel import procnet
-from exporter.kernel.reader import Procfs
+from exporter.kernel.reader import Procfs, places
 
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 _AGAIN_SECONDS = 0.2
@@ -57,17 +57,19 @@ def _count(procfs: Procfs, processes: Iterable[str]) -> int:
 
 
 def _of_each_namespace(procfs: Procfs) -> list[str]:
-    """A process of each network namespace; ``OSError`` where one may not be looked at."""
+    """A process, or a thread, of each network namespace; ``OSError`` where one may not be looked at."""
     processes = ["self", *(name for name in os.listdir(procfs.root) if name.isdigit())]
     found: dict[int, str] = {}
     for process in processes:
-        try:
-            found.setdefault(os.stat(f"{procfs.root}/{process}/net/sockstat").st_ino, process)
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # it ends at this moment
-                raise
+        for place in places(procfs.root, process):
+            try:
+                found.setdefault(os.stat(f"{procfs.root}/{place}/net/sockstat").st_ino, place)
+                break
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # it ends at this moment
+                    raise
     return list(found.values())
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from exporter.document import API_VERSION
+from exporter.document import API_VERSION, READY
 from exporter.document import write as api
 from exporter.prometheus.exposition import Exposition
 from exporter.prometheus.formats import Format
@@ -125,4 +125,4 @@ def _ready(_: Request, at: Current) -> Response:
         return plain_text(503, f"TCP exporter is not ready: the last sample is {age:.0f} s old{where}.")
     if at.sample.snapshot.connections is None:
         return plain_text(503, "TCP exporter is not ready: no reader can count the sockets.")
-    return plain_text(200, "TCP exporter is ready.")
+    return plain_text(200, READY)

@@ -38,6 +38,14 @@ def test_a_message_goes_to_the_abstract_name() -> None:
         assert channel.recv(4096) == b"STOPPING=1"
 
 
+def test_a_name_in_a_status_is_neither_another_assignment_nor_an_error(tmp_path: Path) -> None:
+    address = str(tmp_path / "notify")
+    with manager(address) as channel:
+        name = os.fsdecode(b"/etc/a\nMAINPID=1\xff.yml")
+        assert NotifySocket({"NOTIFY_SOCKET": address}, PID).send("READY=1", f"STATUS={name}: cannot be read")
+        assert channel.recv(4096) == b"READY=1\nSTATUS=/etc/a?MAINPID=1?.yml: cannot be read"
+
+
 def test_a_manager_that_comes_again_gets_the_next_message(tmp_path: Path) -> None:
     address = str(tmp_path / "notify")
     notifier = NotifySocket({"NOTIFY_SOCKET": address}, PID)

@@ -133,6 +133,7 @@ def health(**changes: object) -> dict[str, object]:
 
 JUDGEMENT = {"finding": "x", "status": "OK", "reason": "", "found": None}
 STATUSES = "OK, WARNING, CRITICAL, UNKNOWN"
+NO_NAME = "measure is '{}', not a name of lower-case letters, digits and underscores"
 BACKWARDS = "warning: '2:1' is not a range: its start 2 is above its end 1"
 
 
@@ -151,6 +152,10 @@ BACKWARDS = "warning: '2:1' is not a range: its start 2 is above its end 1"
         ({"health": None}, NOT_OURS + "health is of type NoneType, not dict"),
         ({"health": {}}, NOT_OURS + "the answer has no measures"),
         (health(measures=[{"measure": "total", "warning": "2:1", "critical": None}]), NOT_OURS + BACKWARDS),
+        (health(measures=[{"measure": "x=1 y", "warning": "2", "critical": None}]), NOT_OURS + NO_NAME.format("x=1 y")),
+        (health(measures=[{"measure": "", "warning": "2", "critical": None}]), NOT_OURS + NO_NAME.format("")),
+        ({"measures": [{"measure": "x|\x1b", "value": 1}]}, NOT_OURS + NO_NAME.format("x|\\x1b")),
+        ({"measures": [{"measure": "x" * 65, "value": 1}]}, NOT_OURS + NO_NAME.format("x" * 40)),
         (health(findings=[JUDGEMENT | {"status": "BAD"}]), NOT_OURS + f"status is 'BAD', not one of {STATUSES}"),
         (
             health(findings=[JUDGEMENT | {"status": "WARNING"}]),

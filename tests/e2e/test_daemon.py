@@ -302,6 +302,24 @@ def test_a_reload_takes_all_or_nothing(tmp_path: Path) -> None:
         assert daemon.metrics()[good] == 1
 
 
+def test_each_reload_tells_what_is_in_force_of_a_setting_that_takes_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "exporter.yml"
+    file.write_text("web: {max_requests: 7}\n")
+
+    def reloaded(text: str, times: int) -> list[str]:
+        file.write_text(text)
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: daemon.said().count("configuration reloaded") == times or None, "the reload")
+        return [line.partition("restart to apply")[2] for line in daemon.said().splitlines() if "to apply" in line]
+
+    with Daemon(tmp_path / "log", "--config.file", str(file)) as daemon:
+        daemon.ready()
+        said = '" key=web.max_requests now=7 file='
+        assert reloaded("web: {max_requests: 8}\n", 1) == [f"{said}8"]
+        assert reloaded("web: {max_requests: 9}\n", 2) == [f"{said}8", f"{said}9"]
+        assert reloaded("web: {max_requests: 7}\n", 3) == [f"{said}8", f"{said}9"]
+
+
 def test_the_cpu_share_stretches_the_interval_visibly(tmp_path: Path) -> None:
     file = tmp_path / "exporter.yml"
     file.write_text("sample: {interval: 100ms, max_cpu_ratio: 0.0001}\n")

@@ -17,7 +17,10 @@ from socket import SHUT_WR, create_server, socket
 import pytest
 
 from benchmarks.meter import memory
+from exporter.document import write
 from exporter.document.read import MAX_BODY
+from exporter.sampling.sample import Sample
+from tests.conftest import judge_situation, sample_situation
 from tests.e2e.conftest import DEADLINE, PLUGIN, PROGRAM
 
 pytestmark = pytest.mark.e2e
@@ -184,10 +187,29 @@ def test_the_health_check_shows_a_short_line_without_terminal_sequences(status: 
         code, out, err, _, _ = asked([*PROGRAM, "healthcheck", "--url", url])
     line = "?]0;title?\ufffd??ready??" + "a" * 1000
     shown = f"{line[:297]}..."
-    if status == 200:
-        assert (code, out, err) == (0, f"{shown}\n", "")
-    else:
-        assert (code, out, err) == (1, "", f"tcp-exporter: {url}/-/ready: 503 {shown}\n")
+    said_instead = "not a daemon of tcp-exporter: expected 'TCP exporter is ready.', got"
+    complaint = f"{said_instead} {shown!r}" if status == 200 else f"503 {shown}"
+    assert (code, out, err) == (1, "", f"tcp-exporter: {url}/-/ready: {complaint}\n")
+
+
+@pytest.mark.parametrize("said", [b"", b"<html>Log in</html>", b"TCP exporter is not ready: no sample yet."])
+def test_a_200_of_another_server_is_not_a_healthy_daemon(said: bytes) -> None:
+    with serving(whole(body(said))) as url:
+        code, out, err, _, _ = asked([*PROGRAM, "healthcheck", "--url", url])
+    instead = f"expected 'TCP exporter is ready.', got {said.decode()!r}"
+    assert (code, out, err) == (1, "", f"tcp-exporter: {url}/-/ready: not a daemon of tcp-exporter: {instead}\n")
+
+
+@pytest.mark.parametrize("name", ["x=1;2;3;0; established=0", "x|\x1b[2J\nfoo"])
+def test_the_name_of_a_measure_injects_no_performance_data(name: str) -> None:
+    sample = Sample.single(sample_situation("quiet"), judge_situation("quiet"))._replace(stale_after=10.0)
+    document = write.sampled(sample, now=0.25)
+    judged = dict(document["health"]) | {"measures": [{"measure": name, "warning": "10", "critical": None}]}  # type: ignore[call-overload]  # a dict
+    with serving(whole(body(json.dumps(document | {"health": judged}).encode()))) as url:
+        code, out, err, _, _ = asked([*PLUGIN, "--url", url, "-s", "all"])
+    assert (code, err, out.count("\n"), out.count("|")) == (3, "", 1, 0)
+    assert "measure is 'x" in out
+    assert out.rstrip("\n").isprintable()
 
 
 def vector(*rows: tuple[object, object]) -> bytes:

@@ -251,7 +251,7 @@ def test_a_web_configuration_with_mistakes_stops_the_start_with_all_of_them(plac
         f"{place.web}:2:24: basic_auth_users.me: expected a bcrypt hash of 60 characters, as $2y$10$..., made by "
         "`htpasswd -nBC 10 USER`\n"
     )
-    assert program("--web.config.file", str(place.web)) == (1, "", mistakes)
+    assert program("--web.config.file", str(place.web)) == (78, "", mistakes)
     assert program("check-config", "--web.config.file", str(place.web)) == (1, "", mistakes)
 
 
@@ -262,7 +262,7 @@ def test_check_config_reads_the_web_configuration_that_a_file_names_beside_it(pl
     file.write_text("web: {config_file: no.yml}\n")
     missing = f"{place.folder}/no.yml: cannot be read: No such file or directory\n"
     assert program("check-config", str(file)) == (1, "", missing)
-    assert program("--config.file", str(file)) == (1, "", missing)
+    assert program("--config.file", str(file)) == (78, "", missing)
     file.write_text("web: {config_file: no.yml, max_requests: x}\n")
     code, _, complaint = program("check-config", str(file), "--web.config.file", str(place.folder / "no.yml"))
     wrong = f"{file}:1:42: web.max_requests: expected an integer >= 0, got 'x'\n"

@@ -73,6 +73,13 @@ def test_a_process_that_ends_meanwhile_is_left_out(tmp_path: Path) -> None:
     assert count(procfs) == 1000 - 15
 
 
+def test_a_process_that_has_lost_its_first_thread_is_asked_by_another(tmp_path: Path) -> None:
+    procfs = host(tmp_path, alloc=1000)
+    (tmp_path / "50" / "task" / "50").mkdir(parents=True)
+    process(tmp_path / "50" / "task", "51", 300)
+    assert count(procfs) == 1000 - 15 - 300
+
+
 def test_sockets_that_are_gone_a_moment_later_were_about_to_be_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
