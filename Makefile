@@ -31,7 +31,7 @@ run: $(VENV)/installed  ## the daemon, its address printed
 
 test: $(VENV)/installed-dev lint  ## everything that needs no system package; what is missing is named
 	$(BIN)/pytest --numprocesses auto -m "not lab and not e2e" $(PYTEST_ARGS)
-	$(BIN)/pytest --numprocesses $(JOBS) --dist loadgroup -m "(lab or e2e) and not alone" $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses $(JOBS) -m "(lab or e2e) and not alone" $(PYTEST_ARGS)
 	$(BIN)/pytest -m "(lab or e2e) and alone" $(PYTEST_ARGS)
 
 unit: $(VENV)/installed-dev  ## what needs neither root nor namespaces nor other programs, in less than a minute

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from exporter.errors import SourceError
 from exporter.health.finding import Finding, Judgement
@@ -52,10 +54,21 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """What stands in these folders starts programs, so all of it is marked as such before any is chosen by its mark."""
     if item.path.is_relative_to(TESTS / "e2e") or item.path.is_relative_to(TESTS / "machine"):
         item.add_marker(pytest.mark.e2e)
-    if item.path.is_relative_to(
-        TESTS / "machine"
-    ):  # one worker: they share a Debian's tree, which takes a minute to make
-        item.add_marker(pytest.mark.xdist_group("machine"))
+
+
+class _Scheduler(LoadScopeScheduling):
+    """Gives a test to whichever worker is free, and all of tests/machine to one: a Debian takes a minute to make.
+
+    xdist's own groups, those of ``--dist loadgroup``, are written where pytest 9.2 does not look for them.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = "tests/machine/"
+        return folder if nodeid.startswith(folder) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Scheduler:
+    return _Scheduler(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -127,8 +127,8 @@ class Site(NamedTuple):
 
 def open_to_nagios(folder: Path) -> None:
     """Let the user nagios look into a folder of a test: pytest closes those above it."""
-    for path in (folder, *folder.parents[:3]):
-        if path.name.startswith(("pytest-", "test_")) or path == folder:
+    for path in (folder, *folder.parents[:4]):
+        if path.name.startswith(("pytest-", "popen-", "test_")) or path == folder:
             path.chmod(0o755)
 
 

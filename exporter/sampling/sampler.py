@@ -182,7 +182,7 @@ class Sampler:
         self._is_busy = self._has_been_busy(last, after)
         self._sources.asking = ""
         walk = Walk(connections, after, self._agrees, problems, self._dump)
-        self._copied = float("inf") if walk.dump is None else walk.dump.sockets.total()
+        self._copied = float("inf") if walk.dump is None else sum(walk.dump.sockets.values())
         return walk
 
     def light(
