@@ -21,7 +21,15 @@ PACKAGES = (
     "python3-minimal python3 python3-pytest python3-psutil python3-yaml python3-h11 python3-structlog "
     "python3-prometheus-client python3-cffi-backend python3-bcrypt python3-hypothesis"
 ).replace(" ", ",")
-OURS = ("pytest", "pytest-xdist", "execnet", "pluggy", "iniconfig", "packaging", "pygments")  # distributions without compiled code
+OURS = (
+    "pytest",
+    "pytest-xdist",
+    "execnet",
+    "pluggy",
+    "iniconfig",
+    "packaging",
+    "pygments",
+)  # distributions without compiled code
 FOLDERS = ("tests/kernel", "tests/health", "tests/document", "tests/prometheus", "tests/nagios")
 OF_THIS_KERNEL = ("drops_of_each_listener", "did_not_ask_for_drops", "want_of_memory_is_a_failed_source")
 
