@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 def table() -> list[Row]:
     """The rows of the document's first table."""
-    text = (TESTS.parent / "docs" / "privileges.md").read_text(encoding="utf-8").partition("## What a place")[0]
+    text = (TESTS.parent / "docs" / "privileges.md").read_text(encoding="utf-8").partition("## What an environment")[0]
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
     return [Row(feature, frozenset(re.findall(r"CAP_(\w+)", needs))) for feature, needs, _ in cells[2:]]
 
