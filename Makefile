@@ -15,7 +15,7 @@ PYTHONS ?=
 AUDIT ?=
 IMAGE_ARGS ?=
 REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
-VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' exporter/__init__.py)
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' exporter/__init__.py 2>/dev/null)
 # One commit makes the same bytes: its date is the one in archives.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 wheel debs image sbom: export SOURCE_DATE_EPOCH := $(SOURCE_DATE_EPOCH)
