@@ -152,6 +152,8 @@ def disguise(system, sockets):
         for name in names.split():
             if hasattr(module, name):
                 delattr(module, name)
+    if hasattr(os, "process_cpu_count"):  # of Python 3.13: without sched_getaffinity it is cpu_count
+        os.process_cpu_count = os.cpu_count
     for name in MODULES_MISSING[system]:
         sys.modules[name] = None
     if system == "win32":
