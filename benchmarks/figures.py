@@ -218,7 +218,7 @@ def _age(results: Results) -> Figure:
     if age and walk and light:
         measured = f"{seconds(age)}, by light passes of {seconds(light)}; the other states {seconds(walk)}"
         reached = age <= _AGE
-    what = f"age of accept queues, drops, ESTABLISHED, TIME-WAIT, orphans and memory at {count(size)} sockets"
+    what = f"age of accept queues, drops, ESTABLISHED, TIME-WAIT, orphans and memory{_at(size, 'sockets')}"
     return _figure(what, f"at most {seconds(_AGE)}", measured, reached)
 
 
@@ -261,12 +261,17 @@ def _documents(results: Results) -> Figure:
             f"{times(ratio)}: {seconds(ours)} against {seconds(copy)} ({path}, {coding})",
             ratio <= _COPY,
         )
-    what = f"a request for the JSON or the page at {count(size)} listeners, CPU, against copying the same bytes"
+    what = f"a request for the JSON or the page{_at(size, 'listeners')}, CPU, against copying the same bytes"
     return _figure(f"{what} out by the same server", f"at most {times(_COPY)}", measured, reached)
 
 
 def _figure(what: str, asked: str, measured: str | None, reached: bool | None) -> Figure:  # noqa: FBT001 - a field
     return Figure(what, asked, measured or "not measured", None if measured is None else reached)
+
+
+def _at(size: int, what: str) -> str:
+    """The size in words; nothing where it was not measured at any."""
+    return f" at {count(size)} {what}" if size else ""
 
 
 def _last(sizes: list[int]) -> int:

@@ -74,12 +74,12 @@ scrape latency at 0 sockets, against 0, 1 client
 scrape latency p50, against node_exporter with sysctl, sockstat and netstat, 1 client
 scrape latency at 0 sockets, against 0, 40 clients
 scrape latency p50, against node_exporter with sysctl, sockstat and netstat, 40 clients
-age of accept queues, drops, ESTABLISHED, TIME-WAIT, orphans and memory at 0 sockets
+age of accept queues, drops, ESTABLISHED, TIME-WAIT, orphans and memory
 idle CPU, default configuration, 0 sockets, against one bare walk a second, in windows of 15 s
 the plugin, against a bare interpreter's start, 0 sockets
 the plugin, against a psutil-based check, 0 sockets
 the plugin, against a psutil-based check, 0 sockets
-a request for the JSON or the page at 0 listeners, CPU, against copying the same bytes out by the same server"""
+a request for the JSON or the page, CPU, against copying the same bytes out by the same server"""
     )
 
 
