@@ -15,6 +15,8 @@ from exporter.commands.options import add_config, add_interval, add_reading, com
 from exporter.commands.sample import judged
 from exporter.errors import UsageError
 
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has no SIGHUP
+
 
 def parser() -> argparse.ArgumentParser:
     """The parser of ``dump``."""
@@ -73,7 +75,7 @@ def _replace(path: str, content: bytes) -> None:
     """Write *content* to a file beside *path* and put it in its place: a reader sees the old file or the new one.
 
     A symbolic link stays, and the file that it leads to is replaced. A device, a FIFO or a socket is refused: nothing
-    can be put in its place without destroying it. SIGTERM leaves nothing behind.
+    can be put in its place without destroying it. SIGTERM and the end of the terminal leave nothing behind.
     """
     target = os.path.realpath(path)
     try:
@@ -89,7 +91,10 @@ def _replace(path: str, content: bytes) -> None:
     def terminate(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # nohup
+            signal.signal(number, terminate)
     temporary = None
     try:
         # The name must not end in .prom: node_exporter reads every such file of the directory.
@@ -107,4 +112,5 @@ def _replace(path: str, content: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

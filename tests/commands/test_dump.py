@@ -17,7 +17,7 @@ from exporter.errors import UsageError
 _TERMINATED_WHILE_SYNCING = """
 import os, signal, sys
 from exporter.commands import dump
-os.fsync = lambda _: os.kill(os.getpid(), signal.SIGTERM)
+os.fsync = lambda _: os.kill(os.getpid(), int(sys.argv[2]))
 dump._replace(sys.argv[1], b"new")
 """
 
@@ -59,10 +59,11 @@ def test_what_is_not_a_regular_file_is_refused_and_stays(tmp_path: Path, kind: s
     assert (str(caught.value), path.lstat().st_ino, path.lstat().st_mode) == (told, before.st_ino, before.st_mode)
 
 
-def test_sigterm_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_it_leaves_the_old_file_and_no_other(number: signal.Signals, tmp_path: Path) -> None:
     file = tmp_path / "tcp.prom"
     file.write_bytes(b"old")
     code = subprocess.run(
-        [sys.executable, "-c", _TERMINATED_WHILE_SYNCING, str(file)], check=False, timeout=60
+        [sys.executable, "-c", _TERMINATED_WHILE_SYNCING, str(file), str(number.value)], check=False, timeout=60
     ).returncode
-    assert (code, file.read_bytes(), list(tmp_path.iterdir())) == (128 + signal.SIGTERM, b"old", [file])
+    assert (code, file.read_bytes(), list(tmp_path.iterdir())) == (128 + number, b"old", [file])
