@@ -6,10 +6,11 @@ comment says where the number comes from and when it is absent.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-
-from exporter.record import NamedTuple
+from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.tcpstate import KNOWN_STATES, TcpState
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
 
 StateCounts = tuple[int, ...]
 """Sockets by ``TcpState``: twelve numbers, indexed by the state, ``UNKNOWN`` first."""

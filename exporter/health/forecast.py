@@ -6,7 +6,11 @@ rather say nothing than be wrong: only what rises through the whole hour, minute
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from exporter.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
 
 MINUTES = 60
 LEAST_MINUTES = 20

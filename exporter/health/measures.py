@@ -6,15 +6,13 @@ from here. ``thresholds`` knows what a range is; this module knows which number 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-
 from exporter.health.forecast import HORIZON, LEAST_MINUTES
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import Listener, Snapshot
 from exporter.tcpstate import KNOWN_STATES, TcpState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
     from typing import TypeAlias
 
 LISTENERS, DETAIL, SYSCTLS, CONNTRACK = "listeners", "detail", "sysctls", "conntrack"
@@ -81,18 +79,20 @@ class Measure(NamedTuple):
 # -- states ------------------------------------------------------------------------------------------------------------
 
 
-def _state(state: TcpState, snapshot: Snapshot) -> Reading | None:
-    count = None if snapshot.connections is None else snapshot.connections.of(state)
-    return None if count is None else Reading(count)
+def _of_state(state: TcpState) -> Measure:
+    """The number of sockets in one state."""
 
+    def read(snapshot: Snapshot) -> Reading | None:
+        count = None if snapshot.connections is None else snapshot.connections.of(state)
+        return None if count is None else Reading(count)
 
-def _no_state(state: TcpState, snapshot: Snapshot) -> str:
-    connections = snapshot.connections
-    return (
-        _unread(snapshot)
-        if connections is None or connections.of(state) is not None
-        else connections.why_unlisted(state)
-    )
+    def unknown(snapshot: Snapshot) -> str:
+        connections = snapshot.connections
+        if connections is None or connections.of(state) is not None:
+            return _unread(snapshot)
+        return connections.why_unlisted(state)
+
+    return Measure(state.label, state.rfc9293, state.meaning, state.sysctls, frozenset(), "", read, unknown)
 
 
 def _total(snapshot: Snapshot) -> Reading | None:
@@ -239,14 +239,18 @@ def _of(used: int, limit: int | None, place: str = "") -> Reading:
 # -- why there is no value -------------------------------------------------------------------------------------------
 
 
-def _no_share(sysctl: str, snapshot: Snapshot) -> str:
+def _no_share_of(sysctl: str) -> Callable[[Snapshot], str]:
     """Of a limit in a sysctl that has one number, or of ``tcp_mem``."""
-    if snapshot.sockstat is None:
-        return _problem_of("sockstat", snapshot, "the host does not report what is used")
-    limit = snapshot.scalar(sysctl)
-    if limit is not None:
-        return f"{sysctl} is {limit}, {'which is no limit' if limit < 0 else 'and no share of that can be told'}"
-    return _problem_of("sysctl", snapshot, f"{sysctl} is not visible from this network namespace")
+
+    def unknown(snapshot: Snapshot) -> str:
+        if snapshot.sockstat is None:
+            return _problem_of("sockstat", snapshot, "the host does not report what is used")
+        limit = snapshot.scalar(sysctl)
+        if limit is not None:
+            return f"{sysctl} is {limit}, {'which is no limit' if limit < 0 else 'and no share of that can be told'}"
+        return _problem_of("sysctl", snapshot, f"{sysctl} is not visible from this network namespace")
+
+    return unknown
 
 
 def _no_queues(snapshot: Snapshot) -> str:
@@ -313,19 +317,7 @@ def _problem_of(source: str, snapshot: Snapshot, otherwise: str) -> str:
 # -- the registry ------------------------------------------------------------------------------------------------------
 
 MEASURES: tuple[Measure, ...] = (
-    *(
-        Measure(
-            name=state.label,
-            title=state.rfc9293,
-            definition=state.meaning,
-            sysctls=state.sysctls,
-            needs=frozenset(),
-            unit="",
-            read=partial(_state, state),
-            unknown=partial(_no_state, state),
-        )
-        for state in KNOWN_STATES
-    ),
+    *map(_of_state, KNOWN_STATES),
     Measure(
         name="total",
         title="total",
@@ -344,7 +336,7 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({SYSCTLS}),
         unit="",
         read=_time_wait,
-        unknown=partial(_no_share, "tcp_max_tw_buckets"),
+        unknown=_no_share_of("tcp_max_tw_buckets"),
     ),
     Measure(
         name="orphans_ratio",
@@ -354,7 +346,7 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({SYSCTLS}),
         unit="",
         read=_orphans,
-        unknown=partial(_no_share, "tcp_max_orphans"),
+        unknown=_no_share_of("tcp_max_orphans"),
     ),
     Measure(
         name="memory_ratio",
@@ -364,7 +356,7 @@ MEASURES: tuple[Measure, ...] = (
         needs=frozenset({SYSCTLS}),
         unit="bytes",
         read=_memory,
-        unknown=partial(_no_share, "tcp_mem"),
+        unknown=_no_share_of("tcp_mem"),
     ),
     Measure(
         name="accept_queue_ratio",

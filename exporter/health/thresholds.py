@@ -6,11 +6,12 @@ It knows numbers and ranges only; ``measures`` says which number a measure is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from exporter.errors import RangeError
 from exporter.members import Enum
-from exporter.record import NamedTuple
+from exporter.record import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 _INFINITY = float("inf")
 _OF_A_NUMBER = frozenset("+-.0123456789eE")  # so what float() takes beyond, as inf or 1_000, is none

@@ -6,13 +6,15 @@ this host raises ``NotHere``; ``judge`` turns both into what the consumers show.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from exporter.errors import ExporterError
-from exporter.record import NamedTuple
+from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import Drops, Listener, Peers, Snapshot, StateCounts
 from exporter.tcpstate import TcpState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _NOBODY = Peers(0, 0, "")
 

@@ -18,9 +18,6 @@ watches for drift.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping
-
 from exporter.kernel.inetdiag import COPIED_STATES, Tally, full_syn_recv, mini_fin_wait2, state_counts
 from exporter.members import IntEnum
 from exporter.record import TYPE_CHECKING, NamedTuple
@@ -28,7 +25,7 @@ from exporter.snapshot import StateCounts
 from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
     from typing import Protocol, TypeVar
 
     class HasSockets(Protocol):
@@ -112,17 +109,20 @@ class Bias:
     """
 
     def __init__(self, samples: int) -> None:
-        self._differences: deque[int] = deque(maxlen=samples)
+        self._enough = samples
+        self._side = 0  # to which the last sample erred: -1, 1, or 0 for neither
+        self._in_a_row = 0  # samples that erred to it
 
     def add(self, difference: int) -> None:
         """Take the signed difference of one sample."""
-        self._differences.append(difference)
+        side = (difference > 0) - (difference < 0)
+        self._in_a_row = self._in_a_row + 1 if side == self._side else 1
+        self._side = side
 
     @property
     def persists(self) -> bool:
         """Whether every one of the last samples erred to the same side."""
-        lowest, highest = min(self._differences, default=0), max(self._differences, default=0)
-        return len(self._differences) == self._differences.maxlen and (lowest > 0 or highest < 0)
+        return self._side != 0 and self._in_a_row >= self._enough
 
 
 def states_to_dump(established: int) -> int:

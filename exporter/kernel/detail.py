@@ -189,7 +189,7 @@ class DetailDump(Dump):
     @property
     def sockets(self) -> Tally:
         """The tally, without the first attributes."""
-        tally = Tally()
+        tally: Counter[tuple[int, int, int, int]] = Counter()
         for key, number in chain(self._sockets.items(), self._without_port.items()):
             tally[key >> 24 & 0xFF, key >> 16 & 0xFF, key >> 32 & 0xFF, 0] += number
         return tally

@@ -6,14 +6,12 @@ IO, and nothing is built per socket: messages of one length are read in columns,
 
 from __future__ import annotations
 
-import struct
+import _struct as struct  # what `struct` wraps, and so the one module less
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from _collections import _count_elements  # type: ignore[import-not-found]  # what Counter counts with, in C
+from _operator import and_
 from errno import ENOENT, errorcode
-from functools import lru_cache
 from itertools import compress
-from operator import and_
 
 from exporter.errors import SourceError, SourceMalformed, SourceMissing, SourceUnreadable
 from exporter.record import TYPE_CHECKING, NamedTuple
@@ -21,7 +19,10 @@ from exporter.snapshot import StateCounts
 from exporter.tcpstate import TcpState, of_number
 
 if TYPE_CHECKING:
-    import re
+    from collections.abc import Hashable, Iterable, Mapping
+    from typing import TypeAlias, TypeVar
+
+    K = TypeVar("K", bound=Hashable)
 
 NETLINK_SOCK_DIAG = 4
 TCPDIAG_GETSOCK = 18  # the legacy request: one dump walks IPv4 and IPv6
@@ -76,7 +77,7 @@ _IS_SYN_RECV = bytes(state == TcpState.SYN_RECV for state in range(256))  # for 
 _IS_NOT_FULL = bytes(attribute != ATTRIBUTE_SHUTDOWN for attribute in range(256))
 MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, IPv4 within IPv6
 
-Tally = Counter[tuple[int, int, int, int]]
+Tally: TypeAlias = "dict[tuple[int, int, int, int], int]"
 """Sockets by (family, state, timer, type of the first attribute or 0), as the messages say."""
 
 
@@ -180,7 +181,7 @@ class TallyDump(Dump):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sockets = Tally()
+        self.sockets: Tally = {}
 
     def take(self, block: Block) -> None:
         """Add the messages of a block; where they are alike but for the state, as mostly, by the states alone."""
@@ -189,10 +190,21 @@ class TallyDump(Dump):
         if all(column.count(column[0]) == len(column) for column in columns):
             family, timer, attribute = (column[0] for column in columns)
             for state in set(states):
-                self.sockets[family, state, timer, attribute] += states.count(state)
+                _add(self.sockets, (family, state, timer, attribute), states.count(state))
             return
-        for key, number in Counter(packed(states, *columns)).items():
-            self.sockets[key >> 8 & 0xFF, key & 0xFF, key >> 16 & 0xFF, key >> 24] += number
+        for key, number in counted(packed(states, *columns)).items():
+            _add(self.sockets, (key >> 8 & 0xFF, key & 0xFF, key >> 16 & 0xFF, key >> 24), number)
+
+
+def counted(elements: Iterable[K]) -> dict[K, int]:
+    """How often each of *elements* occurs, as a Counter has it: with ``collections`` the plugin would start later."""
+    found: dict[K, int] = {}
+    _count_elements(found, elements)
+    return found
+
+
+def _add(numbers: dict[K, int], key: K, number: int) -> None:
+    numbers[key] = numbers.get(key, 0) + number
 
 
 def packed(*columns: bytes) -> memoryview[int]:
@@ -210,10 +222,14 @@ def both(one: bytes, other: bytes) -> bytes:
     return both.to_bytes(len(one), "little")
 
 
-@lru_cache(maxsize=8)
+_only: dict[int, bytes] = {}  # the tables that were asked for
+
+
 def only(wanted: int) -> bytes:
-    """A table for ``bytes.translate``: 1 for one value, 0 for the others."""
-    return bytes(value == wanted for value in range(256))
+    """A table for ``bytes.translate``: 1 for one value of a byte, 0 for the others."""
+    if wanted not in _only:
+        _only[wanted] = bytes(value == wanted for value in range(256))
+    return _only[wanted]
 
 
 def native(block: Block, offset: int) -> list[bytes]:
@@ -255,7 +271,7 @@ class CountingDump(TallyDump):
     def __init__(self, *, drops: bool = False) -> None:
         super().__init__()
         self.listening: list[Listening] = []
-        self.half_open: Counter[Local] = Counter()
+        self.half_open: dict[Local, int] = {}
         self.drops: dict[bytes, tuple[Local, int]] | None = {} if drops else None
 
     def take(self, block: Block) -> None:
@@ -271,8 +287,8 @@ class CountingDump(TallyDump):
             half_open, attributes = states.translate(_IS_SYN_RECV), block.first_attributes
             if ATTRIBUTE_SHUTDOWN in attributes:  # full sockets, of which no SYN queue has any
                 half_open = bytes(map(and_, half_open, attributes.translate(_IS_NOT_FULL)))
-            for end, number in Counter(compress(ends.iter_unpack(block.data), half_open)).items():
-                self.half_open[Local.of(*end)] += number
+            for end, number in counted(compress(ends.iter_unpack(block.data), half_open)).items():
+                _add(self.half_open, Local.of(*end), number)
         position = states.find(TcpState.LISTEN)
         while position >= 0:
             start = position * block.length
@@ -325,7 +341,9 @@ def _sort(reply: bytes, messages: Mapping[bytes, list[bytes]]) -> bool:
     """Add the messages of a large *reply* to those that start alike; False, and none added, where others are in it."""
     if len(reply) < _WORTH_A_PATTERN or not messages:
         return False
-    runs = _runs(tuple(messages)).findall(reply)
+    from exporter.kernel.runs import pattern  # noqa: PLC0415 - re, an eighth of the plugin's start: small hosts need none
+
+    runs = pattern(tuple(messages)).findall(reply)
     parts = [b"".join(run) for run in (zip(*runs, strict=True) if len(messages) > 1 else [runs])]
     if sum(map(len, parts)) != len(reply):
         return False
@@ -333,18 +351,6 @@ def _sort(reply: bytes, messages: Mapping[bytes, list[bytes]]) -> bool:
         if part:
             pieces.append(part)
     return True
-
-
-@lru_cache(maxsize=64)
-def _runs(starts: Sequence[bytes]) -> re.Pattern[bytes]:
-    """A group for each of *starts*: whole messages, one after another, that start so and have the length it states."""
-    import re  # noqa: PLC0415 - an eighth of the plugin's start, and small hosts need none of it
-
-    length = {start: int.from_bytes(start[:4], sys.byteorder) for start in starts}
-    run = (
-        b"(?s:((?:%b.{%d})+" + (b"+" if sys.version_info >= (3, 11) else b"") + b"))"
-    )  # older ones cannot say: keep it
-    return re.compile(b"|".join(run % (re.escape(it), length[it] - len(it)) for it in starts))
 
 
 def _split(reply: bytes, messages: dict[bytes, list[bytes]]) -> bool:

@@ -6,13 +6,13 @@ and text, never a count that is merely smaller.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-
 from exporter.errors import SourceMalformed
+from exporter.record import TYPE_CHECKING
 from exporter.snapshot import Sockstat, StateCounts
 from exporter.tcpstate import TcpState, of_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 _TITLE = "sl"
 _HEXADECIMAL = "0123456789ABCDEF"
@@ -20,7 +20,7 @@ _DIGITS = 20  # characters, of any number of 64 bits with its sign
 _INODE_FIELDS = 10  # mini-sockets and requests have 12 fields, full sockets 17; the tenth, the inode, is in all
 
 
-def parse_tcp(lines: Iterable[str], source: str, port: int = 0) -> Counter[str]:
+def parse_tcp(lines: Iterable[str], source: str, port: int = 0) -> dict[str, int]:
     r"""Count sockets by the state column of /proc/net/tcp or tcp6, streaming; of one local port unless it is 0.
 
     Returns the hexadecimal states as written. A last line without its end was cut. https://docs.kernel.org/networking/proc_net_tcp.html
@@ -29,9 +29,9 @@ def parse_tcp(lines: Iterable[str], source: str, port: int = 0) -> Counter[str]:
     ...     "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n",
     ...     "   0: 0100007F:0CEA 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 8311 1 ...\n",
     ... ], "net/tcp")
-    Counter({'0A': 1})
+    {'0A': 1}
     """
-    states: Counter[str] = Counter()
+    states: dict[str, int] = {}
     wanted = f":{port:04X}"
     lineno = 0
     for lineno, line in enumerate(lines, start=1):
@@ -43,7 +43,7 @@ def parse_tcp(lines: Iterable[str], source: str, port: int = 0) -> Counter[str]:
         if len(fields) < _INODE_FIELDS or not _is_state(fields[3]) or not line.endswith("\n"):
             raise SourceMalformed(source, lineno, line.rstrip("\n"), "a socket with state and inode")
         if not port or fields[1].endswith(wanted):
-            states[fields[3]] += 1
+            states[fields[3]] = states.get(fields[3], 0) + 1
     if lineno == 0:
         raise SourceMalformed(source, 1, "", "the column titles of /proc/net/tcp")
     return states
@@ -88,11 +88,18 @@ def parse_snmp(text: str, source: str, table: str) -> dict[str, int]:
         raise SourceMalformed(source, lineno, numbers, "integers") from None
 
 
-@lru_cache(maxsize=8)
+_keys_of: dict[str, list[str]] = {}  # by the line of names, of which a kernel has two
+_FEW_LINES = 8
+
+
 def _keys(names: str) -> list[str]:
     """The keys of a line of names: the same at each reading, and more than a hundred."""
-    table, *keys = names.split()
-    return [f"{table[:-1]}.{key}" for key in keys]
+    if names not in _keys_of:
+        if len(_keys_of) == _FEW_LINES:  # not of a kernel
+            _keys_of.clear()
+        table, *keys = names.split()
+        _keys_of[names] = [f"{table[:-1]}.{key}" for key in keys]
+    return _keys_of[names]
 
 
 def parse_sockstat(text: str, source: str) -> Sockstat:

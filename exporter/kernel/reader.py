@@ -12,7 +12,6 @@ import os
 import posixpath
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
 
 from exporter import system
 from exporter.errors import SourceError, SourceMissing, SourceTimeout, SourceUnreadable
@@ -22,7 +21,7 @@ from exporter.snapshot import StateCounts
 from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import NoReturn, Protocol, TypeVar
 
     from psutil._ntuples import sconn

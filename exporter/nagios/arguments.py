@@ -6,7 +6,6 @@ Pure: from arguments to ``Options``, or ``UsageError`` with the option, what was
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from exporter.errors import RangeError, UsageError, suggest
 from exporter.health.measures import BY_NAME, MEASURES
@@ -16,6 +15,7 @@ from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.tcpstate import BY_LABEL, of_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import ModuleType
 
 SYSCTL, FINDINGS, EVERYTHING = "sysctl", "findings", "all"

@@ -6,11 +6,12 @@ control characters, numbers without exponent, and a first line that fits NRPE's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-
 from exporter.health.thresholds import SEVERITY, Result, Status, worst
 from exporter.printable import printable
-from exporter.record import NamedTuple
+from exporter.record import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 MAX_LINE = 1000  # bytes; NRPE's second protocol cuts at 1,023
 MAX_OUTPUT = 4096

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 
 from exporter import system
 from exporter.errors import SourceError
-from exporter.health.window import Window
 from exporter.kernel.derivation import Trust
 from exporter.kernel.reader import Procfs
 from exporter.record import TYPE_CHECKING
@@ -46,16 +44,21 @@ def snapshot(
         by_port = sampler.count_port(port)
         counted = counted._replace(connections=by_port.connections, sources=counted.sources | by_port.sources)
     values, problem = sampler.sysctls() if sysctls else ({}, None)
-    taken = partial(assemble, counted, values, problem, taken_at=taken_at, page_size=system.page_size())
+
+    def taken(detail: Detail | None = None) -> Snapshot:
+        return assemble(counted, values, problem, taken_at=taken_at, page_size=system.page_size(), detail=detail)
+
     if wanted is None or not procfs.is_expected:
         return taken()
-    return taken(detail=_detail(procfs, reader, trust, wanted, counted, taken(), units=units))
+    return taken(_detail(procfs, reader, trust, wanted, counted, taken(), units=units))
 
 
 def apart(
     seconds: float, procfs_root: str, reader: str, wanted: Wanted | None, *, port: int = 0, units: bool = True
 ) -> tuple[Snapshot, Snapshot]:
     """Two samples, *seconds* apart, for what only a change tells: the older has no sysctls and no detail."""
+    from exporter.health.window import Window  # noqa: PLC0415 - only rates are made of two
+
     procfs = Procfs(procfs_root)
     # One sampler, because it knows the listening sockets apart, which come and go.
     sampler = Sampler(procfs, readers(reader, procfs), Trust(system.release()), time.monotonic)

@@ -7,8 +7,6 @@ the light pass, whose cost does not, are two calls; made one after the other the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-
 from exporter.errors import SourceError, SourceTimeout, UsageError
 from exporter.kernel import READERS, derivation
 from exporter.kernel.inetdiag import ALL_STATES, EXTENSION_SKMEMINFO, CountingDump, ListenDump, state_counts
@@ -19,6 +17,7 @@ from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat
 from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from typing import TypeAlias
 
     from exporter.kernel.listeners import Dropped

@@ -6,8 +6,6 @@ name; it never takes another one with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from exporter.errors import SourceError, SourceMissing
 from exporter.kernel import derivation, procnet
 from exporter.kernel.reader import Procfs
@@ -15,6 +13,7 @@ from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import Sockstat
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TypeVar
 
     from exporter.snapshot import Conntrack, SysctlValue

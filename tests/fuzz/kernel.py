@@ -148,12 +148,12 @@ def _end(local: Local) -> reference.Local:
 
 def _summed(counting: CountingDump, detail: DetailDump, by_peer: Counting[tuple[int, bytes]]) -> None:
     """What is made of the counters has every socket too, and nothing in it fails."""
-    total = counting.sockets.total()
+    total = sum(counting.sockets.values())
     assert sum(state_counts(counting.sockets)[0]) == total
     half_open = half_open_by_listener(counting.half_open, counting.listening)
     listeners = listeners_of(counting.listening, half_open, str)
     assert all(it.sockets > 0 and it.fullest >= 0 for it in listeners)
-    assert sum(it.syn_recv for it in listeners) + half_open[None] == counting.half_open.total()
+    assert sum(it.syn_recv for it in listeners) + half_open[None] == sum(counting.half_open.values())
     units = {number: f"unit-{number % 7}" for number, _ in detail.by_cgroup}
     told = summarise(detail, units, sorted(_PORTS), 3, _EPHEMERAL, 0.0)
     assert told.units is not None
