@@ -154,7 +154,7 @@ def test_a_real_nrpe_returns_the_plugins_line_and_code(
         write(target, [anyones_python])
         (line,) = [text for text in blocks("docs/plugin.md", "text") if text.startswith("command[")]
         _, _, command = line.strip().partition("=")
-        command = command.replace("/usr/bin/python3", anyones_python).replace("/usr/local/lib", str(target.parent))
+        command = f"/usr/bin/env PATH={target.parent}:/bin {command.replace('/usr/local/lib', str(target.parent))}"
     tmp_path.chmod(0o755)
     config = tmp_path / "nrpe.cfg"
     config.write_text(

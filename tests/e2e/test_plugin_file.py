@@ -134,6 +134,22 @@ def test_a_configuration_needs_pyyaml_and_nothing_else(tmp_path: Path, python: s
     assert found == installed(*arguments)
 
 
+def test_as_a_command_it_answers_as_the_installed_plugin(tmp_path: Path, python: str, plugin_file: Path) -> None:
+    (tmp_path / "python3").symlink_to(python)
+    for arguments in (["-V"], ["-w", "2:1"], ["-v", "-s", "time_wait_ratio,listen", "-w", "listen=~:11"]):
+        recorded = [*arguments, "--path.procfs", situation_root("busy")]
+        assert answer([str(plugin_file), *recorded], PATH=f"{tmp_path}:/bin") == installed(*recorded)
+
+
+def test_as_a_command_it_finds_the_packages_of_its_python(tmp_path: Path, plugin_file: Path) -> None:
+    file = tmp_path / "tcp.yml"
+    file.write_text("thresholds: {listen: {warning: 5}}\n")
+    arguments = ["--config", str(file), "--path.procfs", situation_root("busy")]
+    found = answer([str(plugin_file), *arguments], PATH=f"{Path(sys.executable).parent}:/bin")
+    assert found[1].startswith("TCP STATES WARNING: listen 12 (> 5)")
+    assert found == installed(*arguments)
+
+
 def test_a_missing_psutil_is_a_reason(python: str, plugin_file: Path) -> None:
     line = "TCP STATES UNKNOWN: established unknown: psutil: this Python does not have the package\n"
     assert answer([python, "-IS", str(plugin_file), "--reader", "psutil"]) == (3, line, "")
@@ -206,8 +222,8 @@ def test_check_by_ssh_runs_it_on_a_host_without_an_agent(lab: LabProcess, plugin
         check = [CHECK_BY_SSH, "-H", "127.0.0.1", "-p", str(port), "-t", "60"]
         check += [word for each in (*ssh, "LogLevel=ERROR") for word in ("-o", each)]
         _, shown = documented("check_by_ssh")
-        command = shown[shown.index("-C") + 1].replace("python3", sys.executable, 1)
-        command = command.replace("check_tcp_states.pyz", str(plugin_file))
+        command = shown[shown.index("-C") + 1].replace("./check_tcp_states.pyz", str(plugin_file))
+        command = f"PATH={Path(sys.executable).parent}:/bin {command}"
         lab.establish(601)
         with lab.popen([SSHD, "-D", "-f", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as sshd:
             try:
