@@ -89,13 +89,8 @@ class Run:
             self._values(size, daemon.idle(self._folder, plan))
         if size in plan.plugin_sizes:
             self._say(f"{size:,} established: the plugin")
-            try:
-                runs = plugin.contenders()
-            except Failed as error:
-                self._missing["plugin"] = str(error)
-            else:
-                taken = interleave(runs, rounds=plan.plugin_runs, seconds=plan.plugin_seconds)
-                self._keep(ESTABLISHED, size, taken)
+            runs = plugin.contenders(self._folder)
+            self._keep(ESTABLISHED, size, interleave(runs, rounds=plan.plugin_runs, seconds=plan.plugin_seconds))
 
     def _whole_daemon(self, size: int) -> None:
         self._say(f"{size:,} established: the daemon's start, memory and scrapes")

@@ -19,6 +19,7 @@ from typing import NamedTuple
 _CPUCLOCK_SCHED = 2  # include/linux/posix-timers.h: of a whole process, threads that have ended included
 _FIRST_LOOK, _LAST_LOOK = 0.0002, 0.02  # seconds between two looks at the memory of a program that runs
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Cost(NamedTuple):
@@ -128,9 +129,9 @@ def _spawn(command: Sequence[str], reading: int, writing: int) -> int:
 
 
 def environment() -> dict[str, str]:
-    """The environment of everything that is run: no words that depend on the user, and bytecode as installed."""
+    """The environment of everything that is run: no words or programs of the user, and bytecode as installed."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**inherited, "LC_ALL": "C"}
+    return {**inherited, "LC_ALL": "C", "PATH": SYSTEM_PATH}
 
 
 def _watch(pids: list[int]) -> int:

@@ -46,16 +46,17 @@ LoadPlugin csv
 def contenders(stack: ExitStack, folder: str) -> list[Contender]:
     """All of them, started as far as they stay."""
     return [
-        _made("node_exporter", lambda: _scraped(stack, folder, "tcpstat")),
-        _made("node_exporter_more", lambda: _scraped(stack, folder, "tcpstat", *BESIDE)),
-        _made("psutil", lambda: _script("count_psutil.py")),
-        _made("ss", _ss),
-        _made("procfs", lambda: _script("count_procfs.py")),
-        _made("collectd", lambda: stack.enter_context(_collectd(folder))),
+        made("node_exporter", lambda: _scraped(stack, folder, "tcpstat")),
+        made("node_exporter_more", lambda: _scraped(stack, folder, "tcpstat", *BESIDE)),
+        made("psutil", lambda: _script("count_psutil.py")),
+        made("ss", _ss),
+        made("procfs", lambda: _script("count_procfs.py")),
+        made("collectd", lambda: stack.enter_context(_collectd(folder))),
     ]
 
 
-def _made(name: str, make: Callable[[], Callable[[], Cost]]) -> Contender:
+def made(name: str, make: Callable[[], Callable[[], Cost]]) -> Contender:
+    """The contender that *make* makes a sample of; where that is ``Failed``, one whose sample raises the reason."""
     try:
         return Contender.single(name, make())
     except Failed as error:

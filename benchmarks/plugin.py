@@ -1,30 +1,101 @@
-"""The plugin as a user runs it, beside the bare start of its interpreter and the check that people write."""
+"""The plugin as users install it, beside the bare start of its interpreter and the check that people write.
+
+There are three ways: pip's wheel in a clean virtualenv, the single file, and what the Debian package installs; the
+latter two run on the system's own Python, as at their users'.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
 
-from benchmarks.meter import Cost, program, run
-from benchmarks.peers import script
+from benchmarks.meter import ROOT, SYSTEM_PATH, Cost, Failed, run
+from benchmarks.peers import made, script
 from benchmarks.rounds import Contender
+from pyz.__main__ import write
+
+WAYS = {"plugin": "bare", "plugin_file": "bare_system", "plugin_package": "bare_system"}
+"""By the plugin of each way the interpreter that it is held against."""
 
 _ANSWERS = (0, 1, 2)  # OK, WARNING and CRITICAL: the sockets are there or too many
+_PACKAGED = "/usr/lib/tcp-exporter"  # where the package has its modules
+_PYTHON = "/usr/bin/python3"  # what runs them
+_OLDEST_PACKAGED = (3, 11)
 
 
-def contenders() -> list[Contender]:
-    """Each run is a process from its start to its end. Raises ``Failed`` where the plugin is not installed."""
-    plugin = program("check_tcp_states", "the tcp-exporter package")
+@cache
+def contenders(folder: str) -> list[Contender]:
+    """Each run is a process from its start to its end. All is installed below *folder*, once for all sizes."""
+    environment = os.path.join(folder, "virtualenv")
+    plugin = os.path.join(environment, "bin", "check_tcp_states")
+
+    def by_pip() -> list[str]:
+        _install(folder, environment)
+        return [plugin]
+
     return [
-        _contender("bare", [sys.executable, "-I", "-c", "pass"]),
-        _contender("plugin", [plugin]),
-        _contender("plugin_by_shell", ["/bin/sh", "-c", f"'{plugin}'; exit $?"]),  # as NRPE does
-        _contender("psutil_check", script("check_psutil.py")),
+        _contender("plugin", by_pip),  # the first, because the others use its virtualenv
+        _contender("bare", lambda: _bare(os.path.join(environment, "bin", "python"))),
+        _contender("plugin_by_shell", lambda: ["/bin/sh", "-c", f"'{plugin}'; exit $?"]),  # as NRPE does
+        _contender("bare_system", lambda: _bare(_system_python())),
+        _contender("plugin_file", lambda: _file(folder)),
+        _contender("plugin_package", lambda: _package(folder)),
+        _contender("psutil_check", lambda: script("check_psutil.py")),
     ]
 
 
-def _contender(name: str, command: Sequence[str]) -> Contender:
-    def sample() -> Cost:
-        return run(command, codes=_ANSWERS).cost
+def _contender(name: str, install: Callable[[], Sequence[str]]) -> Contender:
+    def make() -> Callable[[], Cost]:
+        command = install()
+        return lambda: run(command, codes=_ANSWERS).cost
 
-    return Contender.single(name, sample)
+    return made(name, make)
+
+
+def _bare(python: str) -> list[str]:
+    return [python, "-I", "-c", "pass"]
+
+
+def _system_python() -> str:
+    """The interpreter that is called python3 where nobody has changed the PATH."""
+    python = shutil.which("python3", path=SYSTEM_PATH)
+    if python is None:
+        raise Failed("python3 is not installed: apt-get install python3")
+    return python
+
+
+def _install(folder: str, environment: str) -> None:
+    """Build the wheel and install it into a virtualenv that has nothing else: the plugin needs no other package."""
+    wheels = os.path.join(folder, "wheel")
+    run([sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", wheels])
+    run([sys.executable, "-m", "venv", "--without-pip", environment])
+    python = os.path.join(environment, "bin", "python")
+    run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index",
+         "--disable-pip-version-check", *map(str, Path(wheels).iterdir())])  # fmt: skip
+
+
+def _file(folder: str) -> list[str]:
+    """The single file as a command, compiled for the Python that runs it."""
+    target = Path(folder, "check_tcp_states.pyz")
+    write(target, [_system_python()])
+    return [str(target)]
+
+
+def _package(folder: str) -> list[str]:
+    """The package's modules and command, with its bytecode, in another place."""
+    python = _system_python()
+    told = run([python, "-c", "import sys; print(sys.version_info >= %r)" % (_OLDEST_PACKAGED,)]).output  # noqa: UP031 - a tuple
+    if told.split() != [b"True"]:
+        raise Failed(f"{python} is older than Python {'.'.join(map(str, _OLDEST_PACKAGED))}, which the package needs")
+    library = Path(folder, "package")
+    shutil.copytree(Path(ROOT, "exporter"), library / "exporter", ignore=shutil.ignore_patterns("__pycache__"))
+    run([python, "-m", "compileall", "-q", str(library)])
+    text = Path(ROOT, "debian", "bin", "check_tcp_states").read_text(encoding="utf-8")
+    command = library / "check_tcp_states"
+    command.write_text(text.replace(_PACKAGED, str(library)).replace(_PYTHON, python), encoding="utf-8")
+    command.chmod(0o755)
+    return [str(command)]

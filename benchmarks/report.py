@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.daemon import CLIENTS, ENCODINGS, scrape
 from benchmarks.figures import Figure, figures
+from benchmarks.plugin import WAYS
 from benchmarks.results import ESTABLISHED, Key, Results, Spread
 from benchmarks.units import count, digits, mebibytes, percent, seconds, times
 
@@ -29,8 +30,11 @@ LABELS = {
     "procfs": "/proc/net/tcp and tcp6 in Python",
     "collectd": "collectd, tcpconns",
     "bare": "python3 -I -c pass",
-    "plugin": "**check_tcp_states**",
-    "plugin_by_shell": "check_tcp_states by /bin/sh, as NRPE does",
+    "plugin": "**check_tcp_states**, by pip",
+    "plugin_by_shell": "the same by /bin/sh, as NRPE does",
+    "bare_system": "/usr/bin/python3 -I -c pass",
+    "plugin_file": "**check_tcp_states** as one file",
+    "plugin_package": "**check_tcp_states** of the Debian package",
     "psutil_check": "check with psutil",
 }
 """The contenders, in the order in which they are shown."""
@@ -143,7 +147,7 @@ def _by_size(results: Results, quantity: str, unit: Callable[[float], str], *, g
     return table(["", *(count(size) for size in sizes), *(["each socket more"] if growth else [])], rows)
 
 
-_PLUGINS = ("bare", "plugin", "plugin_by_shell", "psutil_check")
+_PLUGINS = ("bare", "plugin", "plugin_by_shell", "bare_system", "plugin_file", "plugin_package", "psutil_check")
 
 
 def _ratios(results: Results) -> str:
@@ -222,10 +226,13 @@ def _plugin(results: Results) -> str:
     sizes = sorted({key.size for key in results.cells if key.what == "plugin"})
     rows = []
     for size in sizes:
-        for what in _PLUGINS:
+        for what in _contenders(results, "wall", ESTABLISHED, [size]):
+            if what not in _PLUGINS:
+                continue
+            of = "bare_system" if what == "bare_system" else WAYS.get(what, "bare")
             row = [count(size), LABELS[what]]
             for quantity in ("wall", "cpu"):
-                spread, bare = results.spread(what, quantity, size), results.median("bare", quantity, size)
+                spread, bare = results.spread(what, quantity, size), results.median(of, quantity, size)
                 row += [_cell(spread, seconds), times(spread.median / bare) if spread and bare else _NOT_MEASURED]
             rows.append(row)
     return table(["Sockets", "", "Wall", "against bare", "CPU", "against bare"], rows)

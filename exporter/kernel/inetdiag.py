@@ -61,7 +61,8 @@ FAMILY, STATE, TIMER, TRIES = 16, 17, 18, 19  # offsets in a message; TRIES is i
 PORT, REMOTE_PORT = 20, 22  # likewise, of two bytes in network order
 _ANY_COOKIE = 0xFFFFFFFF
 _BLOCK = 131072  # bytes of messages that are read in columns at once: a processor's nearer caches hold them
-_WORTH_A_PATTERN = 8192  # bytes: a shorter reply is split sooner than a pattern is compiled, as in the plugin
+_WORTH_A_PATTERN = 8192  # bytes: a shorter reply is split sooner than a pattern is compiled
+_WORTH_RE = 262144  # bytes of one dump: where re is not there yet, as in the plugin, its import takes longer than these
 _ERRNO = struct.Struct("=i")
 DONE = _HEADER.pack(20, NLMSG_DONE, NLM_F_MULTI, 1, 0) + bytes(4)  # how a dump ends
 _QUEUES = struct.Struct("=72xII")  # of a message: receive and send queue, of a listener what waits and may wait
@@ -153,6 +154,7 @@ class Dump:
     def __init__(self) -> None:
         self._messages: dict[bytes, list[bytes]] = {}
         self._gathered = 0  # bytes
+        self._received = 0  # bytes
 
     def add(self, reply: bytes) -> bool:
         """Take one reply; True when the dump is complete, and only then is what was collected whole.
@@ -161,8 +163,10 @@ class Dump:
         dump, ``SourceUnreadable`` for any other error message of the kernel, ``DumpInterrupted`` to have it taken
         again.
         """
-        complete = not _sort(reply, self._messages) and _split(reply, self._messages)
+        by_pattern = "re" in sys.modules or self._received >= _WORTH_RE
+        complete = not (by_pattern and _sort(reply, self._messages)) and _split(reply, self._messages)
         self._gathered += len(reply)
+        self._received += len(reply)
         if complete or self._gathered >= _BLOCK:
             for start, messages in self._messages.items():
                 if messages:
@@ -341,7 +345,7 @@ def _sort(reply: bytes, messages: Mapping[bytes, list[bytes]]) -> bool:
     """Add the messages of a large *reply* to those that start alike; False, and none added, where others are in it."""
     if len(reply) < _WORTH_A_PATTERN or not messages:
         return False
-    from exporter.kernel.runs import pattern  # noqa: PLC0415 - re, an eighth of the plugin's start: small hosts need none
+    from exporter.kernel.runs import pattern  # noqa: PLC0415 - re: see _WORTH_RE
 
     runs = pattern(tuple(messages)).findall(reply)
     parts = [b"".join(run) for run in (zip(*runs, strict=True) if len(messages) > 1 else [runs])]
