@@ -374,9 +374,18 @@ def _split(reply: bytes, messages: dict[bytes, list[bytes]]) -> bool:
             return True
         if kind not in {TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY} or length < BARE or length % 4:
             raise _malformed(reply, offset, "an inet_diag message")
+        if offset == 0 and _are_alike(reply, length):
+            messages.setdefault(reply[:8], []).append(reply)
+            return False
         messages.setdefault(reply[offset : offset + 8], []).append(reply[offset : offset + length])
         offset += length
     return False
+
+
+def _are_alike(reply: bytes, length: int) -> bool:
+    """Whether every message has the *length* and the start of the first one, as where only connections are listed."""
+    number, rest = divmod(len(reply), length)
+    return rest == 0 and all(reply[at::length] == reply[at : at + 1] * number for at in range(8))
 
 
 def _malformed(reply: bytes, offset: int, expected: str) -> SourceMalformed:
