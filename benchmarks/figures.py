@@ -254,7 +254,7 @@ def _worst_way(
     asked = f"at least {times(least)} faster" if least else f"at most {times(most or 0)}"
     if not named:
         return _figure(what, asked, None, None)
-    named.sort(reverse=least is None)
+    named.sort(key=lambda way: way[0], reverse=least is None)
     (ratio, words, way), *others = named
     beside = "".join(f"; {name} {times(other)}" for other, _, name in others)
     reached = ratio >= least if least else ratio <= (most or 0)

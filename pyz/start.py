@@ -88,7 +88,9 @@ class Packages:
 
 
 sys.meta_path.insert(0, Modules)
-if __spec__ is None:  # run by the first lines of the file: whoever gives -S to Python wants no packages
+if (
+    __spec__ is None
+):  # run by the first lines of the file; with -S on the command line of Python, no packages are wanted
     sys.meta_path.append(Packages)
 
 from exporter.nagios.check import main  # noqa: E402 - importable from here on

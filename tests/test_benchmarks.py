@@ -212,8 +212,14 @@ def test_age_is_judged_at_the_largest_size() -> None:
     )
 
 
-def test_the_plugin_is_judged_by_the_worse_of_wall_and_cpu_time() -> None:
-    runs = {"bare": (0.010, 0.008), "plugin": (0.020, 0.024), "psutil_check": (0.080, 0.060)}
+def test_the_plugin_is_judged_by_the_worse_of_wall_and_cpu_time_of_the_worst_way_to_install_it() -> None:
+    runs = {
+        "bare": (0.010, 0.008),
+        "plugin": (0.015, 0.016),
+        "bare_system": (0.010, 0.008),
+        "plugin_file": (0.020, 0.012),
+        "psutil_check": (0.080, 0.030),
+    }
     cells = [
         cell(what, quantity, 1000, value)
         for what, both in runs.items()
@@ -222,14 +228,14 @@ def test_the_plugin_is_judged_by_the_worse_of_wall_and_cpu_time() -> None:
     assert figures(results(*cells))[15:17] == [
         Figure(
             "the plugin, against a bare interpreter's start, 1,000 sockets",
-            "at most 2.50 x",
-            "wall 2.00 x (20.0 ms against 10.0 ms), CPU 3.00 x (24.0 ms against 8.00 ms)",
+            "at most 1.70 x",
+            "by pip wall 1.50 x (15.0 ms against 10.0 ms), CPU 2.00 x (16.0 ms against 8.00 ms); as one file 2.00 x",
             reached=False,
         ),
         Figure(
             "the plugin, against a psutil-based check, 1,000 sockets",
             "at least 3.00 x faster",
-            "wall 4.00 x (80.0 ms against 20.0 ms), CPU 2.50 x (60.0 ms against 24.0 ms)",
+            "by pip wall 5.33 x (80.0 ms against 15.0 ms), CPU 1.88 x (30.0 ms against 16.0 ms); as one file 2.50 x",
             reached=False,
         ),
     ]

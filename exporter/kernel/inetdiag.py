@@ -9,7 +9,6 @@ from __future__ import annotations
 import _struct as struct  # what `struct` wraps, and so the one module less
 import sys
 from _collections import _count_elements  # type: ignore[import-not-found]  # what Counter counts with, in C
-from _operator import and_
 from errno import ENOENT, errorcode
 from itertools import compress
 
@@ -290,7 +289,7 @@ class CountingDump(TallyDump):
         if states.count(TcpState.SYN_RECV):
             half_open, attributes = states.translate(_IS_SYN_RECV), block.first_attributes
             if ATTRIBUTE_SHUTDOWN in attributes:  # full sockets, of which no SYN queue has any
-                half_open = bytes(map(and_, half_open, attributes.translate(_IS_NOT_FULL)))
+                half_open = both(half_open, attributes.translate(_IS_NOT_FULL))
             for end, number in counted(compress(ends.iter_unpack(block.data), half_open)).items():
                 _add(self.half_open, Local.of(*end), number)
         position = states.find(TcpState.LISTEN)
