@@ -273,7 +273,7 @@ class Loop:
     def _walk(self) -> None:
         may_list = has_credit(self._plans["walk"], self._schedule.of("walk").max_cpu_ratio)
         walk = self._sampler.walk(most_listed=MANY if may_list else FEW)
-        self._walked = _Walked(walk, time.monotonic())
+        self._walked = _Walked(walk, time.monotonic(), time.time())
 
     def _light(self) -> None:
         walked, just_walked = self._walked, self._just_walked
@@ -288,7 +288,8 @@ class Loop:
         counted = self._sampler.light(walked.walk, just_walked=just_walked)
         taken_at, now = time.time(), time.monotonic()
         if counted.connections is not None and not just_walked:
-            counted = counted._replace(connections=counted.connections._replace(walk_age=now - walked.at))
+            age = max(0.0, taken_at - walked.taken_at)
+            counted = counted._replace(connections=counted.connections._replace(walk_age=age))
         detailed, sysctls, sysctl_problem = self._still_shown(now)
         if detailed.problem is not None:
             counted.sources["detail"] = detailed.problem
@@ -431,6 +432,7 @@ class _Walked(NamedTuple):
 
     walk: Walk
     at: float  # monotonic seconds
+    taken_at: float  # Unix time, in which its age is told: so its timestamp stays the same from sample to sample
 
     def expired(self) -> _Walked:
         """Without what it counted, because that is too old to be shown."""
