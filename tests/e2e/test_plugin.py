@@ -138,13 +138,16 @@ def test_a_file_without_thresholds_shows_and_never_alerts(tmp_path: Path) -> Non
     assert (done.returncode, done.stdout.split(" | ")[0]) == (0, "TCP STATES OK: established 656")
 
 
-def test_it_imports_nothing_heavy() -> None:
+@pytest.mark.lab
+def test_it_imports_nothing_heavy(lab: LabProcess) -> None:
+    lab.establish(1000)  # for which one by one is sooner than by patterns
     script = (
         "import os, sys; own = set(sys.modules);"  # of the interpreter, and of what its site-packages start
         "os._exit = lambda code: (print(sorted(set(sys.modules) - own)), sys.stdout.flush(), sys.exit(code));"
         "from exporter.nagios.check import main; main()"
     )
-    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=False)
+    done = lab.run([sys.executable, "-I", "-c", script])
+    assert "established=1000;" in done.stdout
     modules = set(eval(done.stdout.splitlines()[-1]))  # a list that we printed
     assert modules & HEAVY == set()
     assert [name for name in modules if name.startswith(CONCLUSIONS)] == []
