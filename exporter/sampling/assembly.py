@@ -11,7 +11,7 @@ from exporter.health.judge import Judge
 from exporter.kernel.cgroupfs import Cgroups
 from exporter.kernel.derivation import Trust, has_netns_tw
 from exporter.kernel.netnsfs import Namespaces
-from exporter.kernel.reader import NetlinkReader, Procfs
+from exporter.kernel.reader import KeptProcfs, NetlinkReader, Procfs
 from exporter.sampling.closing import Closing
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.loop import Loop, PassSchedule, Schedule
@@ -25,7 +25,8 @@ def assemble_loop(settings: Config, procfs: Procfs, release: str, clock: Callabl
     """A loop that is not started yet, on the running kernel's *release*; *clock* is monotonic seconds."""
     trust = Trust(release)
     chain = readers(settings.sample.reader, procfs)
-    sampler = Sampler(procfs, chain, trust, clock)
+    kept = KeptProcfs(procfs.root) if system.LINUX and procfs.root == "/proc" else procfs
+    sampler = Sampler(kept, chain, trust, clock)
     detailer = Detailer(procfs, readers(settings.sample.reader, procfs), trust, Cgroups(procfs.root))
     namespaces = Namespaces(procfs.root, derivable=has_netns_tw(release))
     closing = Closing(procfs, clock) if any(isinstance(reader, NetlinkReader) for reader in chain) else None
