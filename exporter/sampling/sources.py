@@ -6,7 +6,7 @@ name; it never takes another one with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from exporter.errors import SourceError, SourceMissing
 from exporter.kernel import derivation, procnet
@@ -15,7 +15,7 @@ from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import Sockstat
 
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
+    from typing import TypeVar
 
     from exporter.snapshot import Conntrack, SysctlValue
 
@@ -34,7 +34,7 @@ class Reading(NamedTuple):
     """One reading of the files that carry the kernel's sums."""
 
     sums: derivation.Sums | None  # None where one of the files is missing or broken
-    counters: dict[str, int]
+    counters: Mapping[str, int]
     sockstat: Sockstat | None
 
 
@@ -46,7 +46,6 @@ class Sources:
         self.asking = ""  # the source that is being read right now: what a hung pass hangs on
         self._limits: tuple[int, int | None] = (0, None)  # of connection tracking
         self._limits_read = 0  # how often they have been needed
-        self._parsed: dict[str, tuple[str, Any]] = {}  # by path: the last text, and what it says
 
     def sums(self, problems: dict[str, str | None]) -> Reading:
         """Read the files that carry the kernel's own sums; what they lack, they lack for this sample."""
@@ -79,25 +78,16 @@ class Sources:
         problems.setdefault(source, None)
         return answer
 
-    def _read(self, path: str, parse: Callable[[str, str], Answer]) -> Answer:
-        """What the file says, by *parse*, which takes its text and its name; the same object for the same text."""
-        text = self.procfs.text(path)
-        before = self._parsed.get(path)
-        if before is None or before[0] != text:
-            before = self._parsed[path] = text, parse(text, f"{self.procfs.root}/{path}")
-        answer: Answer = before[1]
-        return answer
-
-    def _table(self, path: str, table: str) -> dict[str, int]:
-        return self._read(path, lambda text, source: procnet.parse_snmp(text, source, table))
+    def _table(self, path: str, table: str) -> Mapping[str, int]:
+        return procnet.parse_snmp(self.procfs.text(path), f"{self.procfs.root}/{path}", table)
 
     def _sockstat(self) -> Sockstat:
-        return self._read("net/sockstat", procnet.parse_sockstat)
+        return procnet.parse_sockstat(self.procfs.text("net/sockstat"), f"{self.procfs.root}/net/sockstat")
 
     def _sockstat6(self) -> int:
-        return self._read("net/sockstat6", procnet.parse_sockstat6)
+        return procnet.parse_sockstat6(self.procfs.text("net/sockstat6"), f"{self.procfs.root}/net/sockstat6")
 
-    def netstat(self, problems: dict[str, str | None]) -> dict[str, int]:
+    def netstat(self, problems: dict[str, str | None]) -> Mapping[str, int]:
         """The counters of /proc/net/netstat, or none."""
         return self.ask("netstat", problems, lambda: self._table("net/netstat", "TcpExt")) or {}
 
@@ -114,7 +104,7 @@ class Sources:
         from exporter.snapshot import Conntrack  # noqa: PLC0415 - as above
 
         def number(path: str) -> int:
-            return self._read(path, conntrack.parse_number)
+            return conntrack.parse_number(self.procfs.text(path), f"{self.procfs.root}/{path}")
 
         def optional(path: str) -> int | None:
             try:
@@ -126,8 +116,9 @@ class Sources:
         if self._limits_read % _LIMITS_EVERY == 0:
             self._limits = number(conntrack.LIMIT), optional(conntrack.ESTABLISHED_TIMEOUT)
         self._limits_read += 1
+        path = conntrack.STATISTICS
         try:
-            statistics = self._read(conntrack.STATISTICS, conntrack.parse_statistics)
+            statistics = conntrack.parse_statistics(self.procfs.text(path), f"{self.procfs.root}/{path}")
         except SourceMissing:  # not built into some kernels
             statistics = {}
         limit, timeout = self._limits
