@@ -6,9 +6,6 @@ host's. Source: net/netfilter/nf_conntrack_core.c, __nf_conntrack_alloc; nf_conn
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
-
 from exporter.errors import SourceMalformed
 
 COUNT = "sys/net/netfilter/nf_conntrack_count"
@@ -33,8 +30,7 @@ def parse_number(text: str, source: str) -> int:
     return int(word)
 
 
-@lru_cache(maxsize=1)  # on an idle host it stays the same
-def parse_statistics(text: str, source: str) -> Mapping[str, int]:
+def parse_statistics(text: str, source: str) -> dict[str, int]:
     r"""The sums of ``LOSSES`` over all CPUs in /proc/net/stat/nf_conntrack, those that the kernel has.
 
     A line of names, then for each CPU one of hexadecimals. Of hundreds of CPUs every second it must not take long.

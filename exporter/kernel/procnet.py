@@ -1,8 +1,7 @@
 """The text files of /proc/net: one parser a file, named after it.
 
 ``reader`` opens the files and hands lines or text over. A line that cannot be read is an error with file, line number
-and text, never a count that is merely smaller. A small file is parsed anew only when its text is a new one, so nobody
-may change what is returned for it.
+and text, never a count that is merely smaller.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from exporter.tcpstate import TcpState, of_number
 _TITLE = "sl"
 _HEXADECIMAL = "0123456789ABCDEF"
 _DIGITS = 20  # characters, of any number of 64 bits with its sign
-_TEXTS = 4  # that are remembered of each small file: those of both tables, and of two namespaces
 _INODE_FIELDS = 10  # mini-sockets and requests have 12 fields, full sockets 17; the tenth, the inode, is in all
 
 
@@ -67,8 +65,7 @@ def state_counts(states: Mapping[str, int]) -> tuple[StateCounts, tuple[str, ...
     return tuple(counts), tuple(sorted(unknown))
 
 
-@lru_cache(maxsize=_TEXTS)
-def parse_snmp(text: str, source: str, table: str) -> Mapping[str, int]:
+def parse_snmp(text: str, source: str, table: str) -> dict[str, int]:
     r"""The counters of one table of /proc/net/snmp (``Tcp``) or netstat (``TcpExt``), as ``Tcp.CurrEstab``.
 
     A table is a line of names and a line of values; columns are matched by name, because they differ by kernel.
@@ -98,7 +95,6 @@ def _keys(names: str) -> list[str]:
     return [f"{table[:-1]}.{key}" for key in keys]
 
 
-@lru_cache(maxsize=_TEXTS)
 def parse_sockstat(text: str, source: str) -> Sockstat:
     r"""The line ``TCP:`` of /proc/net/sockstat.
 
@@ -112,7 +108,6 @@ def parse_sockstat(text: str, source: str) -> Sockstat:
         raise SourceMalformed(source, lineno, line, f"the field {missing}") from None
 
 
-@lru_cache(maxsize=_TEXTS)
 def parse_sockstat6(text: str, source: str) -> int:
     """The ``inuse`` of line ``TCP6:`` of /proc/net/sockstat6: hashed full IPv6 sockets."""
     lineno, line, pairs = _sockstat_line(text, source, "TCP6:")
