@@ -88,9 +88,8 @@ class Packages:
 
 
 sys.meta_path.insert(0, Modules)
-if (
-    __spec__ is None
-):  # run by the first lines of the file; with -S on the command line of Python, no packages are wanted
+# Run by the first lines of the file. Where -S is on the command line of Python, no packages are wanted.
+if __spec__ is None:
     sys.meta_path.append(Packages)
 
 from exporter.nagios.check import main  # noqa: E402 - importable from here on

@@ -55,7 +55,7 @@ class Window(NamedTuple):
 
     def stretches(self) -> list[Window]:
         """The window as pieces from each snapshot to the next, the oldest first."""
-        return [self._replace(now=after, past=(before,)) for before, after in pairwise((*self.past, self.now))]
+        return [Window(after, (before,), self.lows) for before, after in pairwise((*self.past, self.now))]
 
     # -- counters ------------------------------------------------------------------------------------------------------
 

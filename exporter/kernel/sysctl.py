@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from exporter.errors import SourceMalformed
 from exporter.kernel.catalogue import CATALOGUE, INT, PORTS, TEXT, VECTOR, Sysctl
@@ -27,6 +28,7 @@ def is_secret(name: str) -> bool:
     return name.endswith(("_key", "_keys")) or "secret" in name
 
 
+@lru_cache(maxsize=256)  # they are read again and again, and hardly ever change
 def parse(name: str, text: str) -> SysctlValue:
     r"""Read the content of the file of sysctl *name*; ``SourceMalformed`` where a number should be and nothing is.
 

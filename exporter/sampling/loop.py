@@ -363,10 +363,11 @@ class Loop:
         except Exception:  # noqa: BLE001 - see above
             self._log.broke("judging", "judging failed")
             return failed("judging failed: this is a bug, and the log has it")
-        self._log.works("judging", "judging succeeds again")
-        for it in health.judgements:
-            if it.name not in broken:
-                self._log.works(f"judging {it.name}", "judging succeeds again", finding=it.name)
+        if self._log.is_broken:
+            self._log.works("judging", "judging succeeds again")
+            for it in health.judgements:
+                if it.name not in broken:
+                    self._log.works(f"judging {it.name}", "judging succeeds again", finding=it.name)
         return health
 
     def _listened(self, detail: Detail | None) -> tuple[Closes | None, str | None]:

@@ -127,7 +127,10 @@ def _follow(
     """The statuses to hold from now on, and those that changed."""
     kept, changed = {}, []
     for name in dict.fromkeys((*held, *statuses)):
-        before, status = held.get(name, HeldStatus(Status.OK)), statuses.get(name, Status.OK)
+        status = statuses.get(name, Status.OK)
+        if status is Status.OK and name not in held:
+            continue  # nearly always
+        before = held.get(name, HeldStatus(Status.OK))
         change = _Change(name, before.status, status)
         if change.is_worse:
             changed.append(change)
@@ -166,6 +169,11 @@ class SampleLog:
         self._once: set[str] = set()
         self._broken: set[str] = set()  # work that ended in an exception
         self._counts_every_socket = False
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether some work ended in an exception, and does not work again yet."""
+        return bool(self._broken)
 
     def broke(self, work: str, event: str, **fields: object) -> None:
         """Log the exception that is being handled, once until ``works``."""

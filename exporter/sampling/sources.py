@@ -13,7 +13,7 @@ from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.snapshot import Sockstat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import TypeVar
 
     from exporter.snapshot import Conntrack, SysctlValue
@@ -33,7 +33,7 @@ class Reading(NamedTuple):
     """One reading of the files that carry the kernel's sums."""
 
     sums: derivation.Sums | None  # None where one of the files is missing or broken
-    counters: dict[str, int]
+    counters: Mapping[str, int]
     sockstat: Sockstat | None
 
 
@@ -45,6 +45,7 @@ class Sources:
         self.asking = ""  # the source that is being read right now: what a hung pass hangs on
         self._limits: tuple[int, int | None] = (0, None)  # of connection tracking
         self._limits_read = 0  # how often they have been needed
+        self._parsed: dict[str, tuple[str, object]] = {}  # by path: the last text, and what it says
 
     def sums(self, problems: dict[str, str | None]) -> Reading:
         """Read the files that carry the kernel's own sums; what they lack, they lack for this sample."""
@@ -77,16 +78,26 @@ class Sources:
         problems.setdefault(source, None)
         return answer
 
-    def _table(self, path: str, table: str) -> dict[str, int]:
-        return procnet.parse_snmp(self.procfs.text(path), f"{self.procfs.root}/{path}", table)
+    def _read(self, path: str, parse: Callable[[str, str], Answer]) -> Answer:
+        """What *parse* makes of the text and the name of a file; as long as the text stays the same, the same object.
+
+        Nobody may change it.
+        """
+        text = self.procfs.text(path)
+        if path not in self._parsed or self._parsed[path][0] != text:
+            self._parsed[path] = text, parse(text, f"{self.procfs.root}/{path}")
+        return self._parsed[path][1]  # type: ignore[return-value]  # each path has one parser
+
+    def _table(self, path: str, table: str) -> Mapping[str, int]:
+        return self._read(path, lambda text, source: procnet.parse_snmp(text, source, table))
 
     def _sockstat(self) -> Sockstat:
-        return procnet.parse_sockstat(self.procfs.text("net/sockstat"), f"{self.procfs.root}/net/sockstat")
+        return self._read("net/sockstat", procnet.parse_sockstat)
 
     def _sockstat6(self) -> int:
-        return procnet.parse_sockstat6(self.procfs.text("net/sockstat6"), f"{self.procfs.root}/net/sockstat6")
+        return self._read("net/sockstat6", procnet.parse_sockstat6)
 
-    def netstat(self, problems: dict[str, str | None]) -> dict[str, int]:
+    def netstat(self, problems: dict[str, str | None]) -> Mapping[str, int]:
         """The counters of /proc/net/netstat, or none."""
         return self.ask("netstat", problems, lambda: self._table("net/netstat", "TcpExt")) or {}
 
@@ -103,7 +114,7 @@ class Sources:
         from exporter.snapshot import Conntrack  # noqa: PLC0415 - as above
 
         def number(path: str) -> int:
-            return conntrack.parse_number(self.procfs.text(path), f"{self.procfs.root}/{path}")
+            return self._read(path, conntrack.parse_number)
 
         def optional(path: str) -> int | None:
             try:
@@ -115,9 +126,8 @@ class Sources:
         if self._limits_read % _LIMITS_EVERY == 0:
             self._limits = number(conntrack.LIMIT), optional(conntrack.ESTABLISHED_TIMEOUT)
         self._limits_read += 1
-        path = conntrack.STATISTICS
         try:
-            statistics = conntrack.parse_statistics(self.procfs.text(path), f"{self.procfs.root}/{path}")
+            statistics = self._read(conntrack.STATISTICS, conntrack.parse_statistics)
         except SourceMissing:  # not built into some kernels
             statistics = {}
         limit, timeout = self._limits
