@@ -160,7 +160,8 @@ class Dump:
         dump, ``SourceUnreadable`` for any other error message of the kernel, ``DumpInterrupted`` to have it taken
         again.
         """
-        complete = not _sort(reply, self._messages) and _split(reply, self._messages)
+        sorted_whole = _add_alike(reply, self._messages) or _sort(reply, self._messages)
+        complete = not sorted_whole and _split(reply, self._messages)
         self._gathered += len(reply)
         if complete or self._gathered >= _BLOCK:
             for start, messages in self._messages.items():
@@ -183,16 +184,26 @@ class TallyDump(Dump):
         self.sockets = Tally()
 
     def take(self, block: Block) -> None:
-        """Add the messages of a block; where they are alike but for the state, as mostly, by the states alone."""
+        """Add the messages of a block."""
+        self._tally(block, block.column(STATE))
+
+    def _tally(self, block: Block, states: bytes) -> None:
+        """Count them; where they are alike but for the state, as mostly, by the states alone."""
         columns = block.column(FAMILY), block.column(TIMER), block.first_attributes
-        states = block.column(STATE)
-        if all(column.count(column[0]) == len(column) for column in columns):
+        if all(map(alike, columns)):
             family, timer, attribute = (column[0] for column in columns)
-            for state in set(states):
-                self.sockets[family, state, timer, attribute] += states.count(state)
+            while states:
+                others = states.translate(None, states[:1])
+                self.sockets[family, states[0], timer, attribute] += len(states) - len(others)
+                states = others
             return
         for key, number in Counter(packed(states, *columns)).items():
             self.sockets[key >> 8 & 0xFF, key & 0xFF, key >> 16 & 0xFF, key >> 24] += number
+
+
+def alike(column: bytes) -> bool:
+    """Whether all bytes of it are the same: one comparison of memory, where counting looks at each."""
+    return column == column[:1] * len(column)
 
 
 def packed(*columns: bytes) -> memoryview[int]:
@@ -260,8 +271,8 @@ class CountingDump(TallyDump):
 
     def take(self, block: Block) -> None:
         """Add the messages of a block."""
-        super().take(block)
         states = block.column(STATE)
+        self._tally(block, states)
         if TcpState.SYN_RECV in states or TcpState.LISTEN in states:
             self._add_listeners(block, states)
 
@@ -319,6 +330,21 @@ def _dropped(message: bytes) -> int | None:
             return int(_WORD.unpack_from(message, at + _DROPS_AT)[0])
         at += max(length + 3 & ~3, 4)
     return None
+
+
+def _add_alike(reply: bytes, messages: Mapping[bytes, list[bytes]]) -> bool:
+    """Add a *reply* whose messages all start as one before did, as most do; False, and none added, of any other."""
+    pieces = messages.get(reply[:8])
+    if pieces is None:
+        return False
+    number, rest = divmod(len(reply), length := int.from_bytes(reply[:4], sys.byteorder))
+    if rest:
+        return False
+    words, starts = memoryview(reply).cast("I"), memoryview(reply[:8] * number).cast("I")
+    if any(words[at :: length // 4] != starts[at::2] for at in (0, 1)):
+        return False
+    pieces.append(reply)
+    return True
 
 
 def _sort(reply: bytes, messages: Mapping[bytes, list[bytes]]) -> bool:
