@@ -20,7 +20,7 @@ from benchmarks.figures import figures
 from benchmarks.meter import ROOT, Failed
 from benchmarks.plan import PLANS, Plan
 from benchmarks.plot import plots
-from benchmarks.population import Population, enter_namespace, population
+from benchmarks.population import Population, beside, enter_namespace, population
 from benchmarks.report import figures_table, markdown
 from benchmarks.results import ESTABLISHED, Key, Results, of_json, to_json
 from benchmarks.rounds import Contender, Taken, interleave
@@ -29,6 +29,8 @@ from tests.lab.namespace import LabError, LabUnavailable
 
 _FAILED, _INTERRUPTED = 1, 130
 _TIME_WAIT_SECONDS = 40.0  # of the 60 that a TIME_WAIT lasts
+_LEFT_SECONDS = 65.0  # what others left behind is gone by then: a TIME_WAIT lasts 60
+_LOOK_AGAIN_SECONDS = 0.05
 
 
 class Run:
@@ -50,8 +52,9 @@ class Run:
     def everything(self) -> None:
         """All that the plan has. Raises ``LabError`` where the sockets cannot be made at all."""
         plan = self._plan
+        others = machine.sockets()
         with population(ESTABLISHED, plan.sizes[0]) as filled:
-            self._machine = machine.describe(filled.buckets)
+            self._machine = machine.describe(filled.buckets, others)
             self._at(filled)
             self._whole_daemon(plan.sizes[0])
             for size in plan.sizes[1:]:
@@ -82,15 +85,19 @@ class Run:
         for who, contenders in (("ours", self._own), ("peers", self._peers)):
             with ExitStack() as stack:
                 self._say(f"{size:,} established: {who} in turns")
-                taken = interleave(contenders(stack), rounds=plan.rounds, seconds=plan.seconds)
+                before = self._nothing_beside(ESTABLISHED, size, f", {who} in turns")
+                taken = interleave(contenders(stack), rounds=plan.rounds, seconds=plan.seconds, before=before)
                 self._keep(ESTABLISHED, size, taken)
         if size == plan.idle_size:
             self._say(f"{size:,} established: the daemon left alone for {plan.idle_seconds:g} s")
+            self._nothing_beside(ESTABLISHED, size, ", the daemon left alone")()
             self._values(size, daemon.idle(self._folder, plan))
         if size in plan.plugin_sizes:
             self._say(f"{size:,} established: the plugin")
             runs = plugin.contenders(self._folder)
-            self._keep(ESTABLISHED, size, interleave(runs, rounds=plan.plugin_runs, seconds=plan.plugin_seconds))
+            before = self._nothing_beside(ESTABLISHED, size, ", the plugin")
+            taken = interleave(runs, rounds=plan.plugin_runs, seconds=plan.plugin_seconds, before=before)
+            self._keep(ESTABLISHED, size, taken)
 
     def _whole_daemon(self, size: int) -> None:
         self._say(f"{size:,} established: the daemon's start, memory and scrapes")
@@ -102,6 +109,8 @@ class Run:
     def _beside(self, mix: str, size: int) -> None:
         self._say(f"{size:,} {mix}")
         plan = self._plan
+        self._nothing_beside(mix, 0, f" before the {size:,} are made")()
+        before = self._nothing_beside(mix, size)
         try:
             with population(mix, size) as filled, ExitStack() as stack:
                 contenders = self._own(stack)
@@ -109,11 +118,30 @@ class Run:
                     contenders += peers.contenders(stack, self._folder)
                 filled.refresh()
                 until = time.monotonic() + _TIME_WAIT_SECONDS
-                taken = interleave(contenders, rounds=plan.rounds, seconds=plan.mixed_seconds, until=until)
+                taken = interleave(
+                    contenders, rounds=plan.rounds, seconds=plan.mixed_seconds, until=until, before=before
+                )
                 self._keep(mix, size, taken)
         except LabError as error:
             self._missing[f"{size:,} {mix} sockets"] = str(error)
             self._say(f"not measured: {error}")
+
+    def _nothing_beside(self, mix: str, size: int, when: str = "") -> Callable[[], None]:
+        """What waits until only the sockets of the mix and listeners are there, and says so where others stay.
+
+        They are measured with it then. Listeners are in a table of their own, which no walk of connections enters.
+        """
+        what = f"nothing but the {size:,} {mix} sockets{when}"
+
+        def wait() -> None:
+            end = time.monotonic() + _LEFT_SECONDS
+            while (left := beside(mix, size)) and what not in self._missing:
+                if left < 0 or time.monotonic() > end:
+                    self._missing[what] = f"there were {left:+,} others"
+                    self._say(f"not measured: {what}: {self._missing[what]}")
+                time.sleep(_LOOK_AGAIN_SECONDS)
+
+        return wait
 
     def _peers(self, stack: ExitStack) -> list[Contender]:
         return peers.contenders(stack, self._folder)

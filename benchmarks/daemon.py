@@ -13,15 +13,38 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
+from itertools import product
+from typing import NamedTuple
 
 from benchmarks.floor import NO_STATE, dump
 from benchmarks.load import Load
-from benchmarks.meter import ROOT, Failed, in_thread, memory, process_cpu, run
+from benchmarks.meter import ROOT, Failed, apart, in_thread, memory, process_cpu, run
 from benchmarks.peers import BESIDE
 from benchmarks.plan import Plan
 from benchmarks.server import Server, node_exporter, our_daemon
 
-CLIENTS = (1, 40)
+
+class Clients(NamedTuple):
+    """Clients that scrape at once, each every so many seconds; 0: without pause."""
+
+    number: int
+    every: float = 0.0
+
+    def __str__(self) -> str:
+        """In words.
+
+        >>> [str(clients) for clients in CLIENTS]
+        ['1 client', '40 clients, each every 250 ms', '40 clients without pause']
+        """
+        if self.number == 1:
+            return "1 client"
+        return f"{self.number} clients" + (f", each every {self.every * 1e3:g} ms" if self.every else " without pause")
+
+
+ONE, PACED, SATURATED = CLIENTS = Clients(1), Clients(40, 0.25), Clients(40)
+"""One, whose latency is that of an answer; many at a pace that leaves the server idle for most of the time, as those
+of users do; and what it can answer at most, where the latency is the queue of the clients."""
+
 ENCODINGS = ("gzip", "plain")
 _SAMPLES = 'tcp_exporter_samples_total{pass="%s"}'
 _DETAIL_CPU, _LIGHT_CPU = (f'tcp_exporter_sample_cpu_seconds{{pass="{kind}"}}' for kind in ("detail", "light"))
@@ -36,13 +59,13 @@ Value = tuple[str, str, float]
 """Of what, which quantity, and how much of it."""
 
 
-def scrape(quantity: str, clients: int, encoding: str) -> str:
+def scrape(quantity: str, clients: Clients, encoding: str) -> str:
     """The name of a quantity of scrapes.
 
-    >>> scrape("p50", 40, "gzip")
-    'scrape p50, 40 clients, gzip'
+    >>> scrape("p50", ONE, "gzip")
+    'scrape p50, 1 client, gzip'
     """
-    return f"scrape {quantity}, {clients} client{'s' if clients > 1 else ''}, {encoding}"
+    return f"scrape {quantity}, {clients}, {encoding}"
 
 
 def life(folder: str, plan: Plan) -> Iterator[Value]:
@@ -106,18 +129,26 @@ def scrapes(folder: str, plan: Plan) -> Iterator[Value]:
         servers["ours"].wait_for("/-/ready")
         servers["node_exporter"] = stack.enter_context(node_exporter(folder, *BESIDE))
         for number in range(plan.load_rounds + 1):
-            for clients in CLIENTS:
-                for encoding in ENCODINGS:
-                    for what, server in servers.items():
-                        load = _load(server, clients, plan.load_seconds, encoding)
-                        if number > 0:
-                            for quantity, value in load._asdict().items():
-                                yield what, scrape(quantity, clients, encoding), value
+            for clients, encoding in product((ONE, SATURATED), ENCODINGS):
+                for what, server in servers.items():
+                    load = _load(server, clients, plan.load_seconds, encoding)
+                    if number > 0:
+                        yield from _scraped(what, clients, encoding, load)
+        for _, encoding in product(range(plan.load_rounds), ENCODINGS):
+            for what, server in servers.items():
+                with apart(server.pid):
+                    load = _load(server, PACED, plan.paced_seconds, encoding)
+                yield from _scraped(what, PACED, encoding, load)
 
 
-def _load(server: Server, clients: int, seconds: float, encoding: str) -> Load:
-    command = [sys.executable, "-m", "benchmarks.load", str(server.port), str(clients), str(seconds), encoding]
-    return Load(**json.loads(run(command).output))
+def _load(server: Server, clients: Clients, seconds: float, encoding: str) -> Load:
+    arguments = (server.port, clients.number, seconds, encoding, clients.every)
+    return Load(**json.loads(run([sys.executable, "-m", "benchmarks.load", *map(str, arguments)]).output))
+
+
+def _scraped(what: str, clients: Clients, encoding: str, load: Load) -> Iterator[Value]:
+    for quantity, value in load._asdict().items():
+        yield what, scrape(quantity, clients, encoding), value
 
 
 def _memory(server: Server, when: str) -> Iterator[Value]:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+from benchmarks.load import RESET
 from benchmarks.meter import ROOT, main_thread_cpu
 from benchmarks.plan import Plan
 from benchmarks.server import Server, our_daemon, started
@@ -64,6 +65,8 @@ def _asked(port: int, path: str, coding: str, number: int = 1) -> bytes:
     connection = http.client.HTTPConnection("127.0.0.1", port)
     body = b""
     with contextlib.closing(connection):
+        connection.connect()
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         for _ in range(number):
             connection.request("GET", path, headers={"Accept-Encoding": coding})
             body = connection.getresponse().read()

@@ -12,10 +12,17 @@ import psutil
 
 from benchmarks.meter import Failed, program, run
 from exporter import __version__
+from exporter.kernel import procnet
+from exporter.kernel.reader import Procfs
 
 
-def describe(buckets: int) -> dict[str, str]:
-    """Facts by name; *buckets* are those of the kernel's table of TCP sockets."""
+def sockets() -> int:
+    """The TCP sockets of the whole host, in any network namespace and without the mini-sockets."""
+    return procnet.parse_sockstat(Procfs().text("net/sockstat"), "net/sockstat").alloc
+
+
+def describe(buckets: int, others: int) -> dict[str, str]:
+    """Facts by name: of the kernel's table of TCP sockets its *buckets*, and what *others* were in it at the start."""
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -25,6 +32,7 @@ def describe(buckets: int) -> dict[str, str]:
         "memory": f"{memory / 2**30:.1f} GiB",
         "kernel": f"Linux {os.uname().release}",
         "hash buckets": f"{buckets:,}",
+        "other TCP sockets at the start": f"{others:,}",
         "Python": platform.python_version(),
         "tcp-exporter": __version__,
         "psutil": psutil.__version__,

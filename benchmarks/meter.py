@@ -185,3 +185,24 @@ def stopped_between(pid: int) -> Iterator[Callable[[], AbstractContextManager[No
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def apart(pid: int) -> Iterator[None]:
+    """Keep process *pid* on one processor and this one, with what it starts, on another, where there are two."""
+    own = os.sched_getaffinity(0)
+    if len(own) > 1:
+        _keep_on(pid, {min(own)})
+        os.sched_setaffinity(0, {max(own)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
+        _keep_on(pid, own)
+
+
+def _keep_on(pid: int, processors: Collection[int]) -> None:
+    with contextlib.suppress(FileNotFoundError):  # it has ended
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(int(thread), processors)

@@ -17,6 +17,7 @@ class Plan(NamedTuple):
     peers_beside: tuple[tuple[str, int], ...]  # those of them that the peers are measured in too
     load_rounds: int
     load_seconds: float
+    paced_seconds: float  # of many clients at a pace: of some rounds a walk of the daemon is part
     idle_size: int
     idle_seconds: float  # in windows of 15, the interval of detail passes
     age_seconds: float  # at the first and the last size: longer than a minute's allowance lasts at the last one
@@ -42,13 +43,14 @@ FULL = Plan(
     peers_beside=(("time_wait", 100_000),),
     load_rounds=3,
     load_seconds=1.5,
+    paced_seconds=8.0,
     idle_size=10_000,
     idle_seconds=60.0,
     age_seconds=45.0,
     starts=3,
     hour_seconds=60.0,
     listeners=5_000,
-    document_rounds=5,
+    document_rounds=9,
     document_requests=500,
     plugin_sizes=(1_000, 100_000),
     plugin_runs=40,
@@ -65,6 +67,7 @@ QUICK = FULL._replace(
     peers_beside=(),
     load_rounds=2,
     load_seconds=0.4,
+    paced_seconds=2.0,
     idle_seconds=30.0,
     age_seconds=15.0,
     starts=2,
@@ -83,6 +86,7 @@ SMOKE = QUICK._replace(
     mixed_seconds=0.2,
     load_rounds=1,
     load_seconds=0.1,
+    paced_seconds=0.5,
     idle_size=100,
     idle_seconds=1.0,
     age_seconds=1.0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from benchmarks.daemon import CLIENTS, ENCODINGS, scrape
+from benchmarks.daemon import CLIENTS, ENCODINGS, ONE, scrape
 from benchmarks.figures import Figure, figures
 from benchmarks.plugin import WAYS
 from benchmarks.results import ESTABLISHED, Key, Results, Spread
@@ -177,7 +177,7 @@ def _mixes(results: Results) -> str:
 
 
 def _scrapes(results: Results) -> str:
-    sizes = sorted({key.size for key in results.cells if key.quantity == scrape("p50", 1, "gzip")})
+    sizes = sorted({key.size for key in results.cells if key.quantity == scrape("p50", ONE, "gzip")})
     rows = []
     for size in sizes:
         for clients in CLIENTS:
@@ -188,12 +188,15 @@ def _scrapes(results: Results) -> str:
                 ):
                     cells = [
                         results.spread(what, scrape(quantity, clients, encoding), size)
-                        for quantity in ("p50", "p99", "per_second", "generator_cpu")
+                        for quantity in ("p50", "p99", "late", "per_second", "generator_cpu")
                     ]
-                    rows.append([count(size), str(clients), encoding, label, *(_cell(c, seconds) for c in cells[:2]),
-                                 *(_cell(c, digits) for c in cells[2:3]),
-                                 *(_cell(c, seconds) for c in cells[3:])])  # fmt: skip
-    head = ["Sockets", "Clients", "Encoding", "", "p50", "p99", "Answers a second", "Generator's own CPU an answer"]
+                    units = seconds, seconds, seconds, digits, seconds
+                    shown = [_cell(cell, unit) for cell, unit in zip(cells, units, strict=True)]
+                    if not clients.every:
+                        shown[2] = ""
+                    rows.append([count(size), str(clients), encoding, label, *shown])
+    head = ["Sockets", "", "Encoding", "", "p50", "p99", "of which the generator is late, p99", "Answers a second",
+            "Generator's own CPU an answer"]  # fmt: skip
     return table(head, rows)
 
 

@@ -37,16 +37,19 @@ def interleave(
     rounds: int,
     seconds: float,
     until: float = float("inf"),
+    before: Callable[[], None] = lambda: None,
     now: Callable[[], float] = time.monotonic,
 ) -> Taken:
     """Take *rounds* samples of each contender, after one that is thrown away.
 
-    One that has used its *seconds* takes no more, one at least; after the time *until* nobody does. A dear contender
-    whose first sample alone used its seconds keeps that one instead: it has nothing to warm up that would show.
+    One that has used its *seconds* takes no more, one at least; after the time *until* nobody does. *before* is called
+    before each round. A dear contender whose first sample alone used its seconds keeps that one instead: it has nothing
+    to warm up that would show.
     """
     taken = Taken({}, {})
     spent = dict.fromkeys((contender.name for contender in contenders), 0.0)
     for number in range(rounds + 1):
+        before()
         for name, sample in contenders:
             if name in taken.failed or (number > 1 and (spent[name] >= seconds or now() >= until)):
                 continue

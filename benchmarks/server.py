@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from benchmarks.load import RESET
 from benchmarks.meter import ROOT, Failed, environment, program
 
 _PATIENCE_SECONDS = 60.0
@@ -44,6 +45,8 @@ class Server:
         """Status and body of a GET."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_SCRAPE_SECONDS)
         with contextlib.closing(connection):
+            connection.connect()
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()

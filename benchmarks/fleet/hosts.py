@@ -20,6 +20,7 @@ ESTABLISHED = (40, 90, 250, 400, 650, 900)
 
 _FIRST = int(IPv4Address("127.0.1.1"))
 _SAMPLES = "sample: {interval: 15s}\n"  # two cores run the whole fleet; what is scraped is the same
+_DETAIL_PASSES = b'tcp_exporter_samples_total{pass="detail"}'
 _PATIENCE_SECONDS = 300.0
 
 
@@ -63,10 +64,18 @@ def host(folder: str, number: int, configuration: str) -> Iterator[str]:
 
 
 def page(at: str) -> bytes:
-    """The metrics page of a host, once it is ready."""
+    """The metrics page of a host, once it is whole: the first detail pass adds series of ports, units and quality."""
     _wait_for(at)
-    with urllib.request.urlopen(f"http://{at}/metrics", timeout=10) as answer:
-        return bytes(answer.read())
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        with urllib.request.urlopen(f"http://{at}/metrics", timeout=10) as answer:
+            content = bytes(answer.read())
+        passes = (float(line.split()[-1]) for line in content.splitlines() if line.startswith(_DETAIL_PASSES))
+        if any(passes):
+            return content
+        if time.monotonic() > end:
+            raise Failed(f"the daemon at {at} has made no detail pass after {_PATIENCE_SECONDS:g} s")
+        time.sleep(0.1)
 
 
 def _wait_for(at: str) -> None:

@@ -12,7 +12,7 @@ from tests.lab.namespace import enter
 
 _FIRST = 3  # sd_listen_fds(3)
 _TCP_REPAIR = 19
-_REPAIR_ON, _REPAIR_OFF_SILENTLY = 1, -1  # established without a peer or a packet
+_REPAIR_ON = 1  # established without a peer or a packet, and closed without one
 
 
 def main(listening: str, established: str, *command: str) -> None:
@@ -28,7 +28,6 @@ def main(listening: str, established: str, *command: str) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, _REPAIR_ON)
         sock.bind(("127.0.0.1", 443))
         sock.connect(("127.0.0.2", 1024 + number))
-        sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, _REPAIR_OFF_SILENTLY)
         os.set_inheritable(sock.detach(), True)  # noqa: FBT003 - as above; the daemon holds them
     os.execve(command[0], command, {**os.environ, "LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})
 

@@ -23,6 +23,7 @@ from exporter.kernel.inetdiag import (
     Block,
     Dump,
     Tally,
+    alike,
     both,
     native,
     packed,
@@ -237,7 +238,7 @@ class DetailDump(Dump):
     def _add_sockets(self, block: Block, states: bytes, low: bytes, high: bytes, timers: bytes) -> None:
         low, high = _near(self._near_ports, low, high)
         columns = [low, high, states, block.column(FAMILY), timers, *cgroup_columns(block)]
-        if all(column.count(column[0]) == len(column) for column in columns[8:]):  # ids are small, or alike
+        if all(map(alike, columns[8:])):  # ids are small, or alike
             above = int.from_bytes(bytes(column[0] for column in columns[8:]), "little") << 64
             keys: Iterable[int] = packed(*columns[:8])
             if above:
@@ -283,7 +284,6 @@ def _by_port(counted: Iterable[tuple[int, int]], kept: frozenset[int]) -> dict[i
 
 def _queued(columns: list[bytes], states: bytes) -> int:
     """The bytes in a queue, of four columns, of all sockets but listeners, whose queues count connections."""
-    number = len(states)
-    if all(column.count(0) == number for column in columns):
+    if not any(column.strip(b"\0") for column in columns):
         return 0
     return sum(size for size, state in zip(packed(*columns), states, strict=True) if state != TcpState.LISTEN)

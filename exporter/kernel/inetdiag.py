@@ -163,7 +163,7 @@ class Dump:
         again.
         """
         by_pattern = "re" in sys.modules or self._received >= _WORTH_RE
-        complete = not (by_pattern and _sort(reply, self._messages)) and _split(reply, self._messages)
+        complete = _split(reply, self._messages, by_pattern=by_pattern)
         self._gathered += len(reply)
         self._received += len(reply)
         if complete or self._gathered >= _BLOCK:
@@ -187,13 +187,18 @@ class TallyDump(Dump):
         self.sockets: Tally = {}
 
     def take(self, block: Block) -> None:
-        """Add the messages of a block; where they are alike but for the state, as mostly, by the states alone."""
+        """Add the messages of a block."""
+        self._tally(block, block.column(STATE))
+
+    def _tally(self, block: Block, states: bytes) -> None:
+        """Count them; where they are alike but for the state, as mostly, by the states alone."""
         columns = block.column(FAMILY), block.column(TIMER), block.first_attributes
-        states = block.column(STATE)
-        if all(column.count(column[0]) == len(column) for column in columns):
+        if all(map(alike, columns)):
             family, timer, attribute = (column[0] for column in columns)
-            for state in set(states):
-                _add(self.sockets, (family, state, timer, attribute), states.count(state))
+            while states:
+                others = states.translate(None, states[:1])
+                _add(self.sockets, (family, states[0], timer, attribute), len(states) - len(others))
+                states = others
             return
         for key, number in counted(packed(states, *columns)).items():
             _add(self.sockets, (key >> 8 & 0xFF, key & 0xFF, key >> 16 & 0xFF, key >> 24), number)
@@ -208,6 +213,11 @@ def counted(elements: Iterable[K]) -> dict[K, int]:
 
 def _add(numbers: dict[K, int], key: K, number: int) -> None:
     numbers[key] = numbers.get(key, 0) + number
+
+
+def alike(column: bytes) -> bool:
+    """Whether all bytes of it are the same: one comparison of memory, where counting looks at each."""
+    return column == column[:1] * len(column)
 
 
 def packed(*columns: bytes) -> memoryview[int]:
@@ -279,8 +289,8 @@ class CountingDump(TallyDump):
 
     def take(self, block: Block) -> None:
         """Add the messages of a block."""
-        super().take(block)
         states = block.column(STATE)
+        self._tally(block, states)
         if TcpState.SYN_RECV in states or TcpState.LISTEN in states:
             self._add_listeners(block, states)
 
@@ -340,24 +350,8 @@ def _dropped(message: bytes) -> int | None:
     return None
 
 
-def _sort(reply: bytes, messages: Mapping[bytes, list[bytes]]) -> bool:
-    """Add the messages of a large *reply* to those that start alike; False, and none added, where others are in it."""
-    if len(reply) < _WORTH_A_PATTERN or not messages:
-        return False
-    from exporter.kernel.runs import pattern  # noqa: PLC0415 - re: see _WORTH_RE
-
-    runs = pattern(tuple(messages)).findall(reply)
-    parts = [b"".join(run) for run in (zip(*runs, strict=True) if len(messages) > 1 else [runs])]
-    if sum(map(len, parts)) != len(reply):
-        return False
-    for pieces, part in zip(messages.values(), parts, strict=True):
-        if part:
-            pieces.append(part)
-    return True
-
-
-def _split(reply: bytes, messages: dict[bytes, list[bytes]]) -> bool:
-    """Add the messages of any *reply* to those that start alike, one by one; True when the dump is complete."""
+def _split(reply: bytes, messages: dict[bytes, list[bytes]], *, by_pattern: bool) -> bool:
+    """Add the messages of any *reply* to those that start alike; True when the dump is complete."""
     offset, end = 0, len(reply)
     while offset < end:
         if end - offset < 16:
@@ -373,18 +367,44 @@ def _split(reply: bytes, messages: dict[bytes, list[bytes]]) -> bool:
             return True
         if kind not in {TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY} or length < BARE or length % 4:
             raise _malformed(reply, offset, "an inet_diag message")
-        if offset == 0 and _are_alike(reply, length):
-            messages.setdefault(reply[:8], []).append(reply)
+        if offset == 0 and _add_whole(reply, length, messages, by_pattern=by_pattern):
             return False
         messages.setdefault(reply[offset : offset + 8], []).append(reply[offset : offset + length])
         offset += length
     return False
 
 
-def _are_alike(reply: bytes, length: int) -> bool:
-    """Whether every message has the *length* and the start of the first one, as where only connections are listed."""
+def _add_whole(reply: bytes, length: int, messages: dict[bytes, list[bytes]], *, by_pattern: bool) -> bool:
+    """Add all messages of a *reply* at once; False, and none added, where that cannot be done."""
+    if _start_alike(reply, length):
+        messages.setdefault(reply[:8], []).append(reply)
+        return True
+    return by_pattern and _sort(reply, messages)
+
+
+def _start_alike(reply: bytes, length: int) -> bool:
+    """Whether all messages have the *length*, kind and flags of the first one, as in most replies."""
     number, rest = divmod(len(reply), length)
-    return rest == 0 and all(reply[at::length] == reply[at : at + 1] * number for at in range(8))
+    if rest:
+        return False
+    words, starts = memoryview(reply).cast("I"), memoryview(reply[:8] * number).cast("I")
+    return all(words[at :: length // 4] == starts[at::2] for at in (0, 1))
+
+
+def _sort(reply: bytes, messages: Mapping[bytes, list[bytes]]) -> bool:
+    """Add the messages of a large *reply* to those that start alike; False, and none added, where others are in it."""
+    if len(reply) < _WORTH_A_PATTERN or not messages:
+        return False
+    from exporter.kernel.runs import pattern  # noqa: PLC0415 - re: see _WORTH_RE
+
+    runs = pattern(tuple(messages)).findall(reply)
+    parts = [b"".join(run) for run in (zip(*runs, strict=True) if len(messages) > 1 else [runs])]
+    if sum(map(len, parts)) != len(reply):
+        return False
+    for pieces, part in zip(messages.values(), parts, strict=True):
+        if part:
+            pieces.append(part)
+    return True
 
 
 def _malformed(reply: bytes, offset: int, expected: str) -> SourceMalformed:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     C = TypeVar("C", bound=Collector)
 
-_REPLY = 65536  # bytes; the kernel fills at most half of it, and cuts what does not fit
+_REPLY = 32768  # bytes: no reply of a dump is larger (net/netlink/af_netlink.c), and no more is allocated for each
 _RECEIVE_SECONDS = 5.0  # a kernel that works answers within milliseconds, however many sockets it walks
 _DUMP_SECONDS = 60.0
 _INTERRUPTED_TRIES = 3
@@ -191,19 +191,18 @@ class NetlinkReader:
         if not hasattr(socket, "AF_NETLINK"):
             raise SourceMissing(self.name, "this system has no netlink")
         deadline = time.monotonic() + self._dump_seconds
-        buffer = bytearray(_REPLY)
         netlink = None
         try:
             netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, inetdiag.NETLINK_SOCK_DIAG)
             netlink.settimeout(self._receive_seconds)
             netlink.sendto(request, (0, 0))
             while time.monotonic() < deadline:
-                size, _, flags, (port, _) = netlink.recvmsg_into([buffer])
+                reply, _, flags, (port, _) = netlink.recvmsg(_REPLY)
                 if port != 0:
                     continue  # not from the kernel
                 if flags & socket.MSG_TRUNC:
                     raise SourceUnreadable(self.name, f"a reply larger than {_REPLY} bytes was cut")
-                if take(bytes(memoryview(buffer)[:size])):
+                if take(reply):
                     return
             raise SourceTimeout(self.name, f"the dump did not end within {self._dump_seconds:g} s")
         except TimeoutError:
