@@ -69,12 +69,12 @@ def _system_python() -> str:
 
 
 def _install(folder: str, environment: str) -> None:
-    """Build the wheel and install it into a virtualenv that has nothing else: the plugin needs no other package."""
+    """Build the wheel and install it into a virtualenv as venv makes it: the plugin needs no other package."""
     wheels = os.path.join(folder, "wheel")
     run([sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", wheels])
-    run([sys.executable, "-m", "venv", "--without-pip", environment])
+    run([sys.executable, "-m", "venv", environment])
     python = os.path.join(environment, "bin", "python")
-    run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index",
+    run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
          "--disable-pip-version-check", *map(str, Path(wheels).iterdir())])  # fmt: skip
 
 
