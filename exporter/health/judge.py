@@ -18,6 +18,8 @@ from exporter.health.window import CannotTell, NotHere, Window
 from exporter.record import NamedTuple
 from exporter.snapshot import Snapshot
 
+_OLD_SECONDS = 2.0  # before the snapshot: counts that are older say so in the evidence of a finding
+
 
 class Health(NamedTuple):
     """What is concluded from one snapshot, those before it and the configuration."""
@@ -133,8 +135,23 @@ def judge_findings(
             if broke is not None:
                 broke(rule.name)
         else:
-            judgements.append(Judgement(rule.name, Status.OK if finding is None else finding.severity, finding))
+            if finding is None:
+                judgements.append(Judgement(rule.name, Status.OK))
+            else:
+                judgements.append(Judgement(rule.name, finding.severity, _aged(finding, window.now)))
     return tuple(judgements), tuple(not_judged)
+
+
+def _aged(finding: Finding, snapshot: Snapshot) -> Finding:
+    """The finding, with the age of the counts that are older than the rest of its evidence."""
+    connections = snapshot.connections
+    if connections is None or connections.walk_age < _OLD_SECONDS:
+        return finding
+    older = ", ".join(state.rfc9293 for state in finding.states if state not in connections.fresh)
+    if not older:
+        return finding
+    sentence = f"Sockets in {older} were counted {connections.walk_age:.0f} s before the rest."
+    return finding._replace(evidence=(*finding.evidence, sentence))
 
 
 def _status(

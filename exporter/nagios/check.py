@@ -37,7 +37,8 @@ def main() -> None:
     except KeyboardInterrupt:
         code, text = EXIT_UNKNOWN, "TCP STATES UNKNOWN: interrupted"
     except Exception as error:  # noqa: BLE001 - a bug must be UNKNOWN, and Python's own exit code is WARNING
-        reason = " ".join(f"{type(error).__name__}: {error}".split()).replace("|", "/")
+        reason = "".join(it if it.isprintable() else " " for it in f"{type(error).__name__}: {error}")
+        reason = " ".join(reason.split()).replace("|", "/")
         code, text = EXIT_UNKNOWN, f"TCP STATES UNKNOWN: bug in check_tcp_states: {reason}"
         if verbose:
             import traceback  # noqa: PLC0415 - only for the developer who asked for it

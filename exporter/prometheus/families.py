@@ -632,7 +632,7 @@ def _reading(snapshot: Snapshot) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "tcp_exporter_walk_timestamp_seconds",
             "When the last walk of the sockets ended, Unix time: so old are the states that only a walk counts.",
-            snapshot.taken_at - snapshot.connections.walk_age,
+            round(snapshot.taken_at - snapshot.connections.walk_age, 3),
         )
     yield GaugeMetricFamily(
         "tcp_exporter_sample_timestamp_seconds", "When the last sample was taken, Unix time.", snapshot.taken_at

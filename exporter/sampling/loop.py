@@ -54,9 +54,7 @@ SOURCES = (
 )
 """Every source that a sample may ask."""
 
-_THREADS = {"counting": ("walk", "light"), "detail": ("detail",)}
-"""The kinds of pass of each thread, in order: it wakes up for the last one, and makes the others where they are due."""
-
+_DEAR_WALK = 0.1  # intervals of the light pass: one that took longer gets a thread of its own, and delays none
 _STALE_INTERVALS = 3
 _MEMORY_EVERY = 4  # detail passes; each while the memory is tight
 _FIRST_DETAIL_SECONDS = 60.0  # so long the first detail pass may take before it counts as hanging
@@ -92,9 +90,9 @@ class Schedule(NamedTuple):
 class Loop:
     """Samples until it is stopped. ``sample`` is None until the first sample is there.
 
-    Detail passes have a thread of their own, so that one of seconds delays no count. The counting thread makes light
-    passes and publishes after each; what the detail thread found is in the next sample. It makes walks as often as
-    their share allows: on small hosts one just before every light pass, on large ones just after some.
+    The counting thread makes light passes and publishes after each. A walk is due with a light pass, as often as its
+    share allows: on small hosts with each, and the counting thread makes it first. Dear walks and detail passes have
+    threads of their own, so that one of seconds delays no light pass; what they found is in the next sample.
     """
 
     def __init__(
@@ -121,16 +119,16 @@ class Loop:
         self._past = SnapshotWindow()
         self._fullness = Fullness()
         # Daemon threads: a read that never returns must not keep the process from ending.
-        self._threads = {
-            name: threading.Thread(target=self._run, args=(name,), name=name, daemon=True) for name in _THREADS
-        }
-        self._wake = {kind: threading.Event() for kind in self._threads}
+        work = {"counting": self._count, "walk": self._walk_alone, "detail": self._detail_alone}
+        self._threads = {name: threading.Thread(target=run, name=name, daemon=True) for name, run in work.items()}
+        self._wake = {name: threading.Event() for name in work}
         self._stopping = False
+        self._plans: dict[str, Plan] = {}
         self._passes: dict[str, Pass] = {}
         self._stretched: Counter[str] = Counter()
         self._overruns: Counter[str] = Counter()
         self._walked: _Walked | None = None
-        self._just_walked = False
+        self._just_walked = False  # whether the light pass that is being made has a walk of its own
         self._counted: _Count | None = None
         self._peaks = Peaks(schedule.peak_window)
         self._sysctls: tuple[Mapping[str, SysctlValue], str | None] = ({}, None)
@@ -138,11 +136,12 @@ class Loop:
         self._detailed = _Detailed()
         self._passes_to_memory = 0  # detail passes before one reads the memory of each socket again
         self._detail_ended = 0.0  # monotonic seconds; before the first pass ended, when the loop was started
-        self._most_listed = MANY  # ESTABLISHED sockets, in the walk
 
     def start(self) -> None:
         """Begin to sample; the sysctls come first, so that they are in every sample."""
-        self._detail_ended = time.monotonic()
+        now = self._detail_ended = time.monotonic()
+        for kind in ("light", "walk", "detail"):
+            self._plans[kind] = Plan(due=now, interval=self._schedule.of(kind).interval, at=now)
         for thread in self._threads.values():
             thread.start()
 
@@ -158,7 +157,7 @@ class Loop:
     def reschedule(self, schedule: Schedule) -> None:
         """Sample on another schedule from now on."""
         self._schedule = schedule
-        for wake in (*self._wake.values(), self._closes_wake):
+        for wake in (self._wake["counting"], self._wake["detail"], self._closes_wake):
             wake.set()
 
     @property
@@ -171,37 +170,60 @@ class Loop:
         """The source that the counting thread is reading at this moment."""
         return self._sampler.asking or None
 
-    def _run(self, thread: str) -> None:
-        schedule, now = self._schedule, time.monotonic()
-        plans = {kind: Plan(due=now, interval=schedule.of(kind).interval, at=now) for kind in _THREADS[thread]}
-        beat = _THREADS[thread][-1]
+    def _count(self) -> None:
+        self._on_schedule("light", self._wake["counting"], self._walk_and_light)
+
+    def _detail_alone(self) -> None:
+        self._on_schedule("detail", self._wake["detail"], lambda: self._pass("detail"))
+
+    def _walk_alone(self) -> None:
+        wanted = self._wake["walk"]  # set for as long as a walk is being made
+        while wanted.wait() and not self._stopping:
+            self._pass("walk")
+            wanted.clear()
+
+    def _on_schedule(self, beat: str, wake: threading.Event, work: Callable[[], None]) -> None:
+        """Do *work*, which plans the next pass of the kind *beat*, whenever that is due."""
+        schedule = self._schedule
         while not self._stopping:
             if schedule is not self._schedule:
-                schedule, now = self._schedule, time.monotonic()
-                plans = {
-                    kind: last._replace(due=min(last.due, now + schedule.of(kind).interval))
-                    for kind, last in plans.items()
-                }
-            if time.monotonic() >= plans[beat].due:
-                due = [kind for kind, last in plans.items() if kind == beat or is_due(last, plans[beat])]
-                if plans[due[0]].interval > plans[beat].interval:
-                    due.reverse()  # a dear walk delays no light pass: the next one has what it counted
-                for kind in due:
-                    plans[kind] = self._pass(kind, plans[kind], schedule.of(kind))
-                if due[-1] == "walk":
-                    self._just_walked = False  # when the next light pass is made
-            if self._wake[thread].wait(max(0.0, plans[beat].due - time.monotonic())):
-                self._wake[thread].clear()
+                schedule = self._schedule
+                self._hasten(beat)
+            if time.monotonic() >= self._plans[beat].due:
+                work()
+            if wake.wait(max(0.0, self._plans[beat].due - time.monotonic())):
+                wake.clear()
 
-    def _pass(self, kind: str, last: Plan, schedule: PassSchedule) -> Plan:
+    def _hasten(self, beat: str) -> None:
+        """Wait for no pass longer than the schedule has it."""
+        now, walking = time.monotonic(), self._wake["walk"].is_set()
+        for kind in ("light", "walk") if beat == "light" else (beat,):
+            if kind != "walk" or not walking:
+                last = self._plans[kind]
+                self._plans[kind] = last._replace(due=min(last.due, now + self._schedule.of(kind).interval))
+
+    def _walk_and_light(self) -> None:
+        before, wanted = self._walked, self._wake["walk"]
+        if not wanted.is_set() and is_due(self._plans["walk"], self._plans["light"]):
+            last = self._passes.get("walk")
+            if last is not None and last.duration > _DEAR_WALK * self._plans["light"].interval:
+                wanted.set()
+            else:
+                self._pass("walk")
+                self._just_walked = self._walked is not before
+        self._pass("light")
+        self._just_walked = False
+
+    def _pass(self, kind: str) -> None:
         """Run one pass and plan the next."""
         started, cpu_started = time.monotonic(), time.thread_time()
-        if kind == "walk":
-            self._most_listed = MANY if has_credit(last, schedule.max_cpu_ratio) else FEW
         take = {"light": self._light, "walk": self._walk, "detail": self._detail}[kind]
         self._guard(take, kind, f"{kind} pass")
         cpu, ended = time.thread_time() - cpu_started, time.monotonic()
-        planned = plan(last, now=ended, interval=schedule.interval, cpu=cpu, max_cpu_ratio=schedule.max_cpu_ratio)
+        schedule = self._schedule.of(kind)
+        planned = plan(
+            self._plans[kind], now=ended, interval=schedule.interval, cpu=cpu, max_cpu_ratio=schedule.max_cpu_ratio
+        )
         self._overruns[kind] += planned.overrun
         total = 1 + (self._passes[kind].total if kind in self._passes else 0)
         if kind == "detail":
@@ -215,7 +237,7 @@ class Loop:
         self._stretched[kind] = self._stretched[kind] + 1 if planned.interval > schedule.interval else 0
         if self._stretched[kind] == _STRETCHES_TO_LOG:
             self._log.once(f"{kind} interval stretched to keep the CPU share", interval=f"{planned.interval:.3g}s")
-        return planned
+        self._plans[kind] = planned
 
     def _guard(self, work: Callable[[], None], kind: str, name: str) -> None:
         """Let a bug or a want of memory end neither the sampling nor the process: the sample goes stale.
@@ -234,13 +256,13 @@ class Loop:
     def _publish(self) -> None:
         if self._counted is None:
             return
-        before, light, walk = self.sample, self._passes["light"], self._passes["walk"]
+        before, light = self.sample, self._passes["light"]
         self.sample = Sample(
             snapshot=self._counted.snapshot,
             health=self._counted.health,
             peaks=self._counted.peaks,
             counted_at=self._counted.at,
-            stale_after=light.duration + _STALE_INTERVALS * (light.interval + walk.duration),
+            stale_after=light.duration + _STALE_INTERVALS * light.interval,
             passes=dict(self._passes),
             source_errors=dict(self._source_errors),
             overruns=self._overruns.total(),
@@ -249,11 +271,12 @@ class Loop:
             self._log.sampled(self._counted.snapshot, self._counted.health, self._counted.at)
 
     def _walk(self) -> None:
-        walk = self._sampler.walk(most_listed=self._most_listed)
-        self._walked, self._just_walked = _Walked(walk, time.monotonic()), True
+        may_list = has_credit(self._plans["walk"], self._schedule.of("walk").max_cpu_ratio)
+        walk = self._sampler.walk(most_listed=MANY if may_list else FEW)
+        self._walked = _Walked(walk, time.monotonic(), time.time())
 
     def _light(self) -> None:
-        walked, just_walked, self._just_walked = self._walked, self._just_walked, False
+        walked, just_walked = self._walked, self._just_walked
         if walked is None:
             return
         if self._counted is None:
@@ -265,7 +288,8 @@ class Loop:
         counted = self._sampler.light(walked.walk, just_walked=just_walked)
         taken_at, now = time.time(), time.monotonic()
         if counted.connections is not None and not just_walked:
-            counted = counted._replace(connections=counted.connections._replace(walk_age=now - walked.at))
+            age = max(0.0, taken_at - walked.taken_at)
+            counted = counted._replace(connections=counted.connections._replace(walk_age=age))
         detailed, sysctls, sysctl_problem = self._still_shown(now)
         if detailed.problem is not None:
             counted.sources["detail"] = detailed.problem
@@ -408,6 +432,7 @@ class _Walked(NamedTuple):
 
     walk: Walk
     at: float  # monotonic seconds
+    taken_at: float  # Unix time, in which its age is told: so its timestamp stays the same from sample to sample
 
     def expired(self) -> _Walked:
         """Without what it counted, because that is too old to be shown."""

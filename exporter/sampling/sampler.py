@@ -2,7 +2,8 @@
 
 It is given a procfs and the readers, and returns values of ``snapshot``; the loop calls it again and again, the plugin
 and ``show`` once. A source that fails never takes another one with it. The walk, whose cost grows with the sockets, and
-the light pass, whose cost does not, are two calls; made one after the other they read nothing twice.
+the light pass, whose cost does not, are two calls; made one after the other they read nothing twice, and two threads
+may make them at the same time.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class Sampler:
     def __init__(
         self, procfs: Procfs, chain: Sequence[Reader], trust: derivation.Trust, now: Callable[[], float]
     ) -> None:
-        self._sources = Sources(procfs)
+        self._sources, self._walks_sources = Sources(procfs), Sources(procfs)  # one for each of two threads
         self._chain = chain
         self._trust = trust
         self._now = now
@@ -147,7 +148,7 @@ class Sampler:
     @property
     def asking(self) -> str:
         """The source that is being read right now: what a hung sample hangs on."""
-        return self._sources.asking
+        return self._sources.asking or self._walks_sources.asking
 
     def sysctls(self) -> tuple[dict[str, SysctlValue], str | None]:
         """As ``Sources.sysctls``."""
@@ -175,12 +176,12 @@ class Sampler:
         self._dump, self._agrees = None, False
         # The sums as the last pass left them do for a reading before this dump, as long as there is little to explain.
         last = self._before
-        before = self._sources.sums(problems) if last is None or self._is_busy else last
-        connections, after = self._connections(before, problems)
+        before = self._walks_sources.sums(problems) if last is None or self._is_busy else last
+        connections, after = self._connections(before, problems, just_read=before is not last)
         self._before = after if after.sums else None
         self._established = None if connections is None else connections.counts[TcpState.ESTABLISHED]
         self._is_busy = self._has_been_busy(last, after)
-        self._sources.asking = ""
+        self._walks_sources.asking = ""
         walk = Walk(connections, after, self._agrees, problems, self._dump)
         self._copied = float("inf") if walk.dump is None else sum(walk.dump.sockets.values())
         return walk
@@ -221,12 +222,10 @@ class Sampler:
         """The listeners, and how many half-open connections match none; None where they cannot be read."""
         from exporter.kernel import listeners  # noqa: PLC0415 - the plugin does without unless asked
 
-        reader = self._chain[self._first]
-        if not isinstance(reader, NetlinkReader):
-            return None
         if just_walked and walked.drops is not None:
             listening, drops = walked.listening, walked.drops
         else:
+            reader = next(it for it in self._chain if isinstance(it, NetlinkReader))  # only that leaves a dump
             self._sources.asking = reader.name
             try:
                 dump = reader.collect(1 << TcpState.LISTEN, ListenDump, extensions=EXTENSION_SKMEMINFO)
@@ -278,15 +277,17 @@ class Sampler:
             break
         return Counted(connections, {}, self._sources.sockstat(problems), problems)
 
-    def _connections(self, before: Reading, problems: dict[str, str | None]) -> tuple[Connections | None, Reading]:
+    def _connections(
+        self, before: Reading, problems: dict[str, str | None], *, just_read: bool
+    ) -> tuple[Connections | None, Reading]:
         """Count with the first reader that answers; those before it keep their reason and are asked again later."""
         if self._now() >= self._retry_at:
             self._first = 0
             self._passed_over.clear()
         for reader in self._chain[self._first :]:
-            self._sources.asking = reader.name
+            self._walks_sources.asking = reader.name
             try:
-                connections, after = self._count_with(reader, before, problems)
+                connections, after = self._count_with(reader, before, problems, just_read=just_read)
             except SourceError as error:
                 self._pass_over(reader, error)
                 continue
@@ -297,7 +298,7 @@ class Sampler:
             return connections, after
         self._retry_at = 0.0  # with nothing that counts each sample asks them all
         problems |= self._passed_over
-        return None, self._sources.sums(problems)
+        return None, self._walks_sources.sums(problems)
 
     def _pass_over(self, reader: Reader, error: SourceError) -> None:
         """Do without the reader until it is asked again: soon, and the later the more often it was in vain."""
@@ -309,17 +310,17 @@ class Sampler:
         self._retry_at = self._now() + self._retry_after
 
     def _count_with(
-        self, reader: Reader, before: Reading, problems: dict[str, str | None]
+        self, reader: Reader, before: Reading, problems: dict[str, str | None], *, just_read: bool
     ) -> tuple[Connections, Reading]:
         if isinstance(reader, NetlinkReader):
-            return self._count_by_netlink(reader, before, problems)
-        return _counted_by(reader), self._sources.sums(problems)
+            return self._count_by_netlink(reader, before, problems, just_read=just_read)
+        return _counted_by(reader), self._walks_sources.sums(problems)
 
     def _count_by_netlink(
-        self, reader: NetlinkReader, before: Reading, problems: dict[str, str | None]
+        self, reader: NetlinkReader, before: Reading, problems: dict[str, str | None], *, just_read: bool
     ) -> tuple[Connections, Reading]:
         def dump(states: int) -> CountingDump:
-            self._sources.asking = reader.name
+            self._walks_sources.asking = reader.name
             if self._copied > _FEW_COPIED:
                 return reader.collect(states, CountingDump)
             return reader.collect(states, lambda: CountingDump(drops=True), extensions=EXTENSION_SKMEMINFO)
@@ -328,11 +329,11 @@ class Sampler:
             expected = before.sums.established if self._established is None else self._established
             found, before = derivation.count(
                 dump,
-                lambda: self._sources.sums(problems),
+                lambda: self._walks_sources.sums(problems),
                 before,
                 expected,
                 self._trust.meaning,
-                just_read=before is not self._before,
+                just_read=just_read,
                 most_listed=self._most_listed,
             )
             if found is not None:
@@ -342,7 +343,7 @@ class Sampler:
                 unknown = state_counts(self._dump.sockets)[1]
                 return Connections(derived.counts, reader.name, derived=True, unknown_states=unknown), before
         self._dump = dump(ALL_STATES)
-        after = self._sources.sums(problems)
+        after = self._walks_sources.sums(problems)
         if before.sums and after.sums:
             comparison = derivation.compare(self._dump.sockets, before.sums, after.sums)
             self._trust.seen(comparison.established, comparison.meaning)

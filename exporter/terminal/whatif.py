@@ -24,11 +24,11 @@ def render(outcome: Outcome, width: int) -> str:
 
 def _effect(effect: Effect, columns: int) -> list[str]:
     key = effect.name if "." in effect.name else f"net.ipv4.{effect.name}"
-    unit = f" {effect.unit}" if effect.unit else ""
+    key += f" ({effect.unit})" if effect.unit else ""
     if effect.before == effect.after:
-        lines = wrapped(f"{key}: {effect.before}{unit}, as it is now", columns)
+        lines = wrapped(f"{key}: {effect.before}, as it is now", columns)
     else:
-        lines = wrapped(f"{key}: {effect.after}{unit} instead of {effect.before}", columns)
+        lines = wrapped(f"{key}: {effect.after} instead of {effect.before}", columns)
     if effect.meaning:
         lines += labelled("does", [f"{effect.meaning}."], columns)
     lines += labelled("here", [f"{it}." for it in effect.acts_on], columns)

@@ -45,6 +45,15 @@ def test_between_two_walks_established_sockets_are_counted_anew_and_close_wait_h
             page = wait_for(between, "a light pass between two walks")
             assert 0 <= by_state(page)["close_wait"] - WAITING <= SCRAPES
             assert page["tcp_exporter_sample_derived"] == 1
+
+            walks: dict[float, set[float]] = {}  # the timestamp of each to those of its samples
+
+            def shared() -> bool | None:
+                now = daemon.metrics()
+                walks.setdefault(now[WALK], set()).add(now[STAMP])
+                return len(walks[now[WALK]]) > 1 or None
+
+            wait_for(shared, "two samples with the timestamp of one walk")
             document = json.loads(daemon.get("/api/v1/snapshot")[1])
             assert document["walk_age_seconds"] == 0 or document["fresh_states"] == [
                 "established", "time_wait", "listen",

@@ -95,6 +95,18 @@ def test_a_bug_is_unknown_in_one_line_and_a_traceback_only_for_vvv() -> None:
     assert done.stdout.startswith(line + "Traceback")
 
 
+def test_the_line_of_a_bug_has_no_control_character_and_no_bar() -> None:
+    broken = """
+import exporter.nagios.check as check
+def run(_): raise ValueError("a|b" + chr(27) + "[2J")
+check.run = run
+check.main()
+"""
+    done = subprocess.run([sys.executable, "-c", broken], capture_output=True, text=True, check=False)
+    line = "TCP STATES UNKNOWN: bug in check_tcp_states: ValueError: a/b [2J\n"
+    assert (done.returncode, done.stdout, done.stderr) == (3, line, "")
+
+
 def test_nobody_reading_the_answer_is_no_traceback() -> None:
     read, write = os.pipe()
     os.close(read)

@@ -101,6 +101,22 @@ def test_half_open_connections_that_the_rate_of_handshakes_explains_are_normal()
     assert names(stuck) == []
 
 
+def test_evidence_says_how_old_the_counts_of_a_walk_are_that_is_not_made_each_second() -> None:
+    before = snapshot(90.0, counters=cookies(0, 0))
+    stuck = snapshot(states={"syn_recv": 150}, counters=cookies(0, 0) | {"Tcp.PassiveOpens": 300})
+    fresh = (TcpState.ESTABLISHED, TcpState.TIME_WAIT, TcpState.LISTEN)
+
+    def evidence(age: float) -> list[str]:
+        """What the evidence has at this age of the walk that it has not where there is no age."""
+        assert stuck.connections is not None
+        aged = stuck._replace(connections=stuck.connections._replace(walk_age=age, fresh=fresh))
+        (young,), (old,) = findings(stuck, [before]), findings(aged, [before])
+        return [it for it in old.evidence if it not in young.evidence]
+
+    assert evidence(1.0) == []
+    assert evidence(14.2) == ["Sockets in SYN-RECEIVED were counted 14 s before the rest."]
+
+
 def sockstat(**numbers: int) -> Sockstat:
     return Sockstat(**{"inuse": 0, "orphan": 0, "tw": 0, "alloc": 0, "mem": 0, **numbers})
 

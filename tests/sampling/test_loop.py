@@ -304,6 +304,35 @@ def test_a_walk_that_costs_more_than_its_share_leaves_the_light_passes_at_their_
         assert between.stale_after < 3 * between.passes["walk"].interval
 
 
+class Stuck(Sampler):
+    """Walks that take a while, and from the second on until they are let go."""
+
+    go = threading.Event()
+    walks = 0
+
+    def walk(self, *, most_listed: int = MANY) -> Walk:
+        self.walks += 1
+        time.sleep(0.02)
+        if self.walks > 1:
+            self.go.wait(120)
+        return super().walk(most_listed=most_listed)
+
+
+def test_a_walk_that_takes_long_delays_no_light_pass_and_is_made_once_at_a_time() -> None:
+    with running(Detailer, sampler=Stuck) as loop:
+        try:
+            during = wait(loop, lambda it: it.passes["light"].total > 20)
+            assert (during.passes["walk"].total, during.is_stale(time.monotonic())) == (1, False)
+            assert during.stale_after < 1
+            gone = wait(loop, lambda it: it.snapshot.connections is None)
+            assert gone.snapshot.sources["procfs"] == "procfs: the last walk is too old"
+        finally:
+            Stuck.go.set()
+        back = wait(loop, lambda it: it.snapshot.connections is not None and it.passes["walk"].total > 2)
+        assert back.snapshot.connections is not None
+        assert back.snapshot.connections.walk_age > 0
+
+
 def test_on_a_small_host_each_light_pass_has_its_walk_and_the_sums_are_read_once() -> None:
     with running(Detailer) as loop:
         sample = wait(loop, lambda it: it.passes["light"].total > 5)
