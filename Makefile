@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
-# Tests that run programs at the same time. They wait more than they work.
-JOBS ?= 3
+# Tests that run programs at the same time. They wait more than they work: on two cores, four keep both busy.
+JOBS ?= $(shell echo $$((2 * $$(nproc))))
+SLOWEST := --durations 20 --durations-min 5
 QUICK ?=
 DIST ?= dist
 FUZZ_ARGS ?=
@@ -30,8 +31,8 @@ run: $(VENV)/installed  ## the daemon, its address printed
 	exec $(BIN)/tcp-exporter $(ARGS)
 
 test: $(VENV)/installed-dev lint  ## everything that needs no system package; what is missing is named
-	$(BIN)/pytest --numprocesses auto -m "not lab and not e2e" $(PYTEST_ARGS)
-	$(BIN)/pytest --numprocesses $(JOBS) -m "(lab or e2e) and not alone" $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses auto -m "not lab and not e2e" $(SLOWEST) $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses $(JOBS) -m "(lab or e2e) and not alone" $(SLOWEST) $(PYTEST_ARGS)
 	$(BIN)/pytest -m "(lab or e2e) and alone" $(PYTEST_ARGS)
 
 unit: $(VENV)/installed-dev  ## what needs neither root nor namespaces nor other programs, in less than a minute

@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 from exporter.errors import SourceError
 from exporter.health.finding import Finding, Judgement
@@ -56,15 +57,30 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.e2e)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: at the end, one worker would have it while the others have nothing to do."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 class _Scheduler(LoadScopeScheduling):
-    """Gives a test to whichever worker is free, and all of tests/machine to one: a Debian takes a minute to make.
+    """Gives a test to whichever worker is free, and to one worker those that share a machine or a scraped lab.
 
     xdist's own groups, those of ``--dist loadgroup``, are written where pytest 9.2 does not look for them.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        folder = "tests/machine/"
-        return folder if nodeid.startswith(folder) else nodeid
+        module, _, name = nodeid.partition("::")
+        if module.startswith("tests/machine/"):
+            return f"{module} {name.partition('[')[2]}"  # the Debian
+        return module if module == "tests/grafana/test_panels.py" else nodeid
+
+    def _reschedule(self, node: WorkerController) -> None:
+        """Give *node* no more than the test after the one that it runs: what waits behind a long one, waits in vain."""
+        if not self.workqueue or self._pending_of(self.assigned_work[node]) < _MOST_PENDING:
+            super()._reschedule(node)
+
+
+_MOST_PENDING = 2  # a worker runs a test once it knows the next one
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Scheduler:

@@ -133,6 +133,7 @@ def kept(shown: Shown, printed: list[str]) -> list[str]:
 
 
 @pytest.mark.lab
+@pytest.mark.long
 def test_a_reader_who_types_the_tutorial_sees_what_it_shows(shell: Shell, request: pytest.FixtureRequest) -> None:
     (kind, first), *rest = blocks()
     assert (kind, first.splitlines(keepends=True)[0]) == ("sh", NAMESPACE)

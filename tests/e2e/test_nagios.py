@@ -174,6 +174,7 @@ def established(service: Service) -> int:
 
 @pytest.mark.lab
 @pytest.mark.e2e
+@pytest.mark.long
 def test_nagios_shows_what_the_kernel_has_and_what_cannot_be_read(
     lab: LabProcess, daemon: Daemon, nagios: Running
 ) -> None:

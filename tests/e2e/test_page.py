@@ -249,6 +249,7 @@ def test_an_hour_begins_to_be_drawn_after_ten_seconds(browser: Browser, daemon: 
     wait_for(lambda: highest() >= 30 or None, "the point with the new sockets")
 
 
+@pytest.mark.long
 def test_when_the_daemon_is_gone_the_page_says_so_and_comes_back_with_it(lab: LabProcess, tmp_path: Path) -> None:
     with Browser(tmp_path, lab) as browser:
         with Daemon(tmp_path / "log", lab=lab) as daemon:

@@ -17,6 +17,7 @@ from tests.soak.load import CLIENTS, Missing, load
 pytestmark = [pytest.mark.lab, pytest.mark.e2e]
 
 
+@pytest.mark.long
 def test_no_scrape_fails_among_a_thousand_connections_of_which_nine_hundred_are_slow_or_silent(
     lab: LabProcess, tmp_path: Path
 ) -> None:
@@ -32,6 +33,7 @@ def test_no_scrape_fails_among_a_thousand_connections_of_which_nine_hundred_are_
     assert all(held.clients[f"{kind} cut off"] for kind in CLIENTS), held
 
 
+@pytest.mark.long
 def test_an_hour_of_samples_leaves_memory_descriptors_and_threads_as_they_were(lab: LabProcess, tmp_path: Path) -> None:
     lived = day(lab, tmp_path, samples=3600)
     assert {name: grown for name, grown in lived.growth.items() if grown > MOST_GROWTH[name]} == {}, lived.marks
@@ -52,6 +54,7 @@ def test_a_scraper_150_ms_away_gets_in_beside_1000_new_silent_connections_a_seco
     assert [(it.flood, it.scrapes, it.failed) for it in results] == [(flood, 4, ()) for flood in floods]
 
 
+@pytest.mark.long
 def test_the_memory_limits_that_we_ship_hold_with_20000_listeners_5000_cgroups_and_3000_namespaces(
     lab: LabProcess, tmp_path: Path
 ) -> None:

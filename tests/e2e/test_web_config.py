@@ -550,6 +550,7 @@ def job(name: str, daemon: Daemon, *how: str) -> str:
 
 
 @pytest.mark.e2e
+@pytest.mark.long
 def test_a_real_prometheus_scrapes_with_a_certificate_and_a_password_through_a_rotation(
     place: Place, daemon: Daemon, tmp_path: Path
 ) -> None:
@@ -571,6 +572,7 @@ def test_a_real_prometheus_scrapes_with_a_certificate_and_a_password_through_a_r
 
 
 @pytest.mark.e2e
+@pytest.mark.long
 def test_no_scrape_fails_beside_a_thousand_connections_of_which_900_are_silent_or_slow(
     place: Place, daemon: Daemon, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from types import TracebackType
 from typing import TypeVar
 
 import psutil
+
+from tests.machine.once import locked
 
 T = TypeVar("T")
 DEADLINE = 120.0  # seconds for what takes a few: only a hang reaches it
@@ -32,6 +35,7 @@ print(json.dumps([answer.status, answer.read().decode()]))
 class Machine:
     """Boots *tree*, whose files stay as they are: what is written is forgotten when the ``with`` block ends.
 
+    One at a time on this host: the systemds of two would share a cgroup, and each removes what it does not know there.
     Each of *packages* is in a folder of its own: the first in /mnt/dist, the others in /mnt/dist2 and so on.
     """
 
@@ -46,6 +50,8 @@ class Machine:
             ),
             "--boot",
         ]  # fmt: skip
+        self._turn = contextlib.ExitStack()
+        self._turn.enter_context(locked(Path(tempfile.gettempdir(), "tcp-exporter-machine.lock")))
         with log.open("w") as output:
             self._nspawn = psutil.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         try:
@@ -54,6 +60,7 @@ class Machine:
         except BaseException:
             self._nspawn.kill()
             self._nspawn.wait()
+            self._turn.close()
             raise
 
     def _find_leader(self) -> int | None:
@@ -74,13 +81,14 @@ class Machine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.run("systemctl", "poweroff", "--force", "--force", check=False)
-        try:
-            self._nspawn.wait(DEADLINE)
-        finally:
-            if self._nspawn.is_running():
-                self._nspawn.kill()
-                self._nspawn.wait()
+        with self._turn:
+            self.run("systemctl", "poweroff", "--force", "--force", check=False)
+            try:
+                self._nspawn.wait(DEADLINE)
+            finally:
+                if self._nspawn.is_running():
+                    self._nspawn.kill()
+                    self._nspawn.wait()
 
     def wait_for(self, found: Callable[[], T | None], what: str) -> T:
         """Ask *found* until it has an answer; fail after the deadline with *what* was waited for."""

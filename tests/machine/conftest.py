@@ -20,6 +20,7 @@ import pytest
 from tests.machine import root
 from tests.machine.booted import Machine
 from tests.machine.documented import blocks
+from tests.machine.once import once
 
 REPOSITORY = Path(__file__).parents[2]
 # For apt in a tree that only builds: no questions, no recommended packages, no waiting for the disk.
@@ -40,7 +41,7 @@ def need(*programs: str, as_root: bool = False) -> None:
 
 def debian(config: pytest.Config, suite: str) -> Path:
     """The minimal Debian *suite*, packed."""
-    need("debootstrap", "apt-get", as_root=True)
+    need("mmdebstrap", "apt-get", as_root=True)
     try:
         return root.tar(config.cache.mkdir("debian"), suite)
     except root.NoRootError as error:
@@ -48,8 +49,9 @@ def debian(config: pytest.Config, suite: str) -> Path:
 
 
 @contextlib.contextmanager
-def unpacked(tar: Path, folder: Path) -> Iterator[Path]:
-    """The tree of *tar* in *folder*, until the end of the block."""
+def unpacked(tar: Path, factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The tree of *tar* in a folder, after which systemd-nspawn names its machine, until the end of the block."""
+    folder = factory.mktemp(f"debian-{os.getpid()}-")
     subprocess.run(["tar", "--extract", "--file", tar, "-C", folder], check=True)
     yield folder
     shutil.rmtree(folder)
@@ -69,8 +71,8 @@ def tree_tar(pytestconfig: pytest.Config, suite: str) -> Path:
 
 @pytest.fixture(scope="session")
 def tree(tree_tar: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The suite; the tests of a session share it, so they leave it as it is."""
-    with unpacked(tree_tar, tmp_path_factory.mktemp("debian")) as folder:
+    """The suite; the tests of a worker share it, so they leave it as it is."""
+    with unpacked(tree_tar, tmp_path_factory) as folder:
         yield folder
 
 
@@ -105,22 +107,25 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def own_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package, as `make deb` builds it on this host."""
-    return build(tmp_path_factory.mktemp("deb"))
+    return once(tmp_path_factory, "own-package", build)
 
 
 @pytest.fixture(scope="session")
-def package(request: pytest.FixtureRequest, suite: str) -> Path:
+def package(request: pytest.FixtureRequest, suite: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What docs/install.md builds on the suite: on this host where it is that Debian, else in a tree of it."""
     if platform.freedesktop_os_release().get("VERSION_CODENAME") == suite:
         own: Path = request.getfixturevalue("own_package")
         return own
     need("systemd-nspawn")
-    tree, checkout, pip_settings = (request.getfixturevalue(name) for name in ("tree", "checkout", "pip_settings"))
-    script = "\n".join([QUICK, *blocks("The Debian package")[0]])
-    root.run(tree, script, checkout, pip_settings, keep=False)
-    built: Path
-    (built,) = (checkout / "dist").iterdir()
-    return built
+
+    def build_inside(folder: Path) -> Path:
+        tree, checkout, pip_settings = (request.getfixturevalue(name) for name in ("tree", "checkout", "pip_settings"))
+        script = "\n".join([QUICK, *blocks("The Debian package")[0]])
+        root.run(tree, script, checkout, pip_settings, keep=False)
+        (built,) = (checkout / "dist").iterdir()
+        return Path(shutil.move(built, folder))
+
+    return once(tmp_path_factory, f"package-{suite}", build_inside)
 
 
 def build(folder: Path) -> Path:

@@ -24,7 +24,7 @@ def installed(
     (packages, *commands) = blocks("From source")[0]
     assert set(packages.removeprefix("apt-get install ").split()) <= set(INCLUDED)  # as in the tree
     script = "\n".join(command for command in commands if "systemctl" not in command)
-    with unpacked(tree_tar, tmp_path_factory.mktemp("installed")) as folder:
+    with unpacked(tree_tar, tmp_path_factory) as folder:
         run(folder, script, checkout, pip_settings, keep=True)
         yield folder
 

@@ -28,7 +28,7 @@ from exporter.kernel.reader import Procfs
 from exporter.sampling import closing
 number, to_server, to_client, share = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 if share > 1:  # lose events: no buffer to speak of, and nobody who empties it in time
-    closing._BATCH_SECONDS, reader._EVENTS_BUFFER = 0.5, 1
+    closing._BATCH_SECONDS, closing.PERIOD_SECONDS, reader._EVENTS_BUFFER = 0.5, 2.0, 1
 listening = closing.Closing(Procfs(), time.monotonic)
 listening.told_apart = frozenset({7777}), 100
 stop, wake = threading.Event(), threading.Event()

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.lab
 SECONDS = 40.0  # every kind of event of the mix happens once
 
 
+@pytest.mark.long
 def test_the_daemon_raises_no_alarm_about_a_busy_healthy_host(lab: LabProcess, tmp_path: Path) -> None:
     try:
         found = healthy(lab, tmp_path, SECONDS, scraped=False)
