@@ -89,6 +89,10 @@ class Sums(NamedTuple):
         closed = abs(opened - (self.established - before.established))
         return opened + closed + abs(self.inuse - before.inuse) + abs(self.tw - before.tw)
 
+    def closed_since(self, before: Sums) -> int:
+        """At most how many sockets CurrEstab has lost since: those of the connections that ended."""
+        return max(0, self.events - before.events - (self.established - before.established))
+
 
 _EVENTS = ("Tcp.ActiveOpens", "Tcp.PassiveOpens", "Tcp.AttemptFails")
 
@@ -175,16 +179,27 @@ def _only(fitting: Collection[Meaning]) -> Meaning | None:
     return next(iter(fitting)) if len(fitting) == 1 else None
 
 
-def carried(counts: StateCounts, at: Sums, now: Sums) -> StateCounts:
+class Carried(NamedTuple):
+    """The counts of a walk at a later moment, and the states whose counts are of that moment."""
+
+    counts: StateCounts
+    fresh: tuple[TcpState, ...]
+
+
+def carried(counts: StateCounts, at: Sums, now: Sums, meaning: Meaning | None) -> Carried:
     """The counts of a walk at whose end the sums were *at*, brought up to the moment of the sums *now*.
 
-    ESTABLISHED moves with CurrEstab and TIME_WAIT with ``tw``; the other states stay. So ESTABLISHED is off by what
-    CLOSE_WAIT has changed since the walk, where CurrEstab has it in it, and TIME_WAIT by FIN_WAIT2 mini-sockets.
+    ESTABLISHED moves with CurrEstab and TIME_WAIT with ``tw``, which is off by FIN_WAIT2 mini-sockets; the other states
+    stay. ESTABLISHED stays too where CurrEstab may have CLOSE_WAIT in it, and more of those may have ended since than
+    ``close_enough`` allows it to be off.
     """
-    moved = list(counts)
-    moved[TcpState.ESTABLISHED] = max(0, moved[TcpState.ESTABLISHED] + now.established - at.established)
+    moved, fresh = list(counts), [TcpState.TIME_WAIT]
     moved[TcpState.TIME_WAIT] = max(0, moved[TcpState.TIME_WAIT] + now.tw - at.tw)
-    return tuple(moved)
+    established, ended = counts[TcpState.ESTABLISHED], min(counts[TcpState.CLOSE_WAIT], now.closed_since(at))
+    if meaning is Meaning.ESTABLISHED or close_enough(established, ended):
+        moved[TcpState.ESTABLISHED] = max(0, established + now.established - at.established)
+        fresh.insert(0, TcpState.ESTABLISHED)
+    return Carried(tuple(moved), tuple(fresh))
 
 
 def close_enough(established: int, slack: int) -> bool:

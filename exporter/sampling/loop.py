@@ -55,6 +55,8 @@ SOURCES = (
 """Every source that a sample may ask."""
 
 _DEAR_WALK = 0.1  # intervals of the light pass: one that took longer gets a thread of its own, and delays none
+_WALK_SECONDS = 5.0  # more that one in that thread may take on a busy machine before it counts as hanging
+
 _STALE_INTERVALS = 3
 _MEMORY_EVERY = 4  # detail passes; each while the memory is tight
 _FIRST_DETAIL_SECONDS = 60.0  # so long the first detail pass may take before it counts as hanging
@@ -283,7 +285,8 @@ class Loop:
             self._read_sysctls(self._sampler)
         self._peaks.window = self._schedule.peak_window
         last = self._passes["walk"]
-        if time.monotonic() - walked.at > last.duration + _STALE_INTERVALS * last.interval:
+        under_way = _WALK_SECONDS if self._wake["walk"].is_set() else 0.0
+        if time.monotonic() - walked.at > last.duration + _STALE_INTERVALS * last.interval + under_way:
             walked = walked.expired()
         counted = self._sampler.light(walked.walk, just_walked=just_walked)
         taken_at, now = time.time(), time.monotonic()

@@ -246,9 +246,9 @@ class Sampler:
             return None
         counts = connections.counts
         if walk.agrees and self._trust.holds and walk.after.sums and now.sums:
-            counts = derivation.carried(counts, walk.after.sums, now.sums)
+            moved = derivation.carried(counts, walk.after.sums, now.sums, self._trust.meaning)
             connections = connections._replace(derived=True)
-            fresh = [TcpState.ESTABLISHED, TcpState.TIME_WAIT]
+            counts, fresh = moved.counts, [*moved.fresh]
         if listening is not None:
             counts = tuple(listening if state == TcpState.LISTEN else it for state, it in enumerate(counts))
             fresh.append(TcpState.LISTEN)

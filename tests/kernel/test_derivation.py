@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from exporter.kernel.derivation import (
     FEW,
     Bias,
+    Carried,
     Comparison,
     Derived,
     Meaning,
@@ -226,10 +227,25 @@ def by_state(**numbers: int) -> StateCounts:
 def test_a_walk_is_carried_on_by_the_sums_which_know_nothing_of_the_other_states(meaning: Meaning) -> None:
     before = by_state(established=1000, close_wait=30, time_wait=200, fin_wait2=7, listen=3)
     at = Sums(1000 + 30 * meaning, 1040, 207, 5000)
-    now = at._replace(established=at.established + 40, tw=at.tw - 50, events=5090)
-    assert carried(before, at, now) == by_state(established=1040, close_wait=30, time_wait=150, fin_wait2=7, listen=3)
+    now = at._replace(established=at.established + 40, tw=at.tw - 50, events=5050)
+    assert carried(before, at, now, meaning) == Carried(
+        by_state(established=1040, close_wait=30, time_wait=150, fin_wait2=7, listen=3),
+        (TcpState.ESTABLISHED, TcpState.TIME_WAIT),
+    )
+
+
+def test_where_close_wait_may_have_changed_by_much_established_stays_as_the_walk_counted_it() -> None:
+    before = by_state(established=1000, close_wait=30, time_wait=200)
+    at = Sums(1030, 1030, 200, 5000)
+    now = at._replace(established=1010, events=5021)  # 41 connections ended: perhaps all that were in CLOSE_WAIT
+    stays = Carried(before, (TcpState.TIME_WAIT,))
+    moves = Carried(by_state(established=980, close_wait=30, time_wait=200), (TcpState.ESTABLISHED, TcpState.TIME_WAIT))
+    assert carried(before, at, now, Meaning.ESTABLISHED_AND_CLOSE_WAIT) == stays
+    assert carried(before, at, now, None) == stays
+    assert carried(before, at, now, Meaning.ESTABLISHED) == moves
+    assert carried(before, at, now._replace(events=5000), Meaning.ESTABLISHED_AND_CLOSE_WAIT) == moves
 
 
 def test_what_is_carried_never_falls_below_nothing() -> None:
     at = Sums(10, 10, 5, 0)
-    assert carried(by_state(established=8, time_wait=4), at, Sums(0, 0, 0, 0)) == by_state()
+    assert carried(by_state(established=8, time_wait=4), at, Sums(0, 0, 0, 0), None).counts == by_state()

@@ -318,7 +318,10 @@ class Stuck(Sampler):
         return super().walk(most_listed=most_listed)
 
 
-def test_a_walk_that_takes_long_delays_no_light_pass_and_is_made_once_at_a_time() -> None:
+def test_a_walk_that_takes_long_delays_no_light_pass_and_is_made_once_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop_module, "_WALK_SECONDS", 0.5)
     with running(Detailer, sampler=Stuck) as loop:
         try:
             during = wait(loop, lambda it: it.passes["light"].total > 20)
