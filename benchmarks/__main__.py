@@ -17,6 +17,7 @@ from contextlib import ExitStack
 
 from benchmarks import daemon, documents, floor, machine, ours, peers, plugin
 from benchmarks.figures import figures
+from benchmarks.installed import virtualenv
 from benchmarks.meter import ROOT, Failed
 from benchmarks.plan import PLANS, Plan
 from benchmarks.plot import plots
@@ -113,7 +114,7 @@ class Run:
         before = self._nothing_beside(mix, size)
         try:
             with population(mix, size) as filled, ExitStack() as stack:
-                contenders = self._own(stack)
+                contenders = self._ours(stack, parts=False)  # so that there are several rounds before TIME_WAIT ends
                 if (mix, size) in plan.peers_beside:
                     contenders += peers.contenders(stack, self._folder)
                 filled.refresh()
@@ -147,7 +148,10 @@ class Run:
         return peers.contenders(stack, self._folder)
 
     def _own(self, stack: ExitStack) -> list[Contender]:
-        return [*floor.contenders(), *ours.in_process(), ours.daemon(stack, self._folder)]
+        return self._ours(stack, parts=True)
+
+    def _ours(self, stack: ExitStack, *, parts: bool) -> list[Contender]:
+        return [*floor.contenders(), *ours.in_process(parts=parts), ours.daemon(stack, self._folder)]
 
     def _keep(self, mix: str, size: int, taken: Taken) -> None:
         for what, costs in taken.costs.items():
@@ -210,8 +214,9 @@ def main(arguments: list[str]) -> int:
 def _measure(plan: Plan, output: str) -> int:
     output = os.path.abspath(output)
     os.chdir(ROOT)
-    enter_namespace()
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
+        virtualenv(folder)  # as long as there is a network
+        enter_namespace()
         run = Run(plan, folder)
         run.everything()
     return _finish(run.results, output, strict=plan.name == "smoke")

@@ -53,7 +53,7 @@ _PAUSE = 0.2
 _SETTLED_SECONDS = 2.0
 _WINDOW_SECONDS = 15.0  # of rest: one detail pass is in each
 _HOUR_SAMPLES = 3600  # one a second
-_HURRIED = (os.path.join(ROOT, "benchmarks", "scripts", "hurried_daemon.py"),)
+_HURRIED = os.path.join(ROOT, "benchmarks", "scripts", "hurried_daemon.py")
 
 Value = tuple[str, str, float]
 """Of what, which quantity, and how much of it."""
@@ -77,7 +77,7 @@ def life(folder: str, plan: Plan) -> Iterator[Value]:
             yield "daemon_detail", "cpu", server.metrics()[_DETAIL_CPU]
             time.sleep(_SETTLED_SECONDS)
             yield from _memory(server, "after start")
-    with our_daemon(folder, launcher=_HURRIED) as server:
+    with our_daemon(folder, script=_HURRIED) as server:
         server.wait_for("/-/ready")
         end = time.monotonic() + plan.hour_seconds
         counts = _until(server, lambda counts: counts["light"] >= _HOUR_SAMPLES or time.monotonic() > end)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+from benchmarks.installed import virtualenv
 from benchmarks.meter import ROOT, SYSTEM_PATH, Cost, Failed, run
 from benchmarks.peers import made, script
 from benchmarks.rounds import Contender
@@ -30,16 +30,11 @@ _OLDEST_PACKAGED = (3, 11)
 @cache
 def contenders(folder: str) -> list[Contender]:
     """Each run is a process from its start to its end. All is installed below *folder*, once for all sizes."""
-    environment = os.path.join(folder, "virtualenv")
-    plugin = os.path.join(environment, "bin", "check_tcp_states")
-
-    def by_pip() -> list[str]:
-        _install(folder, environment)
-        return [plugin]
-
+    programs = virtualenv(folder)
+    plugin = os.path.join(programs, "check_tcp_states")
     return [
-        _contender("plugin", by_pip),  # the first, because the others use its virtualenv
-        _contender("bare", lambda: _bare(os.path.join(environment, "bin", "python"))),
+        _contender("plugin", lambda: [plugin]),
+        _contender("bare", lambda: _bare(os.path.join(programs, "python"))),
         _contender("plugin_by_shell", lambda: ["/bin/sh", "-c", f"'{plugin}'; exit $?"]),  # as NRPE does
         _contender("bare_system", lambda: _bare(_system_python())),
         _contender("plugin_file", lambda: _file(folder)),
@@ -66,16 +61,6 @@ def _system_python() -> str:
     if python is None:
         raise Failed("python3 is not installed: apt-get install python3")
     return python
-
-
-def _install(folder: str, environment: str) -> None:
-    """Build the wheel and install it into a virtualenv as venv makes it: the plugin needs no other package."""
-    wheels = os.path.join(folder, "wheel")
-    run([sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", wheels])
-    run([sys.executable, "-m", "venv", environment])
-    python = os.path.join(environment, "bin", "python")
-    run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
-         "--disable-pip-version-check", *map(str, Path(wheels).iterdir())])  # fmt: skip
 
 
 def _file(folder: str) -> list[str]:

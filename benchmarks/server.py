@@ -8,11 +8,11 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from benchmarks.installed import virtualenv
 from benchmarks.load import RESET
 from benchmarks.meter import ROOT, Failed, environment, program
 
@@ -106,11 +106,16 @@ def our_daemon(
     folder: str,
     configuration: str = "",
     *,
-    launcher: Sequence[str] = ("-m", "exporter"),
+    script: str = "",
     address: str = "127.0.0.1",
 ) -> Iterator[Server]:
-    """The daemon as it is installed, on a free port, with a configuration file only if there is something to say."""
-    command = [sys.executable, *launcher, "serve", f"--web.listen-address={address}:0", "--log.format=logfmt"]
+    """The daemon as it is installed, on a free port, with a configuration file only if there is something to say.
+
+    A *script* of Python starts it in another way.
+    """
+    programs = virtualenv(folder)
+    launcher = [os.path.join(programs, "python"), script] if script else [os.path.join(programs, "tcp-exporter")]
+    command = [*launcher, "serve", f"--web.listen-address={address}:0", "--log.format=logfmt"]
     with tempfile.TemporaryDirectory(dir=folder) as own:
         log = os.path.join(own, "log")
         if configuration:

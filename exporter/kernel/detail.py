@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, compress
 
 from exporter.kernel.cgroup import NO_UNIT
 from exporter.kernel.ephemeral import Destinations, EphemeralPorts, Taken
@@ -26,6 +26,7 @@ from exporter.kernel.inetdiag import (
     alike,
     both,
     native,
+    only,
     packed,
 )  # fmt: skip
 from exporter.kernel.memory import MemoryTally
@@ -286,4 +287,5 @@ def _queued(columns: list[bytes], states: bytes) -> int:
     """The bytes in a queue, of four columns, of all sockets but listeners, whose queues count connections."""
     if not any(column.strip(b"\0") for column in columns):
         return 0
-    return sum(size for size, state in zip(packed(*columns), states, strict=True) if state != TcpState.LISTEN)
+    sizes = packed(*columns)
+    return sum(sizes) - sum(compress(sizes, states.translate(only(TcpState.LISTEN))))
