@@ -103,3 +103,9 @@ def of_name(text: str) -> TcpState | None:
     (<TcpState.CLOSE_WAIT: 8>, <TcpState.CLOSE: 7>, <TcpState.FIN_WAIT1: 4>, None)
     """
     return _BY_NAME.get(text.upper().replace("-", "_"))
+
+
+StateCounts = tuple[int, ...]
+"""Sockets by ``TcpState``: twelve numbers, indexed by the state, ``UNKNOWN`` first."""
+
+NO_SOCKETS: StateCounts = (0,) * len(TcpState)

@@ -17,6 +17,20 @@ import pytest
 from prometheus_client.core import Metric
 
 from exporter.daemon.daemon import page_assets
+from exporter.details import (
+    CLOSED_RTT_BOUNDS,
+    Closes,
+    CloseWait,
+    Conntrack,
+    Detail,
+    Drops,
+    Memory,
+    Peers,
+    PortCloses,
+    PortQuality,
+    Quality,
+    Transfers,
+)
 from exporter.document import write
 from exporter.health.finding import Finding, Judgement, NotJudged
 from exporter.health.findings import RULES
@@ -33,23 +47,8 @@ from exporter.prometheus.families import View, families, sysctls
 from exporter.sampling.history import HOLE, TOTAL, Points
 from exporter.sampling.loop import SOURCES
 from exporter.sampling.sample import Pass, Sample
-from exporter.snapshot import (
-    CLOSED_RTT_BOUNDS,
-    Closes,
-    CloseWait,
-    Conntrack,
-    Detail,
-    Drops,
-    Listener,
-    Memory,
-    Peers,
-    PortCloses,
-    PortQuality,
-    Quality,
-    StateCounts,
-    Transfers,
-)
-from exporter.tcpstate import BY_LABEL, TcpState
+from exporter.snapshot import Listener
+from exporter.tcpstate import BY_LABEL, StateCounts, TcpState
 from exporter.web.app import application
 from exporter.web.current import Current
 from exporter.web.http import Request

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.daemon import log
 from exporter.daemon.daemon import page_assets
+from exporter.details import CloseWait
 from exporter.document import write
 from exporter.health.sysctls.verdicts import sysctl_conf
 from exporter.health.thresholds import DEFAULTS, Threshold, evaluate
@@ -30,8 +31,8 @@ from exporter.prometheus.exposition import page
 from exporter.prometheus.families import View
 from exporter.prometheus.formats import Format
 from exporter.sampling.sample import Pass, Sample
-from exporter.snapshot import NO_SOCKETS, CloseWait, Snapshot
-from exporter.tcpstate import TcpState
+from exporter.snapshot import Snapshot
+from exporter.tcpstate import NO_SOCKETS, TcpState
 from exporter.terminal import report, table, who
 from exporter.terminal.frame import FrameContext, Screen, frame
 from exporter.web.current import Current

@@ -10,6 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from exporter import __version__, client
+from exporter.details import (
+    IDLE_BOUNDS,
+    RTT_BOUNDS,
+    CloseWait,
+    Conntrack,
+    Detail,
+    Drops,
+    Memory,
+    Peers,
+    PortQuality,
+    Quality,
+    Transfers,
+)
 from exporter.document import API_VERSION
 from exporter.errors import RangeError, SourceError
 from exporter.health.finding import Finding, Judgement, NotJudged
@@ -18,27 +31,8 @@ from exporter.health.sysctls.drift import Drift, line_of
 from exporter.health.thresholds import Range, Status, Threshold
 from exporter.printable import shortened
 from exporter.record import TYPE_CHECKING, NamedTuple
-from exporter.snapshot import (
-    IDLE_BOUNDS,
-    RTT_BOUNDS,
-    CloseWait,
-    Connections,
-    Conntrack,
-    Detail,
-    Drops,
-    Listener,
-    Memory,
-    Peers,
-    PortQuality,
-    Quality,
-    Snapshot,
-    Sockstat,
-    StateCounts,
-    SysctlValue,
-    Transfers,
-    by_label,
-)
-from exporter.tcpstate import BY_LABEL, KNOWN_STATES, TcpState
+from exporter.snapshot import Connections, Listener, Snapshot, Sockstat, SysctlValue, by_label
+from exporter.tcpstate import BY_LABEL, KNOWN_STATES, StateCounts, TcpState
 
 if TYPE_CHECKING:
     from typing import TypeVar

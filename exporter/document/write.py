@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from exporter import __version__
+from exporter.details import IDLE_BOUNDS, RTT_BOUNDS, Detail, Quality
 from exporter.document import API_VERSION
 from exporter.health.finding import Finding
 from exporter.health.forecast import HORIZON
@@ -19,18 +20,8 @@ from exporter.health.sysctls.verdicts import Verdict
 from exporter.health.whatif import Outcome
 from exporter.sampling.history import HOLE, STEP_SECONDS, TOTAL, Points
 from exporter.sampling.sample import Sample
-from exporter.snapshot import (
-    IDLE_BOUNDS,
-    RTT_BOUNDS,
-    Connections,
-    Detail,
-    Listener,
-    Quality,
-    Snapshot,
-    StateCounts,
-    by_label,
-)
-from exporter.tcpstate import KNOWN_STATES
+from exporter.snapshot import Connections, Listener, Snapshot, by_label
+from exporter.tcpstate import KNOWN_STATES, StateCounts
 
 LISTENERS = 1000
 """Listeners in a document: it is sent whole to everyone who asks, and any local user can listen on 20,000 ports."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from exporter.details import Drops, Peers
 from exporter.errors import ExporterError
 from exporter.record import TYPE_CHECKING, NamedTuple
-from exporter.snapshot import Drops, Listener, Peers, Snapshot, StateCounts
-from exporter.tcpstate import TcpState
+from exporter.snapshot import Listener, Snapshot
+from exporter.tcpstate import StateCounts, TcpState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,10 +10,10 @@ import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
+from exporter.details import CLOSED_RTT_BOUNDS, PortCloses
 from exporter.errors import SourceMalformed
 from exporter.kernel.inetdiag import BARE, PORT, SOCK_DIAG_BY_FAMILY, Block
 from exporter.record import TYPE_CHECKING
-from exporter.snapshot import CLOSED_RTT_BOUNDS, PortCloses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,8 +21,7 @@ from __future__ import annotations
 from exporter.kernel.inetdiag import COPIED_STATES, Tally, full_syn_recv, mini_fin_wait2, state_counts
 from exporter.members import IntEnum
 from exporter.record import TYPE_CHECKING, NamedTuple
-from exporter.snapshot import StateCounts
-from exporter.tcpstate import TcpState
+from exporter.tcpstate import StateCounts, TcpState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

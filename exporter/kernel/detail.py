@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, compress
 
+from exporter.details import CloseWait, Detail
 from exporter.kernel.cgroup import NO_UNIT
 from exporter.kernel.ephemeral import Destinations, EphemeralPorts, Taken
 from exporter.kernel.inetdiag import (
@@ -34,8 +35,7 @@ from exporter.kernel.picks import Picks
 from exporter.kernel.sockets import cgroup_columns
 from exporter.kernel.timers import NAMES, Waiting
 from exporter.kernel.troubles import Troubles
-from exporter.snapshot import NO_SOCKETS, CloseWait, Detail, StateCounts
-from exporter.tcpstate import TcpState, of_number
+from exporter.tcpstate import NO_SOCKETS, StateCounts, TcpState, of_number
 
 _RECEIVE_QUEUE, _SEND_QUEUE = 72, 76  # offsets in a message
 

@@ -14,8 +14,7 @@ from itertools import compress
 
 from exporter.errors import SourceError, SourceMalformed, SourceMissing, SourceUnreadable
 from exporter.record import TYPE_CHECKING, NamedTuple
-from exporter.snapshot import StateCounts
-from exporter.tcpstate import TcpState, of_number
+from exporter.tcpstate import StateCounts, TcpState, of_number
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping

@@ -17,12 +17,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from exporter.details import Memory
 from exporter.errors import SourceUnreadable
 from exporter.kernel.cgroup import NO_UNIT
 from exporter.kernel.inetdiag import ATTRIBUTE_SHUTDOWN, PORT, Block, packed
 from exporter.kernel.sockets import Counting, attributes, cgroup_columns
 from exporter.record import NamedTuple
-from exporter.snapshot import Memory
 
 K = TypeVar("K")
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from exporter.errors import SourceMalformed
 from exporter.record import TYPE_CHECKING
-from exporter.snapshot import Sockstat, StateCounts
-from exporter.tcpstate import TcpState, of_number
+from exporter.snapshot import Sockstat
+from exporter.tcpstate import StateCounts, TcpState, of_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from functools import lru_cache, partial
 
+from exporter.details import IDLE_BOUNDS, RTT_BOUNDS, PortQuality, Transfers
 from exporter.kernel.inetdiag import BARE, FAMILY, PORT, Block, Dump
 from exporter.kernel.sockets import address_text
 from exporter.record import NamedTuple
-from exporter.snapshot import IDLE_BOUNDS, RTT_BOUNDS, PortQuality, Transfers
 
 BY_PATH, BY_OWN_BUFFER, BY_PEER_WINDOW = "path", "send_buffer", "peer_window"
 """What limits a transfer: the rate of the path, or of the application; the send buffer; the window of the peer."""

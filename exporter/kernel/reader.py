@@ -17,8 +17,7 @@ from exporter import system
 from exporter.errors import SourceError, SourceMissing, SourceTimeout, SourceUnreadable
 from exporter.kernel import inetdiag, procnet
 from exporter.record import TYPE_CHECKING
-from exporter.snapshot import StateCounts
-from exporter.tcpstate import TcpState
+from exporter.tcpstate import StateCounts, TcpState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

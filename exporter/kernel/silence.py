@@ -10,8 +10,8 @@ import struct
 from collections.abc import Sequence
 from operator import add
 
+from exporter.details import CloseWait
 from exporter.kernel.inetdiag import BARE, PORT, Block, Dump, alike, native, packed
-from exporter.snapshot import CloseWait
 
 _INODE = 84  # offset in a message
 _ATTRIBUTE, _NUMBER = struct.Struct("=HH"), struct.Struct("=I")

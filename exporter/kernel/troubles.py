@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import compress
 
+from exporter.details import Peers
 from exporter.kernel.inetdiag import FAMILY, Block, both, only
 from exporter.kernel.sockets import address_text
 from exporter.kernel.timers import KEEPALIVE, PROBE, RETRANSMIT
 from exporter.record import NamedTuple
-from exporter.snapshot import Peers
 from exporter.tcpstate import TcpState
 
 SYN_UNANSWERED = "syn_unanswered"  # SYN-SENT, and the SYN was sent more than once: by remote address and port

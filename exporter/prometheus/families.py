@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from exporter import __version__
 from exporter.defaults import MAX_SERIES
+from exporter.details import CLOSED_RTT_BOUNDS, IDLE_BOUNDS, RTT_BOUNDS, Closes, Detail, Memory, Quality
 from exporter.health.forecast import HORIZON, LEAST_MINUTES
 from exporter.health.judge import Health
 from exporter.health.measures import RATIOS
@@ -22,20 +23,8 @@ from exporter.health.thresholds import NO_THRESHOLD, Status, Threshold
 from exporter.kernel.derivation import FEW
 from exporter.prometheus.counters import COUNTERS
 from exporter.sampling.sample import Sample
-from exporter.snapshot import (
-    CLOSED_RTT_BOUNDS,
-    IDLE_BOUNDS,
-    RTT_BOUNDS,
-    Closes,
-    Detail,
-    Listener,
-    Memory,
-    Quality,
-    Snapshot,
-    StateCounts,
-    by_label,
-)
-from exporter.tcpstate import KNOWN_STATES
+from exporter.snapshot import Listener, Snapshot, by_label
+from exporter.tcpstate import KNOWN_STATES, StateCounts
 
 if TYPE_CHECKING:
     from exporter.health.sysctls.verdicts import Verdict

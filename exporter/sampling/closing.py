@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from exporter.details import Closes
 from exporter.errors import SourceError
 from exporter.kernel.closes import CloseCounters
 from exporter.kernel.reader import CloseEvents, Procfs
 from exporter.sampling.sources import Sources
-from exporter.snapshot import Closes
 
 EVENT_SECONDS = 50e-6
 """CPU time that a close event costs: 20 to 45 µs of the kernel and a few of ours (docs/performance.md)."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from exporter.defaults import MAX_SERIES, QUALITY
+from exporter.details import CloseWait, Detail, PortQuality, Quality
 from exporter.errors import SourceError, SourceMissing, SourceUnreadable
 from exporter.health.measures import BY_NAME
 from exporter.kernel import derivation, stateless, sysctl
@@ -34,7 +35,7 @@ from exporter.record import NamedTuple
 from exporter.sampling.infosample import InfoSample
 from exporter.sampling.sampler import Reader
 from exporter.sampling.sources import Reading, Sources
-from exporter.snapshot import CloseWait, Detail, PortQuality, Quality, Snapshot, SysctlValue
+from exporter.snapshot import Snapshot, SysctlValue
 from exporter.tcpstate import TcpState
 
 _LONGEST_LIST = 2000  # characters of reserved ports that a command can show

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Sequence
 
 from exporter.record import NamedTuple
-from exporter.snapshot import NO_SOCKETS, StateCounts
+from exporter.tcpstate import NO_SOCKETS, StateCounts
 
 STEP_SECONDS = 10.0
 POINTS = 360

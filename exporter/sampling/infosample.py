@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
+from exporter.details import PortQuality, Quality, Transfers
 from exporter.errors import SourceError
 from exporter.kernel.picks import Picks
 from exporter.kernel.quality import QualityDump
-from exporter.snapshot import PortQuality, Quality, Transfers
 
 FEW = 512
 """ESTABLISHED sockets of which all are read: in a dump, that costs less than to look them up."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter import defaults, system
+from exporter.details import Closes, Detail
 from exporter.errors import SourceError
 from exporter.health.judge import Health, Judge, failed
 from exporter.health.sysctls.verdicts import NO_EXPECTATIONS, Expectations
@@ -30,8 +31,8 @@ from exporter.sampling.peaks import Peaks
 from exporter.sampling.sample import Pass, Sample
 from exporter.sampling.samplelog import Logger, SampleLog
 from exporter.sampling.sampler import Walk, assemble
-from exporter.snapshot import Closes, Connections, Detail, Snapshot, StateCounts, SysctlValue
-from exporter.tcpstate import TcpState
+from exporter.snapshot import Connections, Snapshot, SysctlValue
+from exporter.tcpstate import StateCounts, TcpState
 
 if TYPE_CHECKING:
     from exporter.kernel.netnsfs import Namespaces

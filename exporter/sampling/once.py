@@ -12,8 +12,9 @@ from exporter.record import TYPE_CHECKING
 from exporter.sampling.sampler import Counted, Sampler, assemble, readers
 
 if TYPE_CHECKING:
+    from exporter.details import Detail
     from exporter.sampling.detailer import Wanted
-    from exporter.snapshot import Detail, Snapshot
+    from exporter.snapshot import Snapshot
 
 
 def snapshot(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from exporter.snapshot import NO_SOCKETS, StateCounts
+from exporter.tcpstate import NO_SOCKETS, StateCounts
 
 
 class Peaks:

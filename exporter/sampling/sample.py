@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from exporter.health.judge import Health
 from exporter.record import NamedTuple
-from exporter.snapshot import Snapshot, StateCounts
+from exporter.snapshot import Snapshot
+from exporter.tcpstate import StateCounts
 
 
 class Pass(NamedTuple):

@@ -14,15 +14,16 @@ from exporter.kernel.inetdiag import ALL_STATES, EXTENSION_SKMEMINFO, CountingDu
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader, PsutilReader, device_name
 from exporter.record import TYPE_CHECKING, NamedTuple
 from exporter.sampling.sources import Reading, Sources
-from exporter.snapshot import Connections, Detail, Listener, Snapshot, Sockstat
+from exporter.snapshot import Connections, Listener, Snapshot, Sockstat
 from exporter.tcpstate import TcpState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import TypeAlias
 
+    from exporter.details import Closes, Conntrack, Detail
     from exporter.kernel.listeners import Dropped
-    from exporter.snapshot import Closes, Conntrack, SysctlValue
+    from exporter.snapshot import SysctlValue
 
 Reader: TypeAlias = "NetlinkReader | ProcfsReader | PsutilReader"
 

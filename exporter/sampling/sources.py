@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import TypeVar
 
-    from exporter.snapshot import Conntrack, SysctlValue
+    from exporter.details import Conntrack
+    from exporter.snapshot import SysctlValue
 
     Answer = TypeVar("Answer")
 
@@ -110,8 +111,8 @@ class Sources:
         return self.ask("conntrack", problems, self._conntrack, optional=True)
 
     def _conntrack(self) -> Conntrack:
+        from exporter.details import Conntrack  # noqa: PLC0415 - as above
         from exporter.kernel import conntrack  # noqa: PLC0415 - the plugin does without unless asked
-        from exporter.snapshot import Conntrack  # noqa: PLC0415 - as above
 
         def number(path: str) -> int:
             return self._read(path, conntrack.parse_number)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from exporter.health.thresholds import Status
 from exporter.printable import printable
 from exporter.sampling.sample import Sample
-from exporter.snapshot import StateCounts
+from exporter.tcpstate import StateCounts
 from exporter.terminal import table
 from exporter.terminal.table import Line
 

@@ -12,8 +12,8 @@ from exporter.health.measures import RATIOS, amount
 from exporter.health.thresholds import SEVERITY, Result, Status, worst
 from exporter.kernel.derivation import FEW
 from exporter.printable import printable
-from exporter.snapshot import Connections, Listener, Snapshot, StateCounts
-from exporter.tcpstate import KNOWN_STATES, TcpState
+from exporter.snapshot import Connections, Listener, Snapshot
+from exporter.tcpstate import KNOWN_STATES, StateCounts, TcpState
 
 _COLORS = {Status.WARNING: "33", Status.CRITICAL: "31;1", Status.UNKNOWN: "35"}
 _TOP = 5  # listeners, ports and units that are shown

@@ -17,7 +17,8 @@ from exporter.health.forecast import HORIZON
 from exporter.health.judge import Health
 from exporter.health.thresholds import DEFAULTS, Status
 from exporter.sampling.sample import Sample
-from exporter.snapshot import NO_SOCKETS, Snapshot, SysctlValue
+from exporter.snapshot import Snapshot, SysctlValue
+from exporter.tcpstate import NO_SOCKETS
 from tests.conftest import SITUATIONS, judge_situation, judged, sample_situation
 
 URL = "http://127.0.0.1:19293/api/v1/snapshot"

@@ -22,7 +22,13 @@ CHECK_NRPE = "/usr/lib/nagios/plugins/check_nrpe"
 HEAVY = {"dataclasses", "logging", "asyncio", "psutil", "yaml", "structlog", "prometheus_client", "argparse", "inspect",
          "typing", "re", "json", "gettext", "socket", "selectors", "enum", "collections", "functools", "operator",
          "struct", "types"}  # fmt: skip
-CONCLUSIONS = ("exporter.health.fi", "exporter.health.j", "exporter.health.sysctls", "exporter.nagios.f")
+CONCLUSIONS = (
+    "exporter.details",
+    "exporter.health.fi",
+    "exporter.health.j",
+    "exporter.health.sysctls",
+    "exporter.nagios.f",
+)
 
 
 def plugin(*arguments: str, **keywords: object) -> subprocess.CompletedProcess[str]:

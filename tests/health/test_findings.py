@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.details import CloseWait, Detail
 from exporter.health.finding import Finding
 from exporter.health.findings import RULES
 from exporter.health.judge import judge_findings, worst_first
 from exporter.health.thresholds import Status
 from exporter.health.window import Window
 from exporter.kernel.sysctl import parse
-from exporter.snapshot import NO_SOCKETS, CloseWait, Connections, Detail, Listener, Snapshot, Sockstat, StateCounts
-from exporter.tcpstate import KNOWN_STATES, TcpState
+from exporter.snapshot import Connections, Listener, Snapshot, Sockstat
+from exporter.tcpstate import KNOWN_STATES, NO_SOCKETS, StateCounts, TcpState
 from tests.conftest import SITUATIONS, sample_situation
 
 SYSCTLS = {

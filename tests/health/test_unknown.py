@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from exporter.details import Conntrack
 from exporter.health.measures import BY_NAME, MEASURES
-from exporter.snapshot import Conntrack, Listener, SysctlValue
+from exporter.snapshot import Listener, SysctlValue
 from tests.conftest import SITUATIONS, sample_situation
 
 GROUP = Listener(

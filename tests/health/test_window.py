@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from exporter.details import Drops
 from exporter.health.window import Window
-from exporter.snapshot import Drops, Listener, Snapshot
+from exporter.snapshot import Listener, Snapshot
 from tests.conftest import sample_situation
 
 HTTP = Listener("0.0.0.0", 80, 1, 0, 128, 0, 0, 128, dropped=0)

@@ -24,8 +24,7 @@ from exporter.kernel.derivation import (
     sums,
 )
 from exporter.kernel.inetdiag import ALL_STATES, COPIED_STATES, Tally
-from exporter.snapshot import StateCounts
-from exporter.tcpstate import TcpState
+from exporter.tcpstate import StateCounts, TcpState
 
 SHUTDOWN, NONE = 8, 0
 MEANINGS = pytest.mark.parametrize("meaning", Meaning)

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.details import Peers
 from exporter.kernel import detail, troubles
 from exporter.kernel.detail import DetailDump, capped, told_apart
 from exporter.kernel.ephemeral import EphemeralPorts, Taken
 from exporter.kernel.inetdiag import MAPPED
-from exporter.snapshot import Peers, StateCounts
-from exporter.tcpstate import TcpState, of_number
+from exporter.tcpstate import StateCounts, TcpState, of_number
 
 DONE = struct.pack("=IHHIIi", 20, 3, 2, 1, 99, 0)
 SHUTDOWN = struct.pack("=HHB3x", 5, 8, 0)

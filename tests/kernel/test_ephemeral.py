@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 import pytest
 
+from exporter.details import CloseWait
 from exporter.kernel.detail import DetailDump
 from exporter.kernel.ephemeral import BoundDump, EphemeralPorts, Taken
 from exporter.kernel.inetdiag import DONE, MAPPED
 from exporter.kernel.silence import SilenceDump
-from exporter.snapshot import CloseWait
 from exporter.tcpstate import TcpState
 
 RANGE = EphemeralPorts(40000, 40999)

@@ -6,9 +6,9 @@ import struct
 
 import pytest
 
+from exporter.details import Memory
 from exporter.kernel.detail import DetailDump
 from exporter.kernel.memory import Buffers, MemoryTally, buffers
-from exporter.snapshot import Memory
 from tests.kernel.test_detail import DONE, Socket, collected
 
 WORDS = 9

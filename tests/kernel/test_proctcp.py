@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.details import Detail, Peers
 from exporter.errors import SourceError, SourceMalformed
 from exporter.kernel.detail import summarise
 from exporter.kernel.ephemeral import EphemeralPorts, Taken
 from exporter.kernel.inetdiag import AF_INET, AF_INET6
 from exporter.kernel.procnet import parse_tcp, state_counts
 from exporter.kernel.proctcp import ProcDetail, listening_ports
-from exporter.snapshot import Detail, Peers, StateCounts
-from exporter.tcpstate import TcpState
+from exporter.tcpstate import StateCounts, TcpState
 from tests.conftest import SITUATIONS, situation_root
 from tests.lab import KINDS, LabProcess, LabUnavailable
 

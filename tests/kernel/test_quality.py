@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
+from exporter.details import PortQuality, Transfers
 from exporter.kernel.quality import QualityDump
-from exporter.snapshot import PortQuality, Transfers
 
 DONE = struct.pack("=IHHIIi", 20, 3, 2, 1, 99, 0)
 LONGEST = 280

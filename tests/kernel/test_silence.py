@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 import tracemalloc
 
+from exporter.details import CloseWait
 from exporter.kernel.inetdiag import AF_INET, DONE
 from exporter.kernel.silence import SilenceDump
-from exporter.snapshot import CloseWait
 from exporter.tcpstate import TcpState
 
 OTHER = struct.pack("=HHI", 8, 8, 0)  # an attribute of another kind

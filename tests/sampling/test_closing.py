@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
+from exporter.details import PortCloses
 from exporter.errors import SourceMissing
 from exporter.kernel.reader import CloseEvents, Procfs
 from exporter.sampling.closing import Closing
-from exporter.snapshot import PortCloses
 from tests.lab.namespace import LabUnavailable
 from tests.lab.process import LabProcess
 

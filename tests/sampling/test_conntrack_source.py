@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from exporter.details import Conntrack
 from exporter.kernel.reader import Procfs
 from exporter.sampling.sources import Sources
-from exporter.snapshot import Conntrack
 
 FILES = {
     "sys/net/netfilter/nf_conntrack_count": "901\n",

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.details import Detail
 from exporter.errors import SourceUnreadable
 from exporter.kernel import stateless
 from exporter.kernel.derivation import Trust
 from exporter.kernel.inetdiag import BOUND_INACTIVE, DONE
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
 from exporter.sampling.detailer import Detailer, Wanted
-from exporter.snapshot import Detail
 from tests.kernel.test_detail import Socket
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.sampling.history import HOLE, POINTS, STEP_SECONDS, TOTAL, History, Points
-from exporter.snapshot import NO_SOCKETS, StateCounts
-from exporter.tcpstate import TcpState
+from exporter.tcpstate import NO_SOCKETS, StateCounts, TcpState
 
 EPOCH = 1_700_000_000.0
 

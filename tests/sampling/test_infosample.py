@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 
+from exporter.details import Quality
 from exporter.errors import SourceUnreadable
 from exporter.kernel.detail import DetailDump
 from exporter.kernel.inetdiag import ALL_STATES, EXTENSION_INFO, EXTENSION_SKMEMINFO, PORT, REMOTE_PORT, Block
@@ -17,7 +18,6 @@ from exporter.kernel.picks import Picks
 from exporter.kernel.quality import QualityDump
 from exporter.kernel.reader import NetlinkReader
 from exporter.sampling.infosample import InfoSample
-from exporter.snapshot import Quality
 from exporter.tcpstate import TcpState
 
 NUMBER = 120

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 
+from exporter.details import Detail, Memory
 from exporter.errors import SourceUnreadable
 from exporter.health.judge import Health, Judge, failed
 from exporter.health.sysctls.verdicts import Expectations
@@ -23,7 +24,6 @@ from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.loop import Loop, PassSchedule, Schedule
 from exporter.sampling.sample import Sample
 from exporter.sampling.sampler import Sampler, Walk
-from exporter.snapshot import Detail, Memory
 from tests.conftest import situation_root
 
 FAST = Schedule(counting=PassSchedule(0.05, 1.0), detail=PassSchedule(0.1, 1.0))

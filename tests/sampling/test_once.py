@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from exporter.details import Detail
 from exporter.sampling import once
 from exporter.sampling.detailer import Detailer, Wanted
-from exporter.snapshot import Detail
 from tests.conftest import situation_root
 
 

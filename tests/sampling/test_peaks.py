@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.sampling.peaks import Peaks
-from exporter.snapshot import StateCounts
-from exporter.tcpstate import TcpState
+from exporter.tcpstate import StateCounts, TcpState
 
 
 def established(number: int) -> StateCounts:

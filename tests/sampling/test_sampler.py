@@ -16,8 +16,7 @@ from exporter.kernel.derivation import FEW, Trust
 from exporter.kernel.reader import NetlinkReader, Procfs, ProcfsReader
 from exporter.sampling.detailer import Detailer, Wanted
 from exporter.sampling.sampler import Counted, Sampler, readers
-from exporter.snapshot import StateCounts
-from exporter.tcpstate import TcpState
+from exporter.tcpstate import StateCounts, TcpState
 from tests.conftest import situation_root
 from tests.lab import LabProcess
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from exporter.health.thresholds import Range, Status, Threshold
 from exporter.sampling.sample import Pass, Sample
-from exporter.snapshot import NO_SOCKETS, StateCounts
-from exporter.tcpstate import TcpState
+from exporter.tcpstate import NO_SOCKETS, StateCounts, TcpState
 from exporter.terminal.frame import FrameContext, RecentCounts, Screen, frame
 from exporter.terminal.table import Line
 from tests.conftest import judge_situation, judged, sample_situation

@@ -17,8 +17,7 @@ from exporter.health.window import Window
 from exporter.prometheus.families import View
 from exporter.sampling.history import HOLE, TOTAL, Points
 from exporter.sampling.sample import Sample
-from exporter.snapshot import StateCounts
-from exporter.tcpstate import KNOWN_STATES, TcpState
+from exporter.tcpstate import KNOWN_STATES, StateCounts, TcpState
 from exporter.web.app import application
 from exporter.web.current import Current
 from exporter.web.http import Handler, Request, Response

@@ -7,6 +7,7 @@ waited for the peer's window (rwnd_limited), and how long its application waited
 
 from __future__ import annotations
 
+from exporter.details import Transfers
 from exporter.health.finding import Finding, Limit, Rule
 from exporter.health.thresholds import Status
 from exporter.health.window import CannotTell, NotHere, Window
@@ -20,7 +21,6 @@ from exporter.kernel.quality import (
     PEER_WINDOW,
     SENDS_NOW,
 )  # fmt: skip
-from exporter.snapshot import Transfers
 from exporter.tcpstate import TcpState
 
 _LONG = Limit(LONG_PATH, "seconds of the shortest round trip", "on a shorter path small buffers still carry much")

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
+from exporter.details import CloseWait
 from exporter.health.finding import Finding, Limit, Rule
 from exporter.health.findings.shared import holders
 from exporter.health.thresholds import Status
 from exporter.health.window import NEEDS_TWO, CannotTell, Window
-from exporter.snapshot import CloseWait, Connections, Snapshot
+from exporter.snapshot import Connections, Snapshot
 from exporter.tcpstate import TcpState
 
 _LEAST = Limit(20, "CLOSE-WAIT sockets", "fewer are normal between a peer's close and the application's")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from exporter.details import Conntrack
 from exporter.health import measures
 from exporter.health.finding import Finding, Limit, Rule
 from exporter.health.findings.shared import NEAR
 from exporter.health.thresholds import Status
 from exporter.health.window import NEEDS_TWO, CannotTell, NotHere, Window
-from exporter.snapshot import Conntrack
 from exporter.tcpstate import TcpState
 
 _FULL = Limit(0.95, "share of nf_conntrack_max", "the next burst of connections does not fit")

@@ -7,6 +7,7 @@ be told from an idle one.
 
 from __future__ import annotations
 
+from exporter.details import Peers
 from exporter.health.finding import Finding, Limit, Rule
 from exporter.health.findings.retransmissions import is_lossy
 from exporter.health.findings.shared import rto_max
@@ -14,7 +15,6 @@ from exporter.health.sysctls.arithmetic import unacknowledged
 from exporter.health.thresholds import Status
 from exporter.health.window import Window
 from exporter.kernel.troubles import DATA_TRIES, DATA_UNANSWERED, KEEPALIVE_UNANSWERED, PROBES
-from exporter.snapshot import Peers
 from exporter.tcpstate import TcpState
 
 _MANY = Limit(10, "connections to peers that do not answer", "a few clients that vanish are normal")

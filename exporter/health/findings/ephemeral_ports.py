@@ -7,6 +7,7 @@ fails too; without bind(), or with IP_BIND_ADDRESS_NO_PORT, they are 10 for each
 
 from __future__ import annotations
 
+from exporter.details import Detail
 from exporter.health import measures
 from exporter.health.finding import Finding, Limit, Rule
 from exporter.health.findings.shared import NEAR
@@ -14,7 +15,6 @@ from exporter.health.sysctls.ports import NODE_PORTS, RANGE, RESERVED, WIDEST, n
 from exporter.health.thresholds import Status
 from exporter.health.window import CannotTell, Window
 from exporter.record import NamedTuple
-from exporter.snapshot import Detail
 from exporter.tcpstate import TcpState
 
 _NEARLY_GONE = Limit(0.95, "share of the ports", "the kernel tries every second port first, and connect() slows down")

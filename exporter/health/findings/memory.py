@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from exporter.details import Detail
 from exporter.health.finding import Finding, Limit, Rule
 from exporter.health.thresholds import Status
 from exporter.health.window import CannotTell, NotHere, Window
 from exporter.kernel.cgroup import GONE, NO_UNIT, OUTSIDE
-from exporter.snapshot import Detail
 from exporter.tcpstate import TcpState
 
 _NOBODY = {"other", NO_UNIT, GONE, OUTSIDE}

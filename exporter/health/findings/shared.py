@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from exporter.health.finding import Limit
 from exporter.health.sysctls.arithmetic import RTO_MAX
 from exporter.health.window import Window
-from exporter.snapshot import Listener, Snapshot, StateCounts
-from exporter.tcpstate import TcpState
+from exporter.snapshot import Listener, Snapshot
+from exporter.tcpstate import StateCounts, TcpState
 
 NORMAL_HALF_OPEN = Limit(
     15,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+from exporter.details import IDLE_BOUNDS, RTT_BOUNDS, Memory, Quality
 from exporter.health.finding import RUNBOOKS, Finding
 from exporter.health.findings import RULES
 from exporter.health.forecast import HORIZON
@@ -14,8 +15,8 @@ from exporter.health.judge import Health
 from exporter.health.measures import BY_NAME, RATIOS, Measure, Reading, amount, duration
 from exporter.health.sysctls.verdicts import Verdict
 from exporter.health.thresholds import Result, Status, worst
-from exporter.snapshot import IDLE_BOUNDS, RTT_BOUNDS, Listener, Memory, Quality, Snapshot, StateCounts
-from exporter.tcpstate import BY_LABEL, KNOWN_STATES
+from exporter.snapshot import Listener, Snapshot
+from exporter.tcpstate import BY_LABEL, KNOWN_STATES, StateCounts
 from exporter.web.current import Current
 from exporter.web.page.machine import fragment, icon
 from exporter.web.page.markup import Content, Markup, element

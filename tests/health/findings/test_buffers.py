@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from exporter.details import Detail, Quality, Transfers
 from exporter.health.findings import buffers
 from exporter.health.judge import judge_findings
 from exporter.health.window import Window
 from exporter.kernel.sysctl import parse
-from exporter.snapshot import Detail, Quality, Snapshot, Transfers
+from exporter.snapshot import Snapshot
 
 FAR = Transfers(1, 3_000_000, 0.45, 0.045, 0.04, 131072, 90000, "192.0.2.7")
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from exporter.details import CloseWait, Detail
 from exporter.health.findings.close_wait import LEAK
 from exporter.health.thresholds import Status
 from exporter.health.window import CannotTell, Window
-from exporter.snapshot import NO_SOCKETS, CloseWait, Connections, Detail, Listener, Snapshot
-from exporter.tcpstate import TcpState
+from exporter.snapshot import Connections, Listener, Snapshot
+from exporter.tcpstate import NO_SOCKETS, TcpState
 from tests.health.findings.hosts import snapshot, status, waiting
 
 

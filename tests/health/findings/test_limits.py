@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 import pytest
 
+from exporter.details import Detail, Memory
 from exporter.health import measures
 from exporter.health.finding import Finding, Rule
 from exporter.health.findings import ephemeral_ports, memory, orphans, time_wait
 from exporter.health.judge import judge_findings
 from exporter.health.thresholds import Status
 from exporter.health.window import Window
-from exporter.snapshot import Detail, Memory, Snapshot, Sockstat
+from exporter.snapshot import Snapshot, Sockstat
 from tests.health.findings.hosts import listener, snapshot, status
 
 RANGE, RESERVED = "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports"

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 import pytest
 
+from exporter.details import Conntrack, Detail, Peers
 from exporter.health.finding import Rule
 from exporter.health.findings import conntrack, dead_peers, descriptors, refused, retransmissions, syn_sent, zero_window
 from exporter.health.judge import judge_findings
 from exporter.health.window import Window
 from exporter.kernel.sysctl import parse
-from exporter.snapshot import Connections, Conntrack, Detail, Peers, Snapshot, Sockstat
+from exporter.snapshot import Connections, Snapshot, Sockstat
 from exporter.tcpstate import TcpState
 
 UNCOUNTED = {"Tcp.OutRsts": 0, "Tcp.AttemptFails": 0, "Tcp.OutSegs": 0, "Tcp.RetransSegs": 0}

@@ -9,13 +9,13 @@ import threading
 import time
 from collections import Counter
 
+from exporter.details import Detail, PortCloses
 from exporter.kernel import inetdiag
 from exporter.kernel.derivation import Trust
 from exporter.kernel.inetdiag import BARE, EXTENSION_INFO, PORT, STATE, TIMER, TRIES, Block, Dump
 from exporter.kernel.reader import NetlinkReader, Procfs
 from exporter.sampling.closing import Closing
 from exporter.sampling.detailer import Detailer, Wanted
-from exporter.snapshot import Detail, PortCloses
 from exporter.tcpstate import TcpState
 from tests.kernels.guest.conftest import Note
 from tests.kernels.guest.here import Here
