@@ -253,17 +253,25 @@ def _failure(fleet: _Fleet, hosts: int, whole: Sequence[Callable[[], bool]]) -> 
     )
     gaps = (later - at for times in _samples(fleet.store, began) for at, later in itertools.pairwise(times))
     seen["longest gap in VictoriaMetrics' samples of its hosts"] = _seconds(max(gaps, default=0.0))
+    # A sum that was there before stays for five minutes: only what is newer shows that somebody tells it now.
+    named = time.time()
     fleet.ask_instead("baaa")
-    seen["its replica named in global.yml: the whole fleet there after"] = _seconds(
-        fleet.wait(whole[0], "whole fleet by federation with the replica")
+    seen["its replica named in global.yml: new numbers of the whole fleet there after"] = _seconds(
+        fleet.wait(
+            lambda: number(fleet.above, _newer(named)) == SHARDS and whole[0](),
+            "whole fleet by federation with the replica",
+        )
     )
+    again = time.time()
     fleet.start((0, "a"))
     server = fleet.shards[0, "a"]
-    seen["started again: every host of its own after"] = _seconds(
-        fleet.wait(lambda: (number(server, "sum(up)") or 0) == hosts, "scrape of its hosts")
+    scraped = f"count(timestamp(up{{job='tcp-exporter'}}) > {again})"
+    seen["started again: a new sample of every host of its own after"] = _seconds(
+        fleet.wait(lambda: number(server, scraped) == hosts, "scrape of its hosts")
     )
+    back = time.time()
     fleet.ask_instead("aaaa")
-    fleet.wait(whole[0], "whole fleet by federation again")
+    fleet.wait(lambda: number(fleet.above, _newer(back)) == SHARDS and whole[0](), "whole fleet by federation again")
     # Its alerts begin where they were; what it sends again within two evaluations is what the replica has sent already.
     evaluations = f'prometheus_rule_group_iterations_total{{rule_group="{fleet.alert_rules};tcp-thresholds"}}'
     fleet.wait(lambda: server.metrics().get(evaluations, 0) >= 2, "evaluation of its rules")
@@ -271,6 +279,11 @@ def _failure(fleet: _Fleet, hosts: int, whole: Sequence[Callable[[], bool]]) -> 
         raise Failed("VictoriaMetrics lost hosts")
     seen["notifications from the kill to the end"] = str(len(fleet.receiver.told) - told)
     return seen
+
+
+def _newer(since: float) -> str:
+    """How many shards' sums are newer than that."""
+    return f"count(timestamp(job:up:sum) > {since})"
 
 
 def _samples(store: Server, since: float) -> list[list[float]]:
