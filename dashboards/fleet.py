@@ -52,6 +52,12 @@ HOST_COLUMNS = (Column("instance", "instance", link=FROM_ROW), Column("job", "jo
 FEW = ((1, RED),)
 
 
+def with_status(status: int) -> str:
+    """How many hosts have it: by the recording rules, which a server above the shards has, or by each host's series."""
+    recorded = f'sum(job:tcp_host_status:count{{status="{status}"}}) or 0 * sum(job:up:count{{}})'
+    return f"{recorded} or sum(tcp_host_status{{}} == bool {status})"
+
+
 def number(title: str, description: str, expression: str, steps: tuple[tuple[float, str], ...]) -> Panel:
     """A number of all hosts together, in the first line of the page."""
     return Panel(title, description, (Query(expression, title, instant=True),), kind="stat", unit="none", width=3,
@@ -65,13 +71,13 @@ WELL = Row(
             "Hosts",
             "Targets that Prometheus scrapes. Worry where it is fewer than the hosts that you have: discovery lost "
             "some.",
-            "count(up{})",
+            "sum(job:up:count{}) or count(up{})",
             (),
         ),
         number(
             "Down",
             "Hosts whose exporter did not answer the last scrape: nobody watches their TCP.",
-            "sum(up{} == bool 0)",
+            "sum(job:up:count{}) - sum(job:up:sum{}) or sum(up{} == bool 0)",
             FEW,
         ),
         number(
@@ -89,19 +95,19 @@ WELL = Row(
         number(
             "Critical",
             "Hosts with a critical finding or threshold: the table below names them. To be looked at now.",
-            "sum(tcp_host_status{} == bool 2)",
+            with_status(2),
             FEW,
         ),
         number(
             "Warning",
             "Hosts where the worst finding, threshold or expected sysctl is a warning.",
-            "sum(tcp_host_status{} == bool 1)",
+            with_status(1),
             ((1, YELLOW),),
         ),
         number(
             "Unknown",
             "Hosts that cannot judge a finding or a threshold, and have nothing worse. Stale hosts are among them.",
-            "sum(tcp_host_status{} == bool 3)",
+            with_status(3),
             SOME,
         ),
         number(

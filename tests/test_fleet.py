@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -70,14 +71,36 @@ def test_the_view_above_asks_every_shard() -> None:
     assert targets["targets"] == [f"shard-{number}a.example:9090" for number in range(SHARDS)]
 
 
+ASKED = re.compile(r"([A-Za-z_][A-Za-z0-9_:]*)\{")
+
+
+def panels() -> dict[str, set[str]]:
+    """What the queries of each panel of the fleet dashboard ask for, by title."""
+    dashboard = json.loads((ROOT / "deploy" / "grafana" / "tcp-fleet.json").read_text(encoding="utf-8"))
+    found = {}
+    for row in dashboard["panels"]:
+        for panel in (row, *row.get("panels", ())):
+            asked = {name for target in panel.get("targets", ()) for name in ASKED.findall(target["expr"])}
+            if asked:
+                found[panel["title"]] = asked
+    return found
+
+
 def test_what_is_federated_is_every_roll_up_and_every_alert() -> None:
     (job,) = configuration("global.yml")["scrape_configs"]
-    roll_ups, alerts = (re.findall(r'=~"(.+?)"', selector)[0] for selector in job["params"]["match[]"])
-    assert [rule["record"] for rule in rules("rules.yml") if not re.fullmatch(roll_ups, rule["record"])] == []
-    assert [name for name in names() if not re.fullmatch(alerts, name)] == []
+    roll_ups, alerts = (re.findall(r'=~"([^"]+)"', selector) for selector in job["params"]["match[]"])
+    assert [rule["record"] for rule in rules("rules.yml") if not re.fullmatch(roll_ups[0], rule["record"])] == []
+    assert [name for name in names() if not re.fullmatch(alerts[1], name)] == []
+    # A panel is answered where one of its ways to ask is.
+    passed = f"{roll_ups[0]}|{alerts[0]}"
+    assert [title for title, asked in panels().items() if not any(re.fullmatch(passed, name) for name in asked)] == [
+        "Stale", "Degraded", "Worst hosts", "Exporters that do not tell all",
+        "Established against the critical threshold", "Fullest limits", "Full soonest", "Hosts that drop",
+        "Values of $sysctl", "Versions and readers",
+    ]  # fmt: skip
 
 
-def test_what_is_written_to_another_store_exists_and_is_thirty_series_of_a_host() -> None:
+def test_what_is_written_to_another_store_exists_and_answers_all_panels_but_that_of_a_single_sysctl() -> None:
     for target in configuration("remote-write.yml")["remote_write"]:
         (keep,) = target["write_relabel_configs"]
         recorded = [rule["record"] for rule in rules("rules.yml")]
@@ -85,8 +108,13 @@ def test_what_is_written_to_another_store_exists_and_is_thirty_series_of_a_host(
         sent = [name for name in series_of_the_exporter() if re.fullmatch(keep["regex"], name)]
         assert sorted(sent) == [
             "tcp_connections", "tcp_exporter_build_info", "tcp_exporter_reader_info", "tcp_exporter_source_up",
-            "tcp_host_status", "tcp_listen_drops_total", "tcp_saturation_ratio", "tcp_status", "tcp_threshold", "up",
+            "tcp_host_status", "tcp_listen_drops_total", "tcp_saturation_ratio", "tcp_saturation_seconds_to_full",
+            "tcp_status", "tcp_threshold", "up",
         ]  # fmt: skip
+        lacking = [
+            title for title, asked in panels().items() if any(not re.fullmatch(keep["regex"], it) for it in asked)
+        ]
+        assert lacking == ["Values of $sysctl"]
 
 
 def test_victoriametrics_is_sent_what_the_exporters_say_and_makes_the_roll_ups_itself() -> None:
