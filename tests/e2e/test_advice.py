@@ -51,6 +51,7 @@ def hold(lab: LabProcess, script: str) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.alone
 def test_on_a_quiet_host_there_is_nothing_to_change(lab: LabProcess) -> None:
     lab.make({"established": 20, "time_wait": 20, "listen": 3, "close_wait": 3, "syn_recv": 10})
     assert advise(lab) == Advised(0, {}, {})

@@ -31,7 +31,7 @@ detailer = Detailer(procfs, [NetlinkReader()], trust)
 derived = sampler.count().connections
 tally = NetlinkReader().collect(inetdiag.ALL_STATES, inetdiag.TallyDump).sockets
 families = {
-    name: by_label(inetdiag.state_counts(inetdiag.Tally({k: n for k, n in tally.items() if k[0] == number}))[0])
+    name: by_label(inetdiag.state_counts({k: n for k, n in tally.items() if k[0] == number})[0])
     for name, number in (("ipv4", inetdiag.AF_INET), ("ipv6", inetdiag.AF_INET6))
 }
 print(json.dumps({

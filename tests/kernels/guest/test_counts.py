@@ -33,7 +33,7 @@ def test_every_reader_counts_exactly_the_sockets_that_were_made(here: Here, note
     by_family._legacy = False  # as on a kernel that refuses the legacy request
     tally = NetlinkReader().collect(inetdiag.ALL_STATES, inetdiag.TallyDump).sockets
     families = {
-        name: by_label(inetdiag.state_counts(inetdiag.Tally({k: n for k, n in tally.items() if k[0] == number}))[0])
+        name: by_label(inetdiag.state_counts({k: n for k, n in tally.items() if k[0] == number})[0])
         for name, number in (("ipv4", inetdiag.AF_INET), ("ipv6", inetdiag.AF_INET6))
     }
     detail = Detailer(procfs, [NetlinkReader()], Trust(os.uname().release)).detail(Wanted(), 0.0)
