@@ -55,7 +55,7 @@ SOURCES = (
 )
 """Every source that a sample may ask."""
 
-_DEAR_WALK = 0.1  # intervals of the light pass: one that took longer gets a thread of its own, and delays none
+_DEAR_WALK = 0.1  # intervals of the light pass: one that used more CPU time has a thread of its own, and delays none
 _WALK_SECONDS = 5.0  # more that one in that thread may take on a busy machine before it counts as hanging
 
 _STALE_INTERVALS = 3
@@ -209,7 +209,7 @@ class Loop:
         before, wanted = self._walked, self._wake["walk"]
         if not wanted.is_set() and is_due(self._plans["walk"], self._plans["light"]):
             last = self._passes.get("walk")
-            if last is not None and last.duration > _DEAR_WALK * self._plans["light"].interval:
+            if last is not None and last.cpu > _DEAR_WALK * self._plans["light"].interval:
                 wanted.set()
             else:
                 self._pass("walk")

@@ -304,15 +304,14 @@ def test_a_walk_that_costs_more_than_its_share_leaves_the_light_passes_at_their_
         assert between.stale_after < 3 * between.passes["walk"].interval
 
 
-class Stuck(Sampler):
-    """Walks that take a while, and from the second on until they are let go."""
+class Stuck(Dear):
+    """Walks that from the second on take until they are let go."""
 
     go = threading.Event()
     walks = 0
 
     def walk(self, *, most_listed: int = MANY) -> Walk:
         self.walks += 1
-        time.sleep(0.02)
         if self.walks > 1:
             self.go.wait(120)
         return super().walk(most_listed=most_listed)
