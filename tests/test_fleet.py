@@ -69,6 +69,7 @@ def test_the_view_above_asks_every_shard() -> None:
     (job,) = configuration("global.yml")["scrape_configs"]
     (targets,) = job["static_configs"]
     assert targets["targets"] == [f"shard-{number}a.example:9090" for number in range(SHARDS)]
+    assert job["metric_relabel_configs"] == [{"regex": "replica", "action": "labeldrop"}]  # else sums have it twice
 
 
 ASKED = re.compile(r"([A-Za-z_][A-Za-z0-9_:]*)\{")
