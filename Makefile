@@ -55,7 +55,7 @@ dashboards: $(VENV)/installed-dev  ## write deploy/grafana/*.json from dashboard
 	$(BIN)/python -m dashboards
 	$(BIN)/python -m release.manifests
 
-bench: $(VENV)/installed-dev  ## ours and the peers side by side, in 20 minutes; QUICK=1 stops at 100,000 sockets, in 3
+bench: $(VENV)/installed-dev  ## ours and the peers side by side, in 17 minutes; QUICK=1 stops at 100,000 sockets, in 5
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick --output dist/benchmarks,--output docs/performance)
 
 fuzz: $(VENV)/installed-dev  ## search for inputs that break a promise, in 15 minutes; FUZZ_ARGS="-s 600 http" for one target longer

@@ -196,7 +196,7 @@ def main(arguments: list[str]) -> int:
     )
     plans = parser.add_mutually_exclusive_group()
     plans.add_argument(
-        "--quick", dest="plan", action="store_const", const="quick", help="to 100,000 sockets, in 3 minutes"
+        "--quick", dest="plan", action="store_const", const="quick", help="to 100,000 sockets, in 5 minutes"
     )
     plans.add_argument(
         "--smoke", dest="plan", action="store_const", const="smoke", help="300 sockets: does it all work?"
