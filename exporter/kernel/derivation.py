@@ -89,7 +89,7 @@ class Sums(NamedTuple):
         return opened + closed + abs(self.inuse - before.inuse) + abs(self.tw - before.tw)
 
     def closed_since(self, before: Sums) -> int:
-        """At most how many sockets CurrEstab has lost since: those of the connections that ended."""
+        """How many sockets CurrEstab has lost since, but for connections that were on their way at either moment."""
         return max(0, self.events - before.events - (self.established - before.established))
 
 

@@ -621,7 +621,9 @@ def _reading(snapshot: Snapshot) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "tcp_exporter_walk_timestamp_seconds",
             "When the last walk of the sockets ended, Unix time: so old are the states that only a walk counts.",
-            round(snapshot.taken_at - snapshot.connections.walk_age, 3),
+            round(
+                snapshot.taken_at - snapshot.connections.walk_age, 3
+            ),  # of two clocks that are read one after the other
         )
     yield GaugeMetricFamily(
         "tcp_exporter_sample_timestamp_seconds", "When the last sample was taken, Unix time.", snapshot.taken_at

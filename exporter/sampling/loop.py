@@ -181,8 +181,10 @@ class Loop:
 
     def _walk_alone(self) -> None:
         wanted = self._wake["walk"]  # set for as long as a walk is being made
-        while wanted.wait() and not self._stopping:
-            self._pass("walk")
+        while not self._stopping:  # asked after each clear(), which may have taken away what stop() has set
+            wanted.wait()
+            if not self._stopping:
+                self._pass("walk")
             wanted.clear()
 
     def _on_schedule(self, beat: str, wake: threading.Event, work: Callable[[], None]) -> None:
@@ -276,7 +278,7 @@ class Loop:
     def _walk(self) -> None:
         may_list = has_credit(self._plans["walk"], self._schedule.of("walk").max_cpu_ratio)
         walk = self._sampler.walk(most_listed=MANY if may_list else FEW)
-        self._walked = _Walked(walk, time.monotonic(), time.time())
+        self._walked = _Walked(walk, time.monotonic())
 
     def _light(self) -> None:
         walked, just_walked = self._walked, self._just_walked
@@ -292,8 +294,7 @@ class Loop:
         counted = self._sampler.light(walked.walk, just_walked=just_walked)
         taken_at, now = time.time(), time.monotonic()
         if counted.connections is not None and not just_walked:
-            age = max(0.0, taken_at - walked.taken_at)
-            counted = counted._replace(connections=counted.connections._replace(walk_age=age))
+            counted = counted._replace(connections=counted.connections._replace(walk_age=now - walked.at))
         detailed, sysctls, sysctl_problem = self._still_shown(now)
         if detailed.problem is not None:
             counted.sources["detail"] = detailed.problem
@@ -437,7 +438,6 @@ class _Walked(NamedTuple):
 
     walk: Walk
     at: float  # monotonic seconds
-    taken_at: float  # Unix time, in which its age is told: so its timestamp stays the same from sample to sample
 
     def expired(self) -> _Walked:
         """Without what it counted, because that is too old to be shown."""

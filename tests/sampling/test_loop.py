@@ -335,6 +335,19 @@ def test_a_walk_that_takes_long_delays_no_light_pass_and_is_made_once_at_a_time(
         assert back.snapshot.connections.walk_age > 0
 
 
+def test_a_loop_that_is_stopped_while_a_walk_is_being_made_ends_with_it() -> None:
+    Stuck.go.clear()
+    with running(Detailer, sampler=Stuck) as loop:
+        wait(loop, lambda it: it.passes["light"].total > 10)
+        stop = threading.Thread(target=loop.stop, args=(20,))
+        stop.start()
+        while not loop._stopping:
+            time.sleep(0.01)
+        Stuck.go.set()
+        stop.join()
+        assert not any(thread.is_alive() for thread in loop._threads.values())
+
+
 def test_on_a_small_host_each_light_pass_has_its_walk_and_the_sums_are_read_once() -> None:
     with running(Detailer) as loop:
         sample = wait(loop, lambda it: it.passes["light"].total > 5)
